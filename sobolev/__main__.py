@@ -1,0 +1,250 @@
+"""The command line: ``sobolev generate | train | evaluate | predict | verify | demo``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+_GENERATE = """\
+Draw random inputs, solve the PDE, and write NetCDF shards. Interrupted runs continue when called again.
+
+examples:
+  sobolev generate burgers-fno data/burgers --samples train=1000 --samples test=200 --resolution 1024
+  sobolev generate darcy-fno data/darcy --samples train=1000 --samples valid=100 --resolution 85
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 1 if verification found damage, 2 for bad input, 130 for Ctrl-C."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("sobolev").setLevel(logging.INFO)
+    try:
+        if arguments[:1] == ["train"]:  # its options are Lightning's, parsed there
+            return _train(arguments[1:])
+        options = _parser().parse_args(arguments)
+        return options.command(options)
+    except KeyboardInterrupt:
+        print(
+            "\nsobolev: stopped; what was finished is safe, run the same command again to continue",
+            file=sys.stderr,
+        )
+        return 130
+    except (ValueError, OSError, ArithmeticError) as error:
+        if os.environ.get("SOBOLEV_TRACEBACK"):
+            raise
+        print(f"sobolev: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sobolev",
+        description="Neural operators for PDEs: trusted data, training in Sobolev norms, prediction at any resolution.",
+        epilog="`sobolev COMMAND --help` explains a command. SOBOLEV_TRACEBACK=1 shows where an error came from.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(
+        name: str, command: Callable[[argparse.Namespace], int], text: str, details: str = ""
+    ) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=text,
+            description=details or text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.set_defaults(command=command)
+        return sub
+
+    sub = add("generate", _generate, "draw a data set from a recipe", _GENERATE)
+    sub.add_argument("recipe", help="a published preset: burgers-fno, darcy-fno")
+    sub.add_argument("path", help="folder of the data set")
+    sub.add_argument(
+        "--samples",
+        action="append",
+        type=_split,
+        metavar="SPLIT=COUNT",
+        help="how many of a split; repeat for each",
+    )
+    sub.add_argument("--resolution", type=int, help="stored nodes per axis (default: the solver's)")
+    sub.add_argument("--seed", type=int, help="root of all random streams (default: 0)")
+    sub.add_argument("--dtype", choices=("float32", "float64"), help="on disk (default: float32)")
+    group = sub.add_mutually_exclusive_group()
+    group.add_argument(
+        "--overwrite", action="store_true", help="replace a data set of another configuration"
+    )
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the data set in PATH; options left out are taken from it",
+    )
+
+    commands.add_parser(
+        "train", help="train a surrogate on a data set (all of Lightning's options)", add_help=False
+    )
+
+    sub = add(
+        "evaluate",
+        _evaluate,
+        "judge a trained surrogate on test fields, at any resolution",
+        _EVALUATE,
+    )
+    sub.add_argument("run", help="run folder of `sobolev train`, or a surrogate folder")
+    sub.add_argument("--data", required=True, help="data set with the fields to test on")
+    sub.add_argument("--split", default="test", help="split to test on (default: test)")
+    sub.add_argument(
+        "--resolution",
+        type=int,
+        action="append",
+        help="nodes per axis; repeat (default: as stored)",
+    )
+    sub.add_argument(
+        "--out", help="folder for evaluation.json and figures (default: RUN/evaluation)"
+    )
+
+    sub = add("predict", _predict, "predict from a NetCDF file")
+    sub.add_argument("run", help="run folder of `sobolev train`, or a surrogate folder")
+    sub.add_argument("input", help="NetCDF file with the input variables and their coordinates")
+    sub.add_argument("output", help="NetCDF file to write")
+    sub.add_argument(
+        "--resolution", type=int, help="nodes per axis of the output (default: the input's)"
+    )
+
+    sub = add(
+        "verify", _verify, "check every file of a data set: presence, size, SHA-256, finite values"
+    )
+    sub.add_argument("path", help="folder of the data set")
+
+    sub = add(
+        "demo", _demo, "generate, train, evaluate and plot, from nothing to a saved surrogate"
+    )
+    sub.add_argument(
+        "problem",
+        nargs="?",
+        default="burgers",
+        choices=("burgers", "darcy"),
+        help="default: burgers",
+    )
+    sub.add_argument("--run", help="run folder (default: runs/demo, runs/demo-darcy)")
+    sub.add_argument("--data", help="folder of the data set (default: data/demo-PROBLEM)")
+    sub.add_argument("--small", action="store_true", help="a minute's worth, to see that it works")
+    return parser
+
+
+_EVALUATE = """\
+Predict the test fields at each resolution and compare with the solver's: relative L2 and H1 error, time per field beside
+the solver's own. Resolutions finer than the data are drawn again from the data set's seeds, once, on the solver's grid.
+"""
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when asked."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import sobolev
+
+        print(f"sobolev {sobolev.__version__}")
+        parser.exit()
+
+
+def _split(text: str) -> tuple[str, int]:
+    name, equals, count = text.partition("=")
+    if not (name and equals and count.isdigit() and int(count) > 0):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not of the form SPLIT=COUNT, such as train=1000"
+        )
+    return name, int(count)
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from sobolev.datasets import Manifest, generate
+
+    samples = dict(options.samples or {})
+    resolution, seed, dtype = options.resolution, options.seed, options.dtype
+    if options.resume:
+        found = Manifest.read(Path(options.path))
+        samples = samples or dict(found.requested)
+        resolution, seed, dtype = (
+            resolution or found.resolution,
+            seed if seed is not None else found.seed,
+            dtype or found.dtype,
+        )
+    elif not samples:
+        samples = {"train": 1000, "valid": 100, "test": 200}
+    generate(
+        options.recipe, options.path, samples, resolution=resolution, seed=seed or 0, dtype=dtype or "float32",
+        overwrite=options.overwrite,
+    )  # fmt: skip
+    total = ", ".join(
+        f"{split} {count}" for split, count in Manifest.read(Path(options.path)).requested.items()
+    )
+    print(
+        f"{options.path}: {total} samples. Open with sobolev.datasets.open_dataset({options.path!r})"
+    )
+    return 0
+
+
+def _train(arguments: Sequence[str]) -> int:
+    from sobolev.training.fitting import train
+
+    run = train(arguments)
+    print(f'surrogate saved: sobolev.Surrogate.load("{run / "surrogate"}")')
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from sobolev.training.evaluation import evaluate_run
+
+    evaluate_run(
+        options.run, options.data, options.resolution, split=options.split, out=options.out
+    )
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    import xarray as xr
+
+    from sobolev.datasets.store import write_netcdf
+    from sobolev.training.evaluation import load_run
+
+    if not Path(options.input).is_file():
+        raise FileNotFoundError(f"there is no file {options.input}")
+    with xr.open_dataset(options.input, engine="h5netcdf") as dataset:
+        prediction = load_run(options.run).predict(dataset, resolution=options.resolution)
+    write_netcdf(prediction, Path(options.output))
+    print(f"{options.output}: {', '.join(map(str, prediction.data_vars))} {dict(prediction.sizes)}")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from sobolev.datasets import verify
+
+    problems = verify(options.path)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    print(
+        f"{options.path}: {len(problems)} problem(s)"
+        if problems
+        else f"{options.path}: every file is as it was written"
+    )
+    return 1 if problems else 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from sobolev.training.demo import demo
+
+    demo(options.problem, run=options.run, data=options.data, small=options.small)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
