@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import inspect
 import logging
 import re
 import shutil
@@ -13,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning
 import torch
@@ -23,6 +24,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 import sobolev
+import sobolev.operators
 from sobolev.datasets import OperatorDataModule
 from sobolev.training.module import OperatorModule
 
@@ -70,14 +72,16 @@ def train(arguments: Sequence[str]) -> Path:
                 ckpt_path=latest if cli.config.resume else None,
                 weights_only=True,
             )
+        except SystemExit:  # Lightning's answer to Ctrl-C
+            if cli.trainer.interrupted:
+                raise KeyboardInterrupt from None
+            raise
         except RuntimeError as error:
             if cli.config.resume and "state_dict" in str(error):
                 raise ValueError(
                     f"the checkpoint in {run} belongs to another model: {error}"
                 ) from error
             raise
-        if cli.trainer.interrupted:
-            raise KeyboardInterrupt
         _keep_best(cli.trainer, cli.model)
         _record(cli, time.perf_counter() - started)
         cli.model.surrogate.save(run / "surrogate")
@@ -99,25 +103,27 @@ _DESCRIPTION = (
 class _Parser(LightningArgumentParser):
     """Tells which option a misspelt one may have meant."""
 
-    def error(self, message: str, ex: Exception | None = None) -> None:
-        found = re.search(
-            r"[Kk]ey '([\w.]+)'|'([\w.]+)' is not (?:expected|accepted)|--([\w.]+)", message
-        )
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        found = _WRONG_KEY.search(message)
         if found:
             wrong = next(group for group in found.groups() if group)
-            known = sorted(
-                {
-                    name.removeprefix("--")
-                    for action in self._actions
-                    for name in action.option_strings
-                }
-            )
-            near = difflib.get_close_matches(wrong, known, n=1) or difflib.get_close_matches(
-                wrong.rpartition(".")[2], [name.rpartition(".")[2] for name in known], n=1
-            )
-            if near and near[0] != wrong:
-                message = f"{message}\ndid you mean {near[0]!r}?"
-        super().error(message, ex)
+            known = {"init_args", "class_path"} | {
+                o.rpartition(".")[2].lstrip("-") for a in self._actions for o in a.option_strings
+            }
+            for name in sobolev.operators.__all__:
+                known |= set(inspect.signature(getattr(sobolev.operators, name)).parameters)
+            for part in reversed(wrong.split(".")):
+                near = difflib.get_close_matches(part, sorted(known), n=1)
+                if part not in known and near:
+                    message = f"{message.strip()}; did you mean {near[0]!r}?"
+                    break
+        self.exit(2, f"sobolev train: error: {' '.join(message.split())}\n")
+
+
+_WRONG_KEY = re.compile(
+    r"does not accept option '([\w.]+)'|[Kk]ey '([\w.]+)'|'([\w.]+)' is not (?:expected|accepted)"
+    r"|[Uu]nrecognized arguments?: --([\w.]+)"
+)
 
 
 class _TrainCLI(LightningCLI):

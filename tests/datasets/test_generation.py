@@ -1,0 +1,311 @@
+"""Data sets: the same bytes whatever happens on the way, and no damage goes unnoticed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import sobolev.datasets.generation as generation
+from sobolev.datasets import (
+    BurgersRecipe,
+    DamagedDataError,
+    DarcyRecipe,
+    Manifest,
+    generate,
+    open_dataset,
+    refined,
+    verify,
+)
+
+RECIPE = BurgersRecipe(solver_resolution=64, steps=10)
+
+
+@pytest.fixture(autouse=True)
+def _small_shards(monkeypatch):
+    monkeypatch.setattr(generation, "SHARD_SIZE", 4)
+
+
+def draw(path: Path, samples=None, recipe=RECIPE, **options) -> Path:
+    return generate(recipe, path, samples or {"train": 10, "test": 3}, progress=False, **options)
+
+
+def content(path: Path) -> dict[str, bytes]:
+    return {
+        str(f.relative_to(path)): f.read_bytes()
+        for f in path.rglob("*")
+        if f.is_file() and f.name != ".lock"
+    }
+
+
+def test_shards_are_plain_netcdf_with_their_meaning(tmp_path):
+    draw(tmp_path / "d", resolution=32, seed=5)
+    with xr.open_dataset(tmp_path / "d" / "train" / "00001.nc") as shard:
+        assert shard.sizes == {"sample": 4, "x": 32}
+        assert shard.sample.values.tolist() == [4, 5, 6, 7]
+        assert shard.velocity.attrs == {"long_name": "velocity at the final time", "units": "1"}
+        assert shard.x.attrs["boundary"] == "periodic"
+        assert json.loads(shard.attrs["recipe"])["viscosity"] == 0.1
+        assert shard.attrs["seed"] == 5
+        assert "torch" in json.loads(shard.attrs["versions"])
+
+
+def test_stored_fields_are_the_solution_at_the_shared_nodes(tmp_path):
+    path = draw(tmp_path / "d", resolution=32, dtype="float64")
+    data = open_dataset(path)
+    streams = [generation.stream(0, generation._split_key("train"), i) for i in range(10)]
+    inputs = RECIPE.draw(streams)
+    outputs = RECIPE.solve(inputs, RECIPE.grid(64))
+    np.testing.assert_allclose(data.initial_velocity.values, inputs[:, 0, ::2], atol=1e-14)
+    np.testing.assert_allclose(data.velocity.values, outputs[:, 0, ::2], atol=1e-12)
+
+
+def test_lazy_reading_agrees_with_reading_everything(tmp_path):
+    path = draw(tmp_path / "d")
+    lazy = open_dataset(path)
+    whole = xr.concat([xr.open_dataset(f) for f in sorted((path / "train").iterdir())], "sample")
+    for index in (3, slice(2, 9, 3), [9, 0, 5, 5], slice(0, 0)):
+        picked = lazy.velocity.isel(sample=index)
+        np.testing.assert_array_equal(picked.values, whole.velocity.isel(sample=index).values)
+    np.testing.assert_array_equal(
+        lazy.velocity[[1, 8], 5:40:7].values, whole.velocity[[1, 8], 5:40:7].values
+    )
+    np.testing.assert_array_equal(lazy.velocity[6, 11].values, whole.velocity[6, 11].values)
+
+
+def test_opening_reads_no_field(tmp_path, monkeypatch):
+    path = draw(tmp_path / "d")
+    monkeypatch.setattr("h5py.File", lambda *_, **__: pytest.fail("a shard was opened"))
+    assert open_dataset(path).velocity.shape == (10, 64)
+
+
+def test_samples_do_not_depend_on_count_or_batch(tmp_path, monkeypatch):
+    full = open_dataset(draw(tmp_path / "a", {"train": 10}))
+    monkeypatch.setattr(generation, "_SOLVER_BATCH", 1)
+    few = open_dataset(draw(tmp_path / "b", {"valid": 2, "train": 3}))
+    np.testing.assert_array_equal(few.initial_velocity.values, full.initial_velocity[:3].values)
+    np.testing.assert_allclose(few.velocity.values, full.velocity[:3].values, atol=1e-6)
+    assert not np.array_equal(
+        open_dataset(tmp_path / "b", "valid").velocity.values, few.velocity[:2].values
+    )
+
+
+def test_interrupted_run_continues_to_the_same_bytes(tmp_path, monkeypatch):
+    undisturbed = content(draw(tmp_path / "a"))
+    write, calls = generation.write_shard, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return write(*arguments)
+
+    monkeypatch.setattr(generation, "write_shard", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        draw(tmp_path / "b")
+    with pytest.raises(ValueError, match="unfinished: 8 of 10"):
+        open_dataset(tmp_path / "b")
+    draw(tmp_path / "b")
+    assert content(tmp_path / "b") == undisturbed
+    assert len(calls) == 3 + 2  # two shards were kept
+
+
+def test_full_disk_loses_nothing(tmp_path, monkeypatch):
+    undisturbed = content(draw(tmp_path / "a"))
+    to_netcdf, calls = xr.Dataset.to_netcdf, []
+
+    def full(self, path, **options):
+        calls.append(path)
+        to_netcdf(self, path, **options)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", full)
+    with pytest.raises(OSError, match="4 samples of 'train' are safe; make room"):
+        draw(tmp_path / "b")
+    assert not list((tmp_path / "b").rglob("*.part"))
+    draw(tmp_path / "b")
+    assert content(tmp_path / "b") == undisturbed
+
+
+_WRITER = """
+import sys
+import sobolev.datasets.generation as generation
+from sobolev.datasets import BurgersRecipe
+generation.SHARD_SIZE = 4
+print("ready", flush=True)
+samples = {"train": 40, "test": 8}
+generation.generate(BurgersRecipe(solver_resolution=512, steps=100), sys.argv[1], samples, progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_killed_runs_continue_to_the_same_bytes(tmp_path):
+    """SIGKILL at random moments; finished shards stay whole, and the last run completes the rest."""
+
+    def run(name, seconds=None):
+        """Run the writer, to its end or until it is killed."""
+        command = [sys.executable, "-c", _WRITER, str(tmp_path / name)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            process.stdout.readline()
+            if seconds is not None:
+                time.sleep(seconds)
+                process.send_signal(signal.SIGKILL)
+        return process.returncode
+
+    assert run("a") == 0
+    for seconds in (0.15, 0.4):
+        run("b", seconds)
+        if (tmp_path / "b" / "manifest.json").exists():
+            assert [p for p in verify(tmp_path / "b") if "unfinished" not in p] == []
+    assert run("b") == 0
+    for part in (tmp_path / "b").rglob("*.part"):  # half written, beside its place, never read
+        part.unlink()
+    assert content(tmp_path / "b") == content(tmp_path / "a")
+
+
+def test_more_samples_extend_a_data_set(tmp_path):
+    draw(tmp_path / "a", {"train": 6})
+    draw(tmp_path / "a", {"train": 11, "test": 2})
+    expected, got = content(draw(tmp_path / "b", {"train": 11, "test": 2})), content(tmp_path / "a")
+    assert {k: v for k, v in got.items() if k.endswith(".nc")} == {
+        k: v for k, v in expected.items() if k.endswith(".nc")
+    }
+
+
+def test_every_flipped_bit_is_found(tmp_path):
+    path = draw(tmp_path / "d")
+    dice, files = (
+        random.Random(0),
+        sorted(f for f in path.rglob("*") if f.suffix in (".nc", ".json")),
+    )
+    for _ in range(40):
+        file = dice.choice(files)
+        good = file.read_bytes()
+        bad = bytearray(good)
+        bad[dice.randrange(len(bad))] ^= 1 << dice.randrange(8)
+        file.write_bytes(bad)
+        if file.suffix == ".nc":
+            assert [str(file) in problem for problem in verify(path)] == [True]
+            with pytest.raises(DamagedDataError, match=f"{file.name}.*samples"):
+                open_dataset(path, file.parent.name).load()
+        else:
+            with pytest.raises((DamagedDataError, ValueError)):
+                verify(path)
+        file.write_bytes(good)
+    assert verify(path) == []
+
+
+def test_missing_and_truncated_shards_are_named_and_drawn_again(tmp_path):
+    path = draw(tmp_path / "d")
+    before = content(path)
+    (path / "train" / "00001.nc").unlink()
+    with pytest.raises(DamagedDataError, match=r"00001.nc \(samples 4 to 7\) is missing"):
+        open_dataset(path)
+    (path / "test" / "00000.nc").write_bytes(before["test/00000.nc"][:-10])
+    with pytest.raises(DamagedDataError, match=r"00000.nc \(samples 0 to 2\) has .* truncated"):
+        open_dataset(path, "test")
+    assert len(verify(path)) == 2
+    draw(path)
+    assert content(path) == before
+
+
+def test_another_configuration_is_refused_unless_overwritten(tmp_path):
+    path = draw(tmp_path / "d")
+    for change in ({"seed": 1}, {"resolution": 32}, {"recipe": replace(RECIPE, viscosity=0.2)}):
+        with pytest.raises(FileExistsError, match="another configuration"):
+            draw(path, **change)
+    draw(path, {"test": 2}, seed=1, overwrite=True)
+    assert list(Manifest.read(path).splits) == ["test"]
+    assert not (path / "train").exists()
+
+
+def test_a_folder_with_other_things_in_it_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("irreplaceable")
+    with pytest.raises(FileExistsError, match=r"thesis\.tex"):
+        draw(tmp_path)
+
+
+def test_two_writers_do_not_share_a_folder(tmp_path):
+    with generation._locked(tmp_path), pytest.raises(FileExistsError, match="another process"):
+        draw(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda p: generate("burgers-fn", p, {"train": 1}), "did you mean 'burgers-fno'"),
+        (lambda p: draw(p, resolution=100), "cannot be stored at 100; choose from 64, 32"),
+        (lambda p: draw(p, {"train": 0}), "at least 1 per split"),
+        (lambda p: draw(p, {"../train": 1}), "plain word"),
+        (lambda p: draw(p, seed=-1), "a seed is a whole number"),
+        (lambda p: draw(p, dtype="int8"), "float32 or float64"),
+        (lambda p: open_dataset(draw(p), "valid"), "no split 'valid' here; there are: train, test"),
+        (lambda p: draw(p, recipe=replace(RECIPE, viscosity=-1.0)), "viscosity must be positive"),
+        (
+            lambda p: draw(p, recipe=DarcyRecipe(solver_resolution=9, low=-1.0)),
+            "permeability must be positive",
+        ),
+    ],
+)
+def test_bad_input_is_refused(tmp_path, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(tmp_path / "d")
+
+
+def test_no_data_set_is_said_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no sobolev data set"):
+        open_dataset(tmp_path)
+
+
+def test_statistics_are_those_of_the_training_fields(tmp_path):
+    path = draw(tmp_path / "d")
+    mean, deviation = Manifest.read(path).statistics()["velocity"]
+    values = open_dataset(path).velocity.values.astype(float)
+    assert mean == pytest.approx(values.mean(), abs=1e-12)
+    assert deviation == pytest.approx(values.std(), rel=1e-12)
+
+
+def test_refined_fields_are_the_same_samples_on_more_nodes(tmp_path):
+    path = draw(tmp_path / "d", resolution=16)
+    fine = open_dataset(refined(path, "test", 64, progress=False), "test")
+    np.testing.assert_array_equal(
+        fine.velocity.values[:, ::4], open_dataset(path, "test").velocity.values
+    )
+
+
+def test_darcy_preset_has_its_two_phases_and_a_zero_border(darcy_data):
+    data = open_dataset(darcy_data)
+    assert set(np.unique(data.permeability)) == {3.0, 12.0}
+    assert 0.3 < float((data.permeability == 12).mean()) < 0.7
+    u = torch.from_numpy(data.pressure.values)
+    grid = Manifest.read(darcy_data).grid
+    assert torch.equal(u, grid.without_border(u))
+    assert u[:, 1:-1, 1:-1].min() > 0
+
+
+def test_data_from_an_unknown_recipe_class_can_be_read_but_not_drawn_again(tmp_path):
+    path = draw(tmp_path / "d")
+    manifest = Manifest.read(path)
+    manifest.recipe["class"] = "os.system"
+    manifest.write(path)
+    assert open_dataset(path).velocity.shape == (10, 64)
+    with pytest.raises(ValueError, match=r"class 'os\.system'"):
+        Manifest.read(path).build_recipe()
+
+
+def test_copying_a_data_set_keeps_it_whole(tmp_path):
+    shutil.copytree(draw(tmp_path / "d"), tmp_path / "elsewhere")
+    assert verify(tmp_path / "elsewhere") == []

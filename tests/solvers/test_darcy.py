@@ -1,0 +1,125 @@
+"""Darcy against sparse LU, a manufactured solution and the maximum principle."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.sparse
+import scipy.sparse.linalg
+import torch
+
+from sobolev import GaussianRandomField, Grid, sobolev_norm
+from sobolev.solvers import Darcy
+
+
+def sparse_lu(a: np.ndarray, grid: Grid, forcing: float = 1.0) -> np.ndarray:
+    """The five-point system, assembled edge by edge and factorised."""
+    (ny, nx), (hy, hx) = grid.shape, (axis.spacing for axis in grid.axes)
+    number = -np.ones((ny, nx), dtype=int)
+    number[1:-1, 1:-1] = np.arange((ny - 2) * (nx - 2)).reshape(ny - 2, nx - 2)
+    matrix = scipy.sparse.lil_matrix((number.max() + 1,) * 2)
+    for dy, dx, h in ((0, 1, hx), (1, 0, hy)):
+        for y in range(ny - dy):
+            for x in range(nx - dx):
+                here, there = number[y, x], number[y + dy, x + dx]
+                face = (a[y, x] + a[y + dy, x + dx]) / 2 / h**2
+                for p, q in ((here, there), (there, here)):
+                    if p >= 0:
+                        matrix[p, p] += face
+                        if q >= 0:
+                            matrix[p, q] -= face
+    inside = scipy.sparse.linalg.spsolve(matrix.tocsc(), np.full(matrix.shape[0], forcing))
+    return np.pad(inside.reshape(ny - 2, nx - 2), 1)
+
+
+def two_phase(grid: Grid, high: float, low: float, count: int = 1) -> torch.Tensor:
+    cells = Grid.neumann(*grid.shape, length=[axis.length for axis in grid.axes])
+    psi = cells.resample(GaussianRandomField(cells, 2.0, 3.0).sample(count, seed=5), grid)
+    return torch.where(psi >= 0, high, low).double()
+
+
+@pytest.mark.parametrize(("high", "low"), [(12.0, 3.0), (1000.0, 1.0)])
+@pytest.mark.parametrize("shape", [(33, 33), (30, 41)])
+def test_agrees_with_sparse_lu(high, low, shape):
+    grid = Grid.dirichlet(*shape, length=(1.0, 1.5))
+    a = two_phase(grid, high, low, count=2)
+    solution = Darcy().solve(a, grid, 2.0)
+    for i in range(2):
+        truth = sparse_lu(a[i].numpy(), grid, 2.0)
+        assert np.linalg.norm(solution[i].numpy() - truth) / np.linalg.norm(truth) < 1e-9
+
+
+def test_second_order_for_a_smooth_coefficient():
+    """u = sin(πx) sin(2πy), a = 1 + ½ cos(πx) y, f = −∇·(a∇u) by hand."""
+
+    def error(n: int) -> float:
+        grid = Grid.dirichlet(n, n)
+        y, x = grid.points()[0][:, None], grid.points()[1]
+        pi = math.pi
+        a = 1 + 0.5 * torch.cos(pi * x) * y
+        u = torch.sin(pi * x) * torch.sin(2 * pi * y)
+        ux, uy = (
+            pi * torch.cos(pi * x) * torch.sin(2 * pi * y),
+            2 * pi * torch.sin(pi * x) * torch.cos(2 * pi * y),
+        )
+        ax, ay = -0.5 * pi * torch.sin(pi * x) * y, 0.5 * torch.cos(pi * x)
+        f = -(ax * ux + ay * uy) + a * 5 * pi**2 * u
+        solved = Darcy().solve(a[None], grid, f[None])
+        return (sobolev_norm(solved - u, grid) / sobolev_norm(u, grid)).item()
+
+    assert math.log2(error(17) / error(33)) == pytest.approx(2, abs=0.1)
+    assert math.log2(error(33) / error(65)) == pytest.approx(2, abs=0.05)
+
+
+def test_solution_obeys_border_and_maximum_principle():
+    grid = Grid.dirichlet(41, 41)
+    u = Darcy().solve(two_phase(grid, 12.0, 3.0, count=3), grid)
+    assert torch.equal(u, grid.without_border(u))
+    assert u.amin() >= 0
+    bound = Darcy().solve(torch.full((1, 41, 41), 3.0, dtype=torch.float64), grid).amax()
+    assert u.amax() <= bound  # more permeable means lower pressure
+
+
+def test_residual_is_small_for_the_solution_and_is_the_forcing_for_zero():
+    grid = Grid.dirichlet(33, 33)
+    a = two_phase(grid, 12.0, 3.0)
+    u = Darcy().solve(a, grid)
+    assert Darcy().residual(u, a, grid).norm() < 1e-9 * 31
+    assert torch.equal(
+        Darcy().residual(0 * u, a, grid)[:, 1:-1, 1:-1], torch.ones(1, 31, 31, dtype=torch.float64)
+    )
+
+
+def test_a_sample_does_not_depend_on_its_batch():
+    grid = Grid.dirichlet(33, 33)
+    easy, hard = torch.ones(1, 33, 33, dtype=torch.float64), two_phase(grid, 1000.0, 1.0)
+    together = Darcy().solve(torch.cat([easy, hard]), grid)
+    assert torch.allclose(together[:1], Darcy().solve(easy, grid), atol=1e-14)
+    assert torch.allclose(together[1:], Darcy().solve(hard, grid), atol=1e-14)
+
+
+def test_zero_forcing_gives_zero():
+    grid = Grid.dirichlet(9, 9)
+    assert not Darcy().solve(torch.ones(1, 9, 9), grid, 0.0).any()
+
+
+@pytest.mark.parametrize(
+    ("a", "message"),
+    [
+        (torch.full((2, 9, 9), -1.0), "must be positive and finite; 2 of 2 fields"),
+        (torch.full((1, 9, 9), math.nan), "positive and finite"),
+        (torch.ones(9, 9), r"\(batch, y, x\)"),
+        (torch.ones(1, 8, 9), r"\(\.\.\., 9, 9\)"),
+    ],
+)
+def test_bad_permeability_is_refused(a, message):
+    with pytest.raises(ValueError, match=message):
+        Darcy().solve(a, Grid.dirichlet(9, 9))
+
+
+def test_no_convergence_is_an_error():
+    grid = Grid.dirichlet(33, 33)
+    with pytest.raises(ArithmeticError, match="contrast of the permeability is 1.0e[+]04"):
+        Darcy(max_iterations=3).solve(two_phase(grid, 1e4, 1.0), grid)
