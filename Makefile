@@ -1,0 +1,33 @@
+# Works on a fresh machine with Python ≥ 3.11 and make; everything is installed into .venv.
+PYTHON ?= python3
+PDE ?= burgers
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup demo test lint types clean
+
+setup: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sobolev needs Python 3.11 or newer; try make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: setup  ## the main job: data, training, evaluation, figures (PDE=darcy for the other problem)
+	$(BIN)/sobolev demo $(PDE)
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup  ## mypy does not follow the package mapping of an editable install: it checks a copy
+	rm -rf build/types
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target build/types .
+	MYPYPATH=build/types $(BIN)/mypy -p sobolev
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
