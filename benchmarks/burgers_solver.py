@@ -1,4 +1,5 @@
-"""Error of the Burgers solver against the Cole–Hopf solution, and its time, on the published fields.
+"""Error of the Burgers solver against the Cole–Hopf solution, and its time, on the published
+fields.
 
 .venv/bin/python benchmarks/burgers_solver.py
 """
@@ -30,9 +31,14 @@ def main() -> None:
             start = time.perf_counter()
             solution = solver.solve(initial[part], grid, 1.0)
             seconds += time.perf_counter() - start
-            errors += (sobolev_norm(solution - truth[part], grid) / sobolev_norm(truth[part], grid)).tolist()
+            errors += (
+                sobolev_norm(solution - truth[part], grid) / sobolev_norm(truth[part], grid)
+            ).tolist()
         errors.sort()
-        print(f"| {steps or 'default'} | {errors[-1]:.1e} | {errors[32]:.1e} | {1e3 * seconds / 64:.1f} |", flush=True)
+        print(
+            f"| {steps or 'default'} | {errors[-1]:.1e} | {errors[32]:.1e} | {1e3 * seconds / 64:.1f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

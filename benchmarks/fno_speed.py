@@ -3,9 +3,10 @@
     .venv/bin/pip install --no-deps neuraloperator==2.0.0 tensorly tensorly-torch opt-einsum
     .venv/bin/python benchmarks/fno_speed.py
 
-Both are the paper's network: 1×1 lifting, four blocks of spectral convolution and linear skip, GELU, projection through
-2 × width channels. neuralop's defaults beyond that (channel MLPs in the blocks, two-layer lifting, grid embedding) are
-switched off, which makes it faster than it is by default.
+Both are the paper's network: 1×1 lifting, four blocks of spectral convolution and linear skip,
+GELU, projection through 2 × width channels. neuralop's defaults beyond that (channel MLPs in the
+blocks, two-layer lifting, grid embedding) are switched off, which makes it faster than it is by
+default.
 """
 
 from __future__ import annotations
@@ -53,18 +54,25 @@ def stepper(model: torch.nn.Module, u: torch.Tensor):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--compile", action="store_true", help="compile ours")
     options = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, median of {options.repeats} interleaved steps")
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, median of {options.repeats} interleaved steps"
+    )
     print("| batch × grid, width | ours, ms | neuralop, ms | ratio |")
     print("|---|---|---|---|")
     ratios = []
     for batch, space, modes, width in CASES:
         u = torch.randn(batch, 1, *space)
         ours = FNO(1, 1, modes=modes, width=width)
-        steps = stepper(torch.compile(ours) if options.compile else ours, u), stepper(neuralop_fno(modes, width), u)
+        steps = (
+            stepper(torch.compile(ours) if options.compile else ours, u),
+            stepper(neuralop_fno(modes, width), u),
+        )
         times: tuple[list[float], list[float]] = ([], [])
         for repeat in range(options.repeats + 2):
             for step, kept in zip(steps, times, strict=True):
@@ -73,7 +81,10 @@ def main() -> None:
                     kept.append(1e3 * seconds)
         a, b = map(statistics.median, times)
         ratios.append(b / a)
-        print(f"| {batch} × {'×'.join(map(str, space))}, {width} | {a:.0f} | {b:.0f} | {b / a:.2f} |", flush=True)
+        print(
+            f"| {batch} × {'×'.join(map(str, space))}, {width} | {a:.0f} | {b:.0f} | {b / a:.2f} |",
+            flush=True,
+        )
     print(f"geometric mean of the ratios: {statistics.geometric_mean(ratios):.2f}")
 
 

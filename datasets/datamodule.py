@@ -18,18 +18,20 @@ from sobolev.solvers.random_fields import stream
 
 
 class OperatorDataModule(lightning.LightningDataModule):
-    """Batches ``(input, output)`` of float32 fields in physical units, each ``(batch, channels, *space)``.
+    """Batches ``(input, output)`` of float32 fields in physical units, each ``(batch, channels,
+    *space)``.
 
-    The operator's normalisation comes from ``statistics``, computed on the training split alone. Without a split
-    named ``valid``, the last ``valid_fraction`` of the training samples is set aside for validation; the test split
-    is never looked at during training.
+    The operator's normalisation comes from ``statistics``, computed on the training split alone.
+    Without a split named ``valid``, the last ``valid_fraction`` of the training samples is set
+    aside for validation; the test split is never looked at during training.
 
     Args:
         path: a data set made by ``sobolev generate``.
         batch_size: fields per step.
-        resolution: train on every n-th node, so that this many remain per axis; the stored resolution by default.
-        augment: turn each training batch by a random symmetry that the grid and the PDE share (reflections and
-            transposition for Darcy on the square; the recipe declares them).
+        resolution: train on every n-th node, so that this many remain per axis; the stored
+            resolution by default.
+        augment: turn each training batch by a random symmetry that the grid and the PDE share and
+            the recipe declares: the eight of the square for Darcy, u(x) → −u(−x) for Burgers.
         train_samples: use only the first so many training samples.
         valid_fraction: share of the training split to validate on if there is no ``valid`` split.
         seed: order of the training samples and draw of the symmetries.
@@ -108,10 +110,15 @@ class OperatorDataModule(lightning.LightningDataModule):
         return self._loader(self.pairs("test"))
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Turn a training batch by a symmetry that depends on the seed and the step alone, so that runs resume exactly."""
+        """Turn a training batch by a symmetry that depends on the seed and the step alone, so that
+        runs resume exactly."""
         if not (self.augment and self.trainer is not None and self.trainer.training):
             return batch
-        coins = stream(self.seed, 1, self.trainer.global_step).integers(2, size=self.grid.ndim + 1)
+        coins = (
+            stream(self.seed, 1, self.trainer.global_step)
+            .integers(2, size=self.grid.ndim + 1)
+            .tolist()
+        )
         return tuple(turned(field, self.grid, self.manifest.symmetries, coins) for field in batch)
 
     def _load(self, split: str) -> FieldPairs:
@@ -177,7 +184,8 @@ class FieldPairs(Dataset):
 
 
 class EpochSampler(Sampler[int]):
-    """A fresh order each epoch that depends on the seed and the epoch alone, so that a resumed run sees the same one."""
+    """A fresh order each epoch that depends on the seed and the epoch alone, so that a resumed run
+    sees the same one."""
 
     def __init__(self, count: int, seed: int) -> None:
         self.count, self.seed, self.epoch = count, seed, 0
@@ -198,6 +206,8 @@ def turned(u: Tensor, grid: Grid, symmetries: Sequence[str], coins: Sequence[int
 
     ``coins`` decide, with 0 or 1, the reflection of each axis and, last, the transposition.
     """
+    if "odd reflection" in symmetries and coins[0]:
+        u = -u.flip(-1)
     if "reflections" in symmetries:
         u = u.flip([i - grid.ndim for i in range(grid.ndim) if coins[i]])
     return u.transpose(-1, -2) if "transposition" in symmetries and coins[-1] else u

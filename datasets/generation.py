@@ -39,7 +39,7 @@ _SOLVER_BATCH = 8
 def generate(
     recipe: str | Recipe,
     path: str | Path,
-    samples: Mapping[str, int],
+    samples: Mapping[str, int] | None = None,
     *,
     resolution: int | None = None,
     seed: int = 0,
@@ -49,15 +49,18 @@ def generate(
 ) -> Path:
     """Draw a data set, or continue one that was interrupted.
 
-    Sample i of a split comes from a random stream of its own, keyed by (seed, split, i): it does not depend on how many
-    are drawn, in which order, or after how many interruptions. Called again with the same arguments, ``generate``
-    continues where it stopped; called with more samples, it adds them.
+    Sample i of a split comes from a random stream of its own, keyed by (seed, split, i): it does
+    not depend on how many are drawn, in which order, or after how many interruptions. Called again
+    with the same arguments, ``generate`` continues where it stopped; called with more samples, it
+    adds them.
 
     Args:
         recipe: a preset's name (``"burgers-fno"``, ``"darcy-fno"``) or a ``Recipe``.
         path: folder of the data set.
-        samples: how many of each split, e.g. ``{"train": 1000, "test": 200}``.
-        resolution: nodes per axis of the stored fields, picked from those of the solve; the solver's by default.
+        samples: how many of each split; 1000 of ``train``, 100 of ``valid`` and 200 of ``test`` by
+            default.
+        resolution: nodes per axis of the stored fields, picked from those of the solve; the
+            solver's by default.
         seed: root of all random streams.
         dtype: ``"float32"`` or ``"float64"``, on disk; solvers run in float64.
         overwrite: replace a data set of another configuration.
@@ -72,11 +75,12 @@ def generate(
         OSError: if the disk is full; what was finished stays, and the next call continues.
     """
     drawn = find_recipe(recipe)
+    samples = {"train": 1000, "valid": 100, "test": 200} if samples is None else samples
     resolution = resolution or drawn.solver_resolution
     if resolution not in drawn.resolutions():
         raise ValueError(
-            f"{_name_of(drawn)} solves on {drawn.solver_resolution} nodes per axis and cannot be stored at {resolution}; "
-            f"choose from {', '.join(map(str, drawn.resolutions()))}"
+            f"{_name_of(drawn)} solves on {drawn.solver_resolution} nodes per axis and cannot be "
+            f"stored at {resolution}; choose from {', '.join(map(str, drawn.resolutions()))}"
         )
     if not samples or any(not isinstance(n, int) or n < 1 for n in samples.values()):
         raise ValueError(
@@ -97,7 +101,10 @@ def generate(
             **{k: max(n, manifest.requested.get(k, 0)) for k, n in samples.items()},
         }
         manifest.write(path)
-        with _progress_bar(manifest, progress) as advance:
+        complete = all(
+            manifest.count(split) == count for split, count in manifest.requested.items()
+        )
+        with _progress_bar(manifest, progress and not complete) as advance:
             for split, count in manifest.requested.items():
                 for first in range(0, count, manifest.shard_size):
                     last = min(first + manifest.shard_size, count)
@@ -109,8 +116,8 @@ def generate(
 def verify(path: str | Path) -> list[str]:
     """Everything that is wrong with a data set, one line each; empty if nothing is.
 
-    Checks the manifest, every shard's presence, size and SHA-256, that nothing is missing, and that all values are
-    finite. Raises what ``Manifest.read`` raises if there is no readable manifest.
+    Checks the manifest, every shard's presence, size and SHA-256, that nothing is missing, and that
+    all values are finite. Raises what ``Manifest.read`` raises if there is no readable manifest.
     """
     path = Path(path)
     manifest = Manifest.read(path)
@@ -134,10 +141,11 @@ def verify(path: str | Path) -> list[str]:
 
 
 def refined(path: str | Path, split: str, resolution: int, *, progress: bool = True) -> Path:
-    """The same samples of ``split`` as in ``path``, stored at a finer ``resolution`` in a data set beside it.
+    """The same samples of ``split`` as in ``path``, stored at a finer ``resolution`` in a data set
+    beside it.
 
-    Nothing is interpolated: the samples are drawn again from their seeds, so that they are the ones in ``path`` with more
-    of the solver's nodes kept. A second call finds them.
+    Nothing is interpolated: the samples are drawn again from their seeds, so that they are the ones
+    in ``path`` with more of the solver's nodes kept. A second call finds them.
     """
     path = Path(path)
     manifest = Manifest.read(path)

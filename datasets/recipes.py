@@ -1,7 +1,8 @@
 """What a data set is drawn from: a random input, a PDE, and the grids they live on.
 
-A recipe is a frozen dataclass whose fields are all there is to know; the store writes them into every file. The
-published presets are in ``PRESETS``; ``docs/data.md`` says what their papers leave open and what was chosen here.
+A recipe is a frozen dataclass whose fields are all there is to know; the store writes them into
+every file. The published presets are in ``PRESETS``; ``docs/data.md`` says what their papers leave
+open and what was chosen here.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class Variable:
 class Recipe(ABC):
     """Draws inputs and solves for outputs on ``solver_resolution`` nodes per axis.
 
-    Fields stored at a lower resolution are picked from the nodes of the solve (never re-solved on a coarser grid), as
-    the published data sets do.
+    Fields stored at a lower resolution are picked from the nodes of the solve (never re-solved on a
+    coarser grid), as the published data sets do.
     """
 
     inputs: ClassVar[tuple[Variable, ...]]
@@ -42,7 +43,8 @@ class Recipe(ABC):
     title: ClassVar[str]
     references: ClassVar[str]
     symmetries: ClassVar[tuple[str, ...]] = ()
-    """Maps of the grid onto itself under which solutions turn into solutions: ``"reflections"``, ``"transposition"``."""
+    """Maps of the grid onto itself under which solutions turn into solutions:
+    ``"reflections"`` of each axis, ``"transposition"``, ``"odd reflection"`` (u(x) → −u(−x))."""
     solver_resolution: int
 
     @abstractmethod
@@ -55,7 +57,8 @@ class Recipe(ABC):
 
     @abstractmethod
     def solve(self, inputs: Tensor, grid: Grid) -> Tensor:
-        """The outputs that belong to ``inputs`` on any grid of the recipe, ``(sample, output, *space)``."""
+        """The outputs that belong to ``inputs`` on any grid of the recipe, ``(sample, output,
+        *space)``."""
 
     def resolutions(self) -> list[int]:
         """Every resolution at which fields can be stored, finest first."""
@@ -68,14 +71,16 @@ class Recipe(ABC):
 
 @dataclass(frozen=True)
 class BurgersRecipe(Recipe):
-    """u(·, 0) ↦ u(·, ``time``) for Burgers' equation, u(·, 0) ~ N(0, σ²(−d²/dx² + τ²)^−α) on a circle.
+    """u(·, 0) ↦ u(·, ``time``) for Burgers' equation, u(·, 0) ~ N(0, σ²(−d²/dx² + τ²)^−α) on a
+    circle.
 
-    The defaults are the FNO paper's data set with its circle taken to be 2π long, as the authors' journal paper says:
-    on a circle of length 1 viscosity 0.1 leaves nothing of the field at t = 1.
+    The defaults are the FNO paper's data set with its circle taken to be 2π long, as the authors'
+    journal paper says: on a circle of length 1 viscosity 0.1 leaves nothing of the field at t = 1.
     """
 
     inputs = (Variable("initial_velocity", "velocity at time 0", "1"),)
     outputs = (Variable("velocity", "velocity at the final time", "1"),)
+    symmetries = ("odd reflection",)
     title = "Burgers' equation on a circle: initial to final velocity"
     references = (
         "Li et al., Fourier Neural Operator for Parametric PDEs, ICLR 2021, arXiv:2010.08895"
@@ -110,8 +115,8 @@ class BurgersRecipe(Recipe):
 class DarcyRecipe(Recipe):
     """a ↦ u for −∇·(a∇u) = ``forcing``, a two-phase medium cut from a Gaussian random field.
 
-    ψ ~ N(0, (−Δ + τ²)^−α) with no-flux boundary conditions, its cosine series evaluated on the nodes; a is ``high``
-    where ψ ≥ 0 and ``low`` elsewhere.
+    ψ ~ N(0, (−Δ + τ²)^−α) with no-flux boundary conditions, its cosine series evaluated on the
+    nodes; a is ``high`` where ψ ≥ 0 and ``low`` elsewhere.
     """
 
     inputs = (Variable("permeability", "permeability of the medium", "1"),)

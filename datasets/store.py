@@ -3,13 +3,14 @@
 ::
 
     data/burgers/
-        manifest.json               recipe, seed, resolution, versions; for each shard its samples, size, SHA-256, moments
-        train/00000.nc  00001.nc    plain NetCDF-4 (CF attributes), each opened by xr.open_dataset
-        test/00000.nc
+        manifest.json               recipe, seed, resolution, versions; for each shard its samples,
+        size, SHA-256, moments train/00000.nc  00001.nc    plain NetCDF-4 (CF attributes), each
+        opened by xr.open_dataset test/00000.nc
 
-A shard is written beside its place, synced and renamed, so that it is whole or absent; the manifest follows in the same
-manner. A shard's bytes are hashed before it is first read, and the manifest carries a hash of itself: a flipped
-bit anywhere is found and named. Opening runs no code from the files.
+A shard is written beside its place, synced and renamed, so that it is whole or absent; the manifest
+follows in the same manner. A shard's bytes are hashed before it is first read, and the manifest
+carries a hash of itself: a flipped bit anywhere is found and named. Opening runs no code from the
+    files.
 """
 
 from __future__ import annotations
@@ -183,7 +184,7 @@ def write_shard(path: Path, file: str, dataset: xr.Dataset) -> Shard:
     target = path / file
     target.parent.mkdir(parents=True, exist_ok=True)
     encoding: dict[str, dict[str, Any]] = {
-        name: {"fletcher32": True, "chunksizes": (1, *variable.shape[1:]), "_FillValue": None}
+        str(name): {"fletcher32": True, "chunksizes": (1, *variable.shape[1:]), "_FillValue": None}
         for name, variable in dataset.data_vars.items()
     }
     write_netcdf(dataset, target, encoding)
@@ -282,7 +283,8 @@ def coords(grid: Grid, samples: np.ndarray) -> dict[str, xr.Variable]:
 
 
 def attributes(manifest: Manifest, split: str) -> dict[str, Any]:
-    """Global attributes: what the fields are and how to make them again. No clock, so that equal runs give equal bytes."""
+    """Global attributes: what the fields are and how to make them again. No clock, so that equal
+    runs give equal bytes."""
     return {
         "Conventions": "CF-1.11",
         "title": manifest.title,
@@ -370,7 +372,8 @@ class _LazyField(BackendArray):
 
 @contextlib.contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
-    """A path to write to; what was written is synced and takes ``target``'s place, or vanishes on an error."""
+    """A path to write to; what was written is synced and takes ``target``'s place, or vanishes on
+    an error."""
     part = target.with_name(target.name + ".part")
     try:
         yield part

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 
 class Operator(nn.Module, ABC):
-    """A map between fields that is not tied to a grid: ``(batch, in_channels, *space) -> (batch, out_channels, *space)``.
+    """A map between fields that is not tied to a grid: ``(batch, in_channels, *space) -> (batch,
+    out_channels, *space)``.
 
-    A subclass keeps each constructor argument, JSON-able, in an attribute of the same name; ``configuration`` reads
-    them back, so that ``type(op)(**op.configuration)`` builds the same operator with fresh weights.
+    A subclass keeps each constructor argument, JSON-able, in an attribute of the same name;
+    ``configuration`` reads them back, so that ``type(op)(**op.configuration)`` builds the same
+    operator with fresh weights.
     """
 
     in_channels: int
@@ -32,7 +34,8 @@ class Operator(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, u: Tensor, size: Sequence[int] | None = None) -> Tensor:
-        """Apply to ``(batch, in_channels, *space)``; ``size`` asks for output on a grid of these sizes."""
+        """Apply to ``(batch, in_channels, *space)``; ``size`` asks for output on a grid of these
+        sizes."""
 
     def check(self, u: Tensor) -> None:
         """Refuse input of the wrong rank or channel count.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,10 @@ from sobolev.solvers.grids import BOUNDARIES, Axis, Grid
 
 
 class FourierBlock(nn.Module):
-    """v ↦ K v + W v + b on channels-last fields, with K a spectral convolution and W a 1×1 convolution."""
+    """v ↦ K v + W v + b on channels-last fields, with K a spectral convolution and W a 1×1
+    convolution."""
 
-    def __init__(self, kernel: nn.Module, width: int) -> None:
+    def __init__(self, kernel: SpectralConv, width: int) -> None:
         super().__init__()
         self.kernel, self.skip = kernel, nn.Linear(width, width)
 
@@ -26,28 +28,31 @@ class FourierBlock(nn.Module):
 
 
 class FNO(Operator):
-    """Fourier neural operator in one, two or three dimensions (Li et al., ICLR 2021, arXiv:2010.08895).
+    """Fourier neural operator in one, two or three dimensions (Li et al., ICLR 2021,
+    arXiv:2010.08895).
 
-    Lift pointwise to ``width`` channels, apply ``depth`` layers v ↦ σ(K v + W v + b) (no σ after the last), project
-    pointwise by one hidden layer; σ is GELU. As in the paper, but: no batch normalisation (it costs an order of magnitude
-    of accuracy on Burgers), padding by a fraction of the domain instead of a number of cells, and no position
-    channels unless asked for, so that on periodic axes the operator commutes with shifts.
+    Lift pointwise to ``width`` channels, apply ``depth`` layers v ↦ σ(K v + W v + b) (no σ after
+    the last), project pointwise by one hidden layer; σ is GELU. As in the paper, but: no batch
+    normalisation (it costs an order of magnitude of accuracy on Burgers), padding by a fraction of
+    the domain instead of a number of cells, and no position channels unless asked for, so that on
+    periodic axes the operator commutes with shifts.
 
     Args:
         in_channels: channels of the input field.
         out_channels: channels of the output field.
-        modes: Fourier modes per axis and sign: frequencies −m … m−1, on the last axis 0 … m−1. Its length is the
-            number of space axes. A grid with fewer modes uses those that it has.
+        modes: Fourier modes per axis and sign: frequencies −m … m−1, on the last axis 0 … m−1. Its
+            length is the number of space axes. A grid with fewer modes uses those that it has.
         width: hidden channels.
         depth: Fourier layers.
-        boundary: kind of the grid's axes, one for all or one each: ``"periodic"``, ``"dirichlet"`` (nodes include both
-            ends) or ``"neumann"`` (cell centres).
+        boundary: kind of the grid's axes, one for all or one each: ``"periodic"``, ``"dirichlet"``
+            (nodes include both ends) or ``"neumann"`` (cell centres).
         padding: fraction of its length by which an axis that is not periodic is extended.
         positions: append position channels: x itself, or (cos 2πx, sin 2πx) on a periodic axis.
         projection: hidden channels of the projection; 2 ``width`` by default.
 
     Shape:
-        ``(batch, in_channels, *space) -> (batch, out_channels, *space)``, any ``space``, odd sizes included.
+        ``(batch, in_channels, *space) -> (batch, out_channels, *space)``, any ``space``, odd sizes
+        included.
 
     >>> operator = FNO(1, 1, modes=(12, 12), width=20)
     >>> operator(torch.zeros(2, 1, 64, 48)).shape, operator(torch.zeros(2, 1, 33, 33), size=(66, 66)).shape
@@ -96,10 +101,11 @@ class FNO(Operator):
         return len(self.modes)
 
     def forward(self, u: Tensor, size: Sequence[int] | None = None) -> Tensor:
-        """``(batch, in_channels, *space) -> (batch, out_channels, *size)``; ``size`` defaults to the input's.
+        """``(batch, in_channels, *space) -> (batch, out_channels, *size)``; ``size`` defaults to
+        the input's.
 
-        For another ``size`` the input is first resampled: by its Fourier series where all axes are periodic (exact
-        for what the input grid resolves), else linearly.
+        For another ``size`` the input is first resampled: by its Fourier series where all axes are
+        periodic (exact for what the input grid resolves), else linearly.
         """
         self.check(u)
         if size is not None and tuple(size) != tuple(u.shape[2:]):
@@ -108,10 +114,11 @@ class FNO(Operator):
         if self.positions:
             v = torch.cat([v, self._positions(v)], dim=-1)
         v = self.lift(v)
-        transforms = self.blocks[0].kernel.transforms(v.shape[1:-1], v.shape[1:-1], v)
-        for block in self.blocks[:-1]:
+        *hidden, last = (cast(FourierBlock, block) for block in self.blocks)
+        transforms = last.kernel.transforms(v.shape[1:-1], v.shape[1:-1], v)
+        for block in hidden:
             v = F.gelu(block(v, transforms))
-        return self.project(self.blocks[-1](v, transforms)).movedim(-1, 1)
+        return self.project(last(v, transforms)).movedim(-1, 1)
 
     def _positions(self, v: Tensor) -> Tensor:
         channels = []
@@ -161,7 +168,8 @@ class FNO(Operator):
 
 
 def _linear(u: Tensor, axis: Axis, size: int) -> Tensor:
-    """Linear interpolation along the last axis, periodic or held constant beyond the outer cell centres."""
+    """Linear interpolation along the last axis, periodic or held constant beyond the outer cell
+    centres."""
     target = Axis(axis.name, size, boundary=axis.boundary).points(u.device)
     position = (target - axis.points(u.device)[0]) / axis.spacing
     left = position.floor()

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sobolev.solvers.grids import Axis
 
 
 class Transforms(NamedTuple):
-    """Truncated Fourier transforms from one grid to the modes and from the modes to another grid."""
+    """Truncated Fourier transforms from one grid to the modes and from the modes to another
+    grid."""
 
     frequencies: tuple[range, ...]  # the kept ones, per axis
     size: tuple[int, ...]  # of the output
@@ -22,25 +24,28 @@ class Transforms(NamedTuple):
 
 
 class SpectralConv(nn.Module):
-    """v ↦ Σ_k R_k v̂_k e^{2πik·x}, the kernel integral of the Fourier neural operator (Li et al. 2021, eq. 4–5).
+    """v ↦ Σ_k R_k v̂_k e^{2πik·x}, the kernel integral of the Fourier neural operator (Li et al.
+    2021, eq. 4–5).
 
-    ``modes`` count per sign as in the paper: frequencies −m … m−1 on every axis but the last, 0 … m−1 on the last,
-    whose negative half follows from v being real. The real part of the sum is returned, which is what the inverse
-    real FFT of the released code computes. Modes that the input or the output grid cannot tell from others
-    (|k| ≥ half its nodes) are left out, so that a band-limited field gives one answer on all grids that resolve it.
+    ``modes`` count per sign as in the paper: frequencies −m … m−1 on every axis but the last, 0 …
+    m−1 on the last, whose negative half follows from v being real. The real part of the sum is
+    returned, which is what the inverse real FFT of the released code computes. Modes that the input
+    or the output grid cannot tell from others (|k| ≥ half its nodes) are left out, so that a
+    band-limited field gives one answer on all grids that resolve it.
 
-    An axis that is not periodic is treated as a zero extension to ``1 + padding`` times its length. The coefficients
-    are quadratures over the nodes proper (trapezoids on a nodal axis), so the extended length is the same at every
-    resolution and padding costs nothing.
+    An axis that is not periodic is treated as a zero extension to ``1 + padding`` times its length.
+    The coefficients are quadratures over the nodes proper (trapezoids on a nodal axis), so the
+    extended length is the same at every resolution and padding costs nothing.
 
-    The truncated transform is a product with a small real matrix per axis. No complex tensor appears, and fields
-    stay channels-last, ``(batch, *space, channels)``. For many modes on periodic axes an FFT is cheaper and is used
-    instead; both agree to rounding.
+    The truncated transform is a product with a small real matrix per axis. No complex tensor
+    appears, and fields stay channels-last, ``(batch, *space, channels)``. For many modes on
+    periodic axes an FFT is cheaper and is used instead; both agree to rounding.
 
     Args:
         in_channels, out_channels: channels of the last axis.
         modes: m per space axis.
-        boundary: ``"periodic"``, ``"dirichlet"`` or ``"neumann"`` per space axis (where the nodes lie: grids.py).
+        boundary: ``"periodic"``, ``"dirichlet"`` or ``"neumann"`` per space axis (where the nodes
+            lie: grids.py).
         padding: fraction of its length by which an axis that is not periodic is extended.
     """
 
@@ -62,7 +67,8 @@ class SpectralConv(nn.Module):
     def forward(
         self, v: Tensor, transforms: Transforms | None = None, *, size: Sequence[int] | None = None
     ) -> Tensor:
-        """``(batch, *space, in_channels) -> (batch, *size, out_channels)``; ``size`` defaults to the input's.
+        """``(batch, *space, in_channels) -> (batch, *size, out_channels)``; ``size`` defaults to
+        the input's.
 
         Layers of one network share ``transforms``, made once per call by ``self.transforms``.
         """
@@ -80,7 +86,8 @@ class SpectralConv(nn.Module):
     def transforms(
         self, size_in: Sequence[int], size_out: Sequence[int], like: Tensor
     ) -> Transforms:
-        """Transforms between two grids, in the dtype (at least float32) and on the device of ``like``."""
+        """Transforms between two grids, in the dtype (at least float32) and on the device of
+        ``like``."""
         frequencies = tuple(
             self._frequencies(i, min(n_in, n_out))
             for i, (n_in, n_out) in enumerate(zip(size_in, size_out, strict=True))
@@ -101,7 +108,9 @@ class SpectralConv(nn.Module):
             transforms.synthesis.append(_synthesis_matrix(phase, real_output=last).to(dtype))
         return transforms
 
-    def _mixed(self, c: Tensor, transforms: Transforms) -> Tensor:
+    def _mixed(
+        self, c: Float[Tensor, "batch 2 modes i"], transforms: Transforms
+    ) -> Float[Tensor, "batch 2 modes o"]:
         """Channel mixing per mode: ``(batch, 2, modes, in) -> (batch, 2, modes, out)``."""
         kept = [
             slice(f.start + m, f.stop + m)
@@ -127,7 +136,8 @@ class SpectralConv(nn.Module):
         return range(0 if last else max(-self.modes[i], -math.ceil(cells / 2) + 1), largest + 1)
 
     def _prefers_fft(self, size: Sequence[int]) -> bool:
-        """Whether the FFT is cheaper: its cost per value grows with log n, the matrix product's with the modes.
+        """Whether the FFT is cheaper: its cost per value grows with log n, the matrix product's
+        with the modes.
 
         The constant is where the two cross on CPU (``benchmarks/spectral_conv.py``).
         """
@@ -137,7 +147,8 @@ class SpectralConv(nn.Module):
 
 
 def _analysis_matrix(phase: Tensor, weight: Tensor, *, real_input: bool) -> Tensor:
-    """e^{−iθ} as a real matrix from ``(node[, part])`` to ``(part, mode)``, parts being real and imaginary."""
+    """e^{−iθ} as a real matrix from ``(node[, part])`` to ``(part, mode)``, parts being real and
+    imaginary."""
     cos, sin = (phase.cos() * weight).T, (phase.sin() * weight).T
     if real_input:
         return torch.cat([cos, -sin])
@@ -155,15 +166,20 @@ def _synthesis_matrix(phase: Tensor, *, real_output: bool) -> Tensor:
     return torch.stack([real, imaginary], dim=1).flatten(0, 1)
 
 
-def _analysis(v: Tensor, transforms: Transforms) -> Tensor:
-    """``(batch, *space, channels) -> (batch, 2, modes, channels)``, last axis first; every reshape is a view."""
+def _analysis(
+    v: Float[Tensor, "batch *space channels"], transforms: Transforms
+) -> Float[Tensor, "batch 2 modes channels"]:
+    """``(batch, *space, channels) -> (batch, 2, modes, channels)``, last axis first; every reshape
+    is a view."""
     batch, *space, channels = v.shape
     for i, matrix in reversed(list(enumerate(transforms.analysis))):
         v = matrix @ v.reshape(batch * math.prod(space[:i]), matrix.shape[1], -1)
     return v.reshape(batch, 2, -1, channels)
 
 
-def _synthesis(c: Tensor, transforms: Transforms) -> Tensor:
+def _synthesis(
+    c: Float[Tensor, "batch 2 modes channels"], transforms: Transforms
+) -> Float[Tensor, "batch *size channels"]:
     """``(batch, 2, modes, channels) -> (batch, *size, channels)``, first axis first."""
     batch, channels = c.shape[0], c.shape[-1]
     for i, matrix in enumerate(transforms.synthesis):
@@ -171,7 +187,9 @@ def _synthesis(c: Tensor, transforms: Transforms) -> Tensor:
     return c.reshape(batch, *transforms.size, channels)
 
 
-def _analysis_fft(v: Tensor, transforms: Transforms) -> Tensor:
+def _analysis_fft(
+    v: Float[Tensor, "batch *space channels"], transforms: Transforms
+) -> Float[Tensor, "batch 2 modes channels"]:
     """What ``_analysis`` computes, by FFT."""
     space = tuple(range(1, v.ndim - 1))
     spectrum = torch.fft.rfftn(v, dim=space, norm="forward")
@@ -181,7 +199,9 @@ def _analysis_fft(v: Tensor, transforms: Transforms) -> Tensor:
     return torch.view_as_real(spectrum).movedim(-1, 1).flatten(2, -2)
 
 
-def _synthesis_fft(c: Tensor, transforms: Transforms) -> Tensor:
+def _synthesis_fft(
+    c: Float[Tensor, "batch 2 modes channels"], transforms: Transforms
+) -> Float[Tensor, "batch *size channels"]:
     """What ``_synthesis`` computes, by FFT: complex on all axes but the last, then real."""
     block = [len(kept) for kept in transforms.frequencies]
     spectrum = torch.view_as_complex(c.movedim(1, -1).unflatten(1, block).contiguous())

@@ -1,7 +1,7 @@
 """Neural operators for partial differential equations.
 
-Classical solvers make fields that can be trusted, operators are trained on them in Sobolev norms, and a saved
-surrogate predicts at any resolution:
+Classical solvers make fields that can be trusted, operators are trained on them in Sobolev norms,
+and a saved surrogate predicts at any resolution:
 
     from sobolev import Surrogate
     prediction = Surrogate.load("runs/demo/surrogate").predict(dataset)

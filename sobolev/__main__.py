@@ -9,16 +9,19 @@ import sys
 from collections.abc import Callable, Sequence
 
 _GENERATE = """\
-Draw random inputs, solve the PDE, and write NetCDF shards. Interrupted runs continue when called again.
+Draw random inputs, solve the PDE, and write NetCDF shards. Interrupted runs continue when called
+again.
 
 examples:
-  sobolev generate burgers-fno data/burgers --samples train=1000 --samples test=200 --resolution 1024
-  sobolev generate darcy-fno data/darcy --samples train=1000 --samples valid=100 --resolution 85
+  sobolev generate burgers-fno data/burgers --samples train=1000 --samples test=200 --resolution
+  1024 sobolev generate darcy-fno data/darcy --samples train=1000 --samples valid=100 --resolution
+  85
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 1 if verification found damage, 2 for bad input, 130 for Ctrl-C."""
+    """Run one command; returns the exit code: 0, 1 if verification found damage, 2 for bad input,
+    130 for Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("sobolev").setLevel(logging.INFO)
@@ -69,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         type=_split,
         metavar="SPLIT=COUNT",
-        help="how many of a split; repeat for each",
+        help="how many of a split; repeat for each (default: train=1000, valid=100, test=200)",
     )
     sub.add_argument("--resolution", type=int, help="stored nodes per axis (default: the solver's)")
     sub.add_argument("--seed", type=int, help="root of all random streams (default: 0)")
@@ -137,8 +140,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 _EVALUATE = """\
-Predict the test fields at each resolution and compare with the solver's: relative L2 and H1 error, time per field beside
-the solver's own. Resolutions finer than the data are drawn again from the data set's seeds, once, on the solver's grid.
+Predict the test fields at each resolution and compare with the solver's: relative L2 and H1 error,
+time per field beside the solver's own. Resolutions finer than the data are drawn again from the
+data set's seeds, once, on the solver's grid.
 """
 
 
@@ -166,18 +170,14 @@ def _generate(options: argparse.Namespace) -> int:
 
     from sobolev.datasets import Manifest, generate
 
-    samples = dict(options.samples or {})
+    samples = dict(options.samples) if options.samples else None
     resolution, seed, dtype = options.resolution, options.seed, options.dtype
     if options.resume:
         found = Manifest.read(Path(options.path))
-        samples = samples or dict(found.requested)
-        resolution, seed, dtype = (
-            resolution or found.resolution,
-            seed if seed is not None else found.seed,
-            dtype or found.dtype,
-        )
-    elif not samples:
-        samples = {"train": 1000, "valid": 100, "test": 200}
+        samples = samples or found.requested
+        resolution = resolution or found.resolution
+        seed = found.seed if seed is None else seed
+        dtype = dtype or found.dtype
     generate(
         options.recipe, options.path, samples, resolution=resolution, seed=seed or 0, dtype=dtype or "float32",
         overwrite=options.overwrite,

@@ -1,4 +1,5 @@
-"""Classical numerics on batched tensors: grids, norms, random fields and the equations that make the data."""
+"""Classical numerics on batched tensors: grids, norms, random fields and the equations that make
+the data."""
 
 from sobolev.solvers.burgers import Burgers
 from sobolev.solvers.darcy import Darcy

@@ -21,13 +21,14 @@ class Burgers(Semilinear):
 
     Args:
         viscosity: ν > 0.
-        steps: time steps per solve (shared out over the output times in proportion). By default the step obeys
-            Δt ≤ ``courant`` / (U k), U the largest |u₀| and k = min(k_max, U/ν + 8 k_1): beyond
-            k = U/ν diffusion, which is integrated exactly, outruns advection, and the lowest modes
-            k_1 … 8 k_1 carry the data however viscous the fluid. A fixed number makes a sample
-            independent of the batch it is solved in.
-        courant: the constant in that rule. At 0.1 the relative error against the Cole–Hopf solution is below 1e-8
-            for random fields of unit variance (``benchmarks/burgers_solver.py``); ETDRK4 is stable up to about 2.8.
+        steps: time steps per solve (shared out over the output times in proportion). By default the
+            step obeys Δt ≤ ``courant`` / (U k), U the largest |u₀| and k = min(k_max, U/ν + 8 k_1):
+            beyond k = U/ν diffusion, which is integrated exactly, outruns advection, and the lowest
+            modes k_1 … 8 k_1 carry the data however viscous the fluid. A fixed number makes a
+            sample independent of the batch it is solved in.
+        courant: the constant in that rule. At 0.1 the relative error against the Cole–Hopf solution
+            is below 1e-8 for random fields of unit variance (``benchmarks/burgers_solver.py``);
+            ETDRK4 is stable up to about 2.8.
 
     >>> grid = Grid.periodic(64, length=2 * math.pi)
     >>> Burgers(viscosity=0.1).solve(torch.sin(grid.points()[0])[None], grid, 1.0).shape
@@ -61,8 +62,8 @@ class Burgers(Semilinear):
             times: a time, or a rising sequence of times.
 
         Returns:
-            ``(batch, x)`` for a single time, ``(batch, time, x)`` for a sequence; computed in float64, returned in
-            the dtype of ``initial``.
+            ``(batch, x)`` for a single time, ``(batch, time, x)`` for a sequence; computed in
+            float64, returned in the dtype of ``initial``.
 
         Raises:
             ValueError: for a field or grid that does not fit, or values that are not finite.
@@ -133,10 +134,11 @@ class Burgers(Semilinear):
 
 
 def _half_is_empty(v: Tensor, size: int) -> int:
-    """Half of ``size`` where the modes which only the finer grid carries have decayed to nothing, else 0.
+    """Half of ``size`` where the modes which only the finer grid carries have decayed to nothing,
+    else 0.
 
-    Viscosity empties the upper spectrum within a few steps; carrying on with the rest loses nothing that float64
-    can hold and is several times faster.
+    Viscosity empties the upper spectrum within a few steps; carrying on with the rest loses nothing
+    that float64 can hold and is several times faster.
     """
     if size % 2 or size < 64:
         return 0
@@ -146,7 +148,8 @@ def _half_is_empty(v: Tensor, size: int) -> int:
 
 
 def _kept_modes(grid: Grid, device: torch.device) -> tuple[Tensor, _Transform, _Transform]:
-    """Wavenumbers of the modes below 2/3 of the Nyquist mode, and the transforms to and from them."""
+    """Wavenumbers of the modes below 2/3 of the Nyquist mode, and the transforms to and from
+    them."""
     axis = grid.axes[0]
     kept = (axis.size - 1) // 3 + 1
 

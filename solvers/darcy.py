@@ -11,11 +11,12 @@ from sobolev.solvers.grids import Grid
 class Darcy:
     """−∇·(a ∇u) = f in a rectangle, u = 0 on its border.
 
-    Second-order finite volumes on the nodes of a Dirichlet grid, with arithmetic means of the coefficient on the
-    faces – the discretisation behind the FNO data (Li et al. 2021), without their detour over cell centres and
-    splines. Solved by conjugate gradients, preconditioned by a fast sine-transform solve of −Δ: the number of
-    iterations grows with the square root of the contrast of ``a`` and not with the grid. All samples of a batch
-    iterate together; each stops changing when it has converged, so that its solution does not depend on the others.
+    Second-order finite volumes on the nodes of a Dirichlet grid, with arithmetic means of the
+    coefficient on the faces – the discretisation behind the FNO data (Li et al. 2021), without
+    their detour over cell centres and splines. Solved by conjugate gradients, preconditioned by a
+    fast sine-transform solve of −Δ: the number of iterations grows with the square root of the
+    contrast of ``a`` and not with the grid. All samples of a batch iterate together; each stops
+    changing when it has converged, so that its solution does not depend on the others.
 
     Args:
         tolerance: stop at ‖f − A u‖ ≤ tolerance ‖f‖.
@@ -41,10 +42,12 @@ class Darcy:
             forcing: f, a number or a tensor that broadcasts to ``(batch, y, x)``.
 
         Returns:
-            ``(batch, y, x)``, zero on the border; computed in float64, returned in the dtype of ``permeability``.
+            ``(batch, y, x)``, zero on the border; computed in float64, returned in the dtype of
+            ``permeability``.
 
         Raises:
-            ValueError: for a coefficient that is not positive and finite, or a grid that does not fit.
+            ValueError: for a coefficient that is not positive and finite, or a grid that does not
+                fit.
             ArithmeticError: if the iteration does not converge.
         """
         self._check(permeability, grid)
@@ -61,7 +64,8 @@ class Darcy:
     def residual(
         self, pressure: Tensor, permeability: Tensor, grid: Grid, forcing: float | Tensor = 1.0
     ) -> Tensor:
-        """f + ∇·(a ∇u) on the inner nodes (zero on the border), ``(batch, y, x)``; differentiable."""
+        """f + ∇·(a ∇u) on the inner nodes (zero on the border), ``(batch, y, x)``;
+        differentiable."""
         self._check(permeability, grid)
         grid.check(pressure)
         f = torch.as_tensor(forcing, dtype=pressure.dtype, device=pressure.device).expand(
@@ -141,10 +145,12 @@ class _Stiffness:
 
 
 class _FastPoisson:
-    """(−Δ)⁻¹ on the inner nodes: sines diagonalise the five-point matrix, with eigenvalues (2 sin(kh/2)/h)².
+    """(−Δ)⁻¹ on the inner nodes: sines diagonalise the five-point matrix, with eigenvalues (2
+    sin(kh/2)/h)².
 
-    The sine transforms are matrix products in float32, on two CPU cores three times faster at 421² than FFTs of odd
-    extensions. Conjugate gradients ask of a preconditioner that it be symmetric and fixed, not that it be precise.
+    The sine transforms are matrix products in float32, on two CPU cores three times faster at 421²
+    than FFTs of odd extensions. Conjugate gradients ask of a preconditioner that it be symmetric
+    and fixed, not that it be precise.
     """
 
     def __init__(self, grid: Grid, device: torch.device) -> None:

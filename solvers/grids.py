@@ -10,9 +10,9 @@ dirichlet    x_i = i L/(n−1), both ends included          sin(πkx/L), k = 1 �
 neumann      x_i = (i + ½) L/n, the cell centres          cos(πkx/L), k = 0 … n−1
 ===========  ==========================================  =====================================
 
-Coefficients are real and scaled so that their squares sum to the L² integral of the field (Parseval), whatever the
-boundary. Sobolev norms, Gaussian random fields, fast Poisson solves and resampling are then one
-line each, for every grid.
+Coefficients are real and scaled so that their squares sum to the L² integral of the field
+(Parseval), whatever the boundary. Sobolev norms, Gaussian random fields, fast Poisson solves and
+resampling are then one line each, for every grid.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ class Axis:
         return _INVERSE[self.boundary](c) / math.sqrt(self.spacing)
 
     def _transplanted(self, c: Tensor, other: Axis) -> Tensor:
-        """Coefficients on an axis of the same kind and another size: cut or padded along the last axis."""
+        """Coefficients on an axis of the same kind and another size: cut or padded along the last
+        axis."""
         if self.boundary != "periodic":
             width = other.mode_count - self.mode_count
             return torch.nn.functional.pad(c, (0, width)) if width >= 0 else c[..., :width]
@@ -232,8 +233,8 @@ class Grid:
     >>> Grid.dirichlet(5).eigenvalues().div(math.pi**2).round(decimals=6).tolist()
     [1.0, 4.0, 9.0]
 
-    Fields are plain tensors ``(..., *shape)``. Every method is differentiable, keeps dtype and device, and takes any
-    number of leading batch axes.
+    Fields are plain tensors ``(..., *shape)``. Every method is differentiable, keeps dtype and
+    device, and takes any number of leading batch axes.
     """
 
     axes: tuple[Axis, ...]
@@ -318,7 +319,8 @@ class Grid:
         return functools.reduce(lambda a, b: a[..., None] + b, squares)
 
     def to_modes(self, u: Tensor) -> Tensor:
-        """Coefficients of ``u`` in the orthonormal eigenbasis: ``(..., *shape) -> (..., *mode_shape)``.
+        """Coefficients of ``u`` in the orthonormal eigenbasis: ``(..., *shape) -> (...,
+        *mode_shape)``.
 
         Border values of a Dirichlet axis do not enter: the basis vanishes there.
         """
@@ -345,8 +347,9 @@ class Grid:
     def resample(self, u: Tensor, other: Grid) -> Tensor:
         """Evaluate the eigenfunction expansion of ``u`` on another grid of the same domain.
 
-        Between axes of one boundary kind modes are cut or padded with zeros (FFT); between kinds – cell centres to
-        nodes, say – the modes are summed at the other's points. Exact for every field that both grids resolve.
+        Between axes of one boundary kind modes are cut or padded with zeros (FFT); between kinds –
+        cell centres to nodes, say – the modes are summed at the other's points. Exact for every
+        field that both grids resolve.
         """
         if other.ndim != self.ndim:
             raise ValueError(f"cannot resample from {self.ndim} to {other.ndim} axes")
@@ -369,7 +372,8 @@ class Grid:
         return u
 
     def subsample(self, u: Tensor, coarser: Grid) -> Tensor:
-        """Pick the values of ``u`` at the nodes of ``coarser``, every one of which must be a node here."""
+        """Pick the values of ``u`` at the nodes of ``coarser``, every one of which must be a node
+        here."""
         self.check(u)
         for i, (axis, target) in enumerate(zip(self.axes, coarser.axes, strict=True)):
             u = u.movedim(i - self.ndim, -1)[..., _picked(axis, target)].movedim(-1, i - self.ndim)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -14,24 +15,28 @@ from torch import Tensor
 class Semilinear(ABC):
     """u_t = L u + N(u) on a periodic axis: an equation is the symbol of L and the nonlinear term.
 
-    Both act on the half spectrum ``v = rfft(u)`` that the 2/3 rule keeps; ``k`` are its angular wavenumbers.
+    Both act on the half spectrum ``v = rfft(u)`` that the 2/3 rule keeps; ``k`` are its angular
+    wavenumbers.
     """
 
     @abstractmethod
     def symbol(self, k: Tensor) -> Tensor:
-        """The eigenvalues of L, shape ``k.shape``; real where L is self-adjoint, complex otherwise."""
+        """The eigenvalues of L, shape ``k.shape``; real where L is self-adjoint, complex
+        otherwise."""
 
     @abstractmethod
     def nonlinear(self, u: Tensor, transform: Callable[[Tensor], Tensor], k: Tensor) -> Tensor:
-        """The half spectrum of N(u), from ``u`` on the grid; ``transform`` leads to the kept modes."""
+        """The half spectrum of N(u), from ``u`` on the grid; ``transform`` leads to the kept
+        modes."""
 
 
 class ETDRK4:
-    """Fourth-order exponential Runge–Kutta step (Cox & Matthews 2002; coefficients as Kassam & Trefethen 2005).
+    """Fourth-order exponential Runge–Kutta step (Cox & Matthews 2002; coefficients as Kassam &
+    Trefethen 2005).
 
     Args:
-        symbol: L on the kept modes, float64 or complex128. The coefficients stay complex where L is: taking the real
-            part of the contour means is right for real L only.
+        symbol: L on the kept modes, float64 or complex128. The coefficients stay complex where L
+            is: taking the real part of the contour means is right for real L only.
         nonlinear: N, from modes to modes.
         step: time step Δt.
         contour_points: points on the unit circle around each ΔtL.
@@ -90,7 +95,7 @@ def check_times(times: float | Sequence[float]) -> list[float]:
         ValueError: if they are not finite, positive and rising.
     """
     values = [float(times)] if isinstance(times, (int, float)) else [float(t) for t in times]
-    rising = all(a < b for a, b in zip(values, values[1:], strict=False))
+    rising = all(a < b for a, b in itertools.pairwise(values))
     if not values or not rising or values[0] <= 0 or not all(map(math.isfinite, values)):
         raise ValueError(f"times must be positive, finite and rising, got {times!r}")
     return values

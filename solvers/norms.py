@@ -14,7 +14,8 @@ def sobolev_norm(u: Tensor, grid: Grid, order: float = 0.0) -> Tensor:
     Args:
         u: fields, ``(..., *grid.shape)``.
         grid: fixes lengths and boundary conditions; wavenumbers are physical (2πk/L, πk/L).
-        order: s, any real number. 0 is the L² integral, 1 the energy norm (‖u‖² + ‖∇u‖²)^½, −1 its dual.
+        order: s, any real number. 0 is the L² integral, 1 the energy norm (‖u‖² + ‖∇u‖²)^½, −1 its
+            dual.
 
     Returns:
         One norm per field, shape ``(...)``, differentiable (with gradient 0 at u = 0).
@@ -33,8 +34,8 @@ def sobolev_norm(u: Tensor, grid: Grid, order: float = 0.0) -> Tensor:
 def energy_spectrum(u: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     """Energy Σ|û_k|² per shell of wavenumber: ``(shells,)`` and ``(..., shells)``.
 
-    Shells are as wide as the smallest wavenumber of the grid and centred on its multiples; their energies sum to
-    ‖u‖²_{L²}.
+    Shells are as wide as the smallest wavenumber of the grid and centred on its multiples; their
+    energies sum to ‖u‖²_{L²}.
     """
     wavenumber = grid.eigenvalues(u.device).sqrt()
     width = min(

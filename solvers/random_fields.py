@@ -26,9 +26,10 @@ def stream(seed: int, *key: int) -> np.random.Generator:
 class GaussianRandomField:
     """N(0, σ²(−Δ + τ²)^−α) on a grid, by its Karhunen–Loève expansion.
 
-    Every eigenfunction of the grid's Laplacian gets an independent normal coefficient of variance σ²(λ + τ²)^−α. The
-    grid's physical length and boundary kind matter: the papers of Li et al. write 7^{3/2} for a σ² of 343 and scale
-    differently from script to script (docs/data.md lists the conventions).
+    Every eigenfunction of the grid's Laplacian gets an independent normal coefficient of variance
+    σ²(λ + τ²)^−α. The grid's physical length and boundary kind matter: the papers of Li et al.
+    write 7^{3/2} for a σ² of 343 and scale differently from script to script (docs/data.md lists
+    the conventions).
 
     Args:
         grid: where the field lives and which boundary condition it obeys.
@@ -43,7 +44,7 @@ class GaussianRandomField:
     """
 
     def __init__(
-        self, grid: Grid, alpha: float, tau: float, sigma: float = 1.0, *, zero_mean: bool = True
+        self, grid: Grid, alpha: float, tau: float, sigma: float = 1.0, zero_mean: bool = True
     ) -> None:
         if not (tau >= 0 and sigma > 0 and math.isfinite(alpha)):
             raise ValueError(
@@ -73,7 +74,8 @@ class GaussianRandomField:
         )
 
     def sample(self, count: int, seed: int = 0, *, device: torch.device | str = "cpu") -> Tensor:
-        """``count`` fields, float64, ``(count, *grid.shape)``; field i depends on ``(seed, i)`` alone."""
+        """``count`` fields, float64, ``(count, *grid.shape)``; field i depends on ``(seed, i)``
+        alone."""
         if count < 0:
             raise ValueError(f"count must not be negative, got {count}")
         return self.draw([stream(seed, i) for i in range(count)], device=device)

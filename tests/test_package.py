@@ -51,7 +51,9 @@ def modules():
 @pytest.mark.parametrize("name", modules())
 def test_docstrings_are_true(name):
     module = importlib.import_module(name)
-    assert doctest.testmod(module, extraglobs={"torch": importlib.import_module("torch")}).failed == 0
+    assert (
+        doctest.testmod(module, extraglobs={"torch": importlib.import_module("torch")}).failed == 0
+    )
 
 
 def test_the_face_is_all_there():
@@ -78,7 +80,15 @@ def test_notebooks_run(notebook, tmp_path):
 
 @pytest.mark.slow
 def test_wheel_and_sdist_install_under_one_name(tmp_path):
-    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path / "dist"), str(ROOT)]
+    build = [
+        sys.executable,
+        "-m",
+        "build",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path / "dist"),
+        str(ROOT),
+    ]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     (sdist,) = (tmp_path / "dist").glob("*.tar.gz")
@@ -92,7 +102,11 @@ def test_wheel_and_sdist_install_under_one_name(tmp_path):
         install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall"]
         flags = [] if archive is wheel else ["--no-build-isolation"]
         if flags:
-            subprocess.run([python, "-m", "pip", "install", "--quiet", "setuptools>=77"], check=True, capture_output=True)
+            subprocess.run(
+                [python, "-m", "pip", "install", "--quiet", "setuptools>=77"],
+                check=True,
+                capture_output=True,
+            )
         subprocess.run([*install, *flags, str(archive)], check=True, capture_output=True)
         run = [python, "-m", "sobolev", "--version"]
         shown = subprocess.run(run, check=True, capture_output=True, text=True, cwd=tmp_path).stdout

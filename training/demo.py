@@ -36,7 +36,8 @@ def demo(
     data: str | Path | None = None,
     small: bool = False,
 ) -> Path:
-    """Generate, train, evaluate and plot; returns the run folder. ``small`` takes a minute and proves only that it works."""
+    """Generate, train, evaluate and plot; returns the run folder. ``small`` takes a minute and
+    proves only that it works."""
     say = rich.console.Console(width=110, highlight=False).print
     p = _PROBLEMS[problem]
     suffix = ("" if problem == "burgers" else f"-{problem}") + ("-small" if small else "")

@@ -18,9 +18,8 @@ from sobolev.datasets import Manifest, OperatorDataModule, Recipe, refined
 from sobolev.solvers import Grid
 from sobolev.training import plots
 from sobolev.training.losses import relative_error
-from sobolev.training.surrogate import Surrogate
+from sobolev.training.surrogate import Surrogate, comfortable_batch
 
-_BATCH = 20
 _TIMED_SOLVES = 8
 
 
@@ -34,7 +33,8 @@ class Score:
     relative_h1: float
     seconds_per_field: float
     solver_seconds_per_field: float | None
-    """Of the data's own solver on the same grid and the same machine, in batches; None if the recipe is not known."""
+    """Of the data's own solver on the same grid and the same machine, in batches; None if the
+    recipe is not known."""
     solver_relative_l2: float | None
     """Error of that solve against the stored fields, which come from the recipe's finest grid."""
 
@@ -61,7 +61,8 @@ def evaluate_run(
     split: str = "test",
     out: str | Path | None = None,
 ) -> list[Score]:
-    """Evaluate, print the table, and save ``evaluation.json`` and figures in ``out`` (``RUN/evaluation``)."""
+    """Evaluate, print the table, and save ``evaluation.json`` and figures in ``out``
+    (``RUN/evaluation``)."""
     run, data = Path(run), Path(data)
     surrogate = load_run(run)
     out = Path(out) if out else run / "evaluation"
@@ -91,8 +92,8 @@ def evaluate(
 ) -> tuple[Score, Comparison]:
     """Predict the fields of a split at one resolution.
 
-    Fields come from the stored nodes if these include the wanted ones, else from the data set's recipe and seeds: the
-    same samples, with more of the solver's nodes kept.
+    Fields come from the stored nodes if these include the wanted ones, else from the data set's
+    recipe and seeds: the same samples, with more of the solver's nodes kept.
 
     Raises:
         ValueError: for a resolution that the recipe's grid cannot be subsampled to.
@@ -108,7 +109,7 @@ def evaluate(
         data = refined(data, split, recipe.solver_resolution)
     module = OperatorDataModule(data, resolution=resolution)
     pairs, grid = module.pairs(split), module.grid
-    predictions, seconds = _timed_predictions(surrogate, pairs.inputs)
+    predictions, seconds = _timed_predictions(surrogate, pairs.inputs, grid)
     comparison = Comparison(grid, pairs.inputs, pairs.outputs, predictions)
     try:
         solver_seconds, solver_error = _timed_solves(
@@ -160,11 +161,11 @@ def print_table(scores: Sequence[Score]) -> None:
 
 
 @torch.no_grad()
-def _timed_predictions(surrogate: Surrogate, inputs: Tensor) -> tuple[Tensor, float]:
+def _timed_predictions(surrogate: Surrogate, inputs: Tensor, grid: Grid) -> tuple[Tensor, float]:
     """Predictions on the CPU and the median time per field over batches."""
     device = surrogate.input_mean.device
     predictions, times = [], []
-    for batch in inputs.split(_BATCH):
+    for batch in inputs.split(comfortable_batch(grid)):
         start = time.perf_counter()
         predictions.append(surrogate(batch.to(device)).cpu())
         times.append((time.perf_counter() - start) / len(batch))
@@ -174,7 +175,8 @@ def _timed_predictions(surrogate: Surrogate, inputs: Tensor) -> tuple[Tensor, fl
 def _timed_solves(
     recipe: Recipe, grid: Grid, inputs: Tensor, targets: Tensor
 ) -> tuple[float, float]:
-    """Time per field of the classical solver on this grid, and its error against the stored fields."""
+    """Time per field of the classical solver on this grid, and its error against the stored
+    fields."""
     batch = inputs[:_TIMED_SOLVES].double()
     start = time.perf_counter()
     solved = recipe.solve(batch, grid)

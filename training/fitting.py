@@ -28,6 +28,7 @@ import sobolev.operators
 from sobolev.datasets import OperatorDataModule
 from sobolev.training.module import OperatorModule
 
+_WATCHED = "valid/relative_l2"
 CONFIGS = Path(str(resources.files("sobolev.training"))) / "configs"
 """The configurations that come with the package, one per problem and operator."""
 
@@ -35,10 +36,12 @@ CONFIGS = Path(str(resources.files("sobolev.training"))) / "configs"
 def train(arguments: Sequence[str]) -> Path:
     """Train as the command line says and return the run folder.
 
-    The folder holds ``config.yaml``, ``metrics.csv``, ``tensorboard/``, ``checkpoints/`` and ``surrogate/``.
+    The folder holds ``config.yaml``, ``metrics.csv``, ``tensorboard/``, ``checkpoints/`` and
+    ``surrogate/``.
 
     Raises:
-        FileExistsError: if the folder already holds a run and neither ``--resume`` nor ``--overwrite`` is given.
+        FileExistsError: if the folder already holds a run and neither ``--resume`` nor
+            ``--overwrite`` is given.
         ValueError: for a data set, operator or checkpoint that do not go together.
     """
     with _quiet():
@@ -162,7 +165,7 @@ class _TrainCLI(LightningCLI):
         loggers = [CSVLogger(self.run, "", ""), TensorBoardLogger(self.run, "tensorboard", "")]
         ours: list[Callback] = [
             ModelCheckpoint(
-                self.run / "checkpoints", "best", monitor="valid/relative_l2", save_last=True,
+                self.run / "checkpoints", "best", monitor=_WATCHED, save_last=True,
                 enable_version_counter=False,
             ),
             RichProgressBar() if sys.stderr.isatty() else _EpochLines(),
@@ -215,19 +218,24 @@ def _refuse_changes(before: dict[str, Any], now: dict[str, Any], run: Path) -> N
 
 def _keep_best(trainer: lightning.Trainer, module: OperatorModule) -> None:
     """Give the module the weights that did best in validation."""
-    best = trainer.checkpoint_callback.best_model_path if trainer.checkpoint_callback else ""
+    best = _checkpoints(trainer).best_model_path
     if best:
         state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
         module.load_state_dict(state)
 
 
+def _checkpoints(trainer: lightning.Trainer) -> ModelCheckpoint:
+    """The callback that watches the validation error, among those the user may have added."""
+    return next(
+        callback
+        for callback in trainer.checkpoint_callbacks
+        if isinstance(callback, ModelCheckpoint) and callback.monitor == _WATCHED
+    )
+
+
 def _record(cli: _TrainCLI, seconds: float) -> None:
     """What the surrogate remembers of its training."""
-    score = (
-        cli.trainer.checkpoint_callback.best_model_score
-        if cli.trainer.checkpoint_callback
-        else None
-    )
+    score = _checkpoints(cli.trainer).best_model_score
     cli.model.surrogate.provenance["training"] = {
         "valid_relative_l2": None if score is None else float(score),
         "epochs": cli.trainer.current_epoch,

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sobolev.solvers import Grid, sobolev_norm
 
 
-def relative_error(prediction: Tensor, target: Tensor, grid: Grid, order: float = 0.0) -> Tensor:
-    """‖p − y‖_{H^s} / ‖y‖_{H^s} per sample, the norm taken over all channels: ``(batch, channels, *space) -> (batch,)``.
+def relative_error(
+    prediction: Float[Tensor, "batch channels *space"],
+    target: Float[Tensor, "batch channels *space"],
+    grid: Grid,
+    order: float = 0.0,
+) -> Float[Tensor, " batch"]:
+    """‖p − y‖_{H^s} / ‖y‖_{H^s} per sample, the norm taken over all channels.
 
-    For s = 0 on a periodic or Dirichlet grid this is the relative L² error of the FNO paper. There is no hidden ε: a
-    target of zero gives infinity or NaN.
+    For s = 0 on a periodic or Dirichlet grid this is the relative L² error of the FNO paper. There
+    is no hidden ε: a target of zero gives infinity or NaN.
     """
     error = sobolev_norm(prediction - target, grid, order).norm(dim=1)
     return error / sobolev_norm(target, grid, order).norm(dim=1)

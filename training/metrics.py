@@ -1,4 +1,5 @@
-"""Metrics that add up samples in float64, so that uneven batches and several processes give the same mean."""
+"""Metrics that add up samples in float64, so that uneven batches and several processes give the
+same mean."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import torch
@@ -16,10 +16,11 @@ from sobolev.training.surrogate import Surrogate
 
 
 class OperatorModule(lightning.LightningModule):
-    """Fit an operator to the fields of a data module: AdamW, one cycle of learning rates, a relative Sobolev loss.
+    """Fit an operator to the fields of a data module: AdamW, one cycle of learning rates, a
+    relative Sobolev loss.
 
-    What is trained is a ``Surrogate``: normalisation is inside, so that loss and metrics are in physical units and the
-    trained thing is the saved thing.
+    What is trained is a ``Surrogate``: normalisation is inside, so that loss and metrics are in
+    physical units and the trained thing is the saved thing.
 
     Args:
         operator: maps normalised inputs to normalised outputs.
@@ -104,6 +105,7 @@ class OperatorModule(lightning.LightningModule):
     def _judge(self, batch: tuple[Tensor, Tensor], stage: str) -> None:
         inputs, targets = batch
         prediction = self.surrogate(inputs)
-        for name, metric in self.metrics.items():
+        for name, module in self.metrics.items():
+            metric = cast(RelativeError, module)
             metric.update(prediction, targets)
             self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True, prog_bar=True)

@@ -56,7 +56,8 @@ def test_resolution_picks_nodes(darcy_data):
 
 
 def test_turned_solutions_are_solutions_of_the_turned_problem(darcy_data):
-    """All eight symmetries of the square; the five-point residual of the stored float32 fields stays what it was."""
+    """All eight symmetries of the square; the five-point residual of the stored float32 fields
+    stays what it was."""
     manifest = Manifest.read(darcy_data)
     a, u = (
         torch.from_numpy(open_dataset(darcy_data)[name].values).double()
@@ -72,7 +73,27 @@ def test_turned_solutions_are_solutions_of_the_turned_problem(darcy_data):
     assert u.shape == solved.shape
 
 
-def test_augmenting_where_nothing_is_symmetric_is_refused(burgers_data):
+def test_reflected_burgers_solutions_are_solutions(burgers_data):
+    """u(x) → −u(−x): the solver applied to the turned input gives the turned output."""
+    module = OperatorDataModule(burgers_data)
+    recipe, grid = module.manifest.build_recipe(), module.grid
+    fine = recipe.grid(recipe.solver_resolution)
+    inputs = recipe.draw([np.random.default_rng(0)])
+    outputs = recipe.solve(inputs, fine)
+    a, u = (turned(field, grid, module.manifest.symmetries, (1, 0)) for field in (inputs, outputs))
+    assert torch.allclose(recipe.solve(a, fine), u, atol=1e-12)
+    assert not torch.allclose(a, inputs)
+
+
+def test_augmenting_where_nothing_is_symmetric_is_refused(burgers_data, monkeypatch):
+    read = Manifest.read.__func__
+
+    def without_symmetries(cls, path):
+        manifest = read(cls, path)
+        manifest.symmetries = []
+        return manifest
+
+    monkeypatch.setattr(Manifest, "read", classmethod(without_symmetries))
     with pytest.raises(ValueError, match="declares no symmetry"):
         OperatorDataModule(burgers_data, augment=True)
 

@@ -147,13 +147,15 @@ from sobolev.datasets import BurgersRecipe
 generation.SHARD_SIZE = 4
 print("ready", flush=True)
 samples = {"train": 40, "test": 8}
-generation.generate(BurgersRecipe(solver_resolution=512, steps=100), sys.argv[1], samples, progress=False)
+generation.generate(BurgersRecipe(solver_resolution=512, steps=100), sys.argv[1], samples,
+progress=False)
 """
 
 
 @pytest.mark.slow
 def test_killed_runs_continue_to_the_same_bytes(tmp_path):
-    """SIGKILL at random moments; finished shards stay whole, and the last run completes the rest."""
+    """SIGKILL at random moments; finished shards stay whole, and the last run completes the
+    rest."""
 
     def run(name, seconds=None):
         """Run the writer, to its end or until it is killed."""

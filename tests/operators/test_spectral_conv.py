@@ -72,7 +72,8 @@ def test_shift_and_derivative_are_exact_between_all_resolutions(source, target):
     ("modes", "space"), [((5,), (33,)), ((5, 4), (16, 17)), ((5, 4, 3), (9, 8, 10))]
 )
 def test_both_paths_and_the_published_formula_agree(modes, space, monkeypatch):
-    """Against the FFT layer of the paper, written out: keep blocks of modes, mix, transform back."""
+    """Against the FFT layer of the paper, written out: keep blocks of modes, mix, transform
+    back."""
     conv = layer(modes, channels=(3, 2))
     v = torch.randn(2, *space, 3, dtype=torch.float64)
     by_matrices = conv(v)
@@ -89,14 +90,15 @@ def test_both_paths_and_the_published_formula_agree(modes, space, monkeypatch):
     index[-1] = torch.arange(min(modes[-1] - 1, (space[-1] - 1) // 2) + 1)
     for k in torch.cartesian_prod(*index).reshape(-1, len(modes)).tolist():
         place = (slice(None), *k)
-        stored = tuple(q + m for q, m in zip(k[:-1], modes, strict=False)) + (k[-1],)
+        stored = (*tuple(q + m for q, m in zip(k[:-1], modes, strict=False)), k[-1])
         result[place] = spectrum[place] @ weight[stored]
     assert torch.allclose(torch.fft.irfftn(result, s=space, dim=axes), by_matrices, atol=1e-12)
 
 
 @pytest.mark.parametrize("boundary", ["dirichlet", "neumann"])
 def test_padded_axis_integrates_the_zero_extension(boundary):
-    """v = 1 extended by zero to length 1¼ has coefficients (1 − e^{−iκ})/(iκ 1¼), κ = 2πk/1¼: known by hand."""
+    """v = 1 extended by zero to length 1¼ has coefficients (1 − e^{−iκ})/(iκ 1¼), κ = 2πk/1¼: known
+    by hand."""
 
     def error(n):
         conv = filter_by_hand(layer((6,), boundary, padding=0.25), torch.ones_like)

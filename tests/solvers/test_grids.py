@@ -88,8 +88,8 @@ def test_transforms_are_differentiable(boundary):
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize("size", (8, 9))
-@pytest.mark.parametrize("finer", (9, 10, 17, 24))
+@pytest.mark.parametrize("size", [8, 9])
+@pytest.mark.parametrize("finer", [9, 10, 17, 24])
 def test_resampling_evaluates_the_expansion_and_comes_back(boundary, size, finer):
     grid = Grid(Axis("x", size, 2.0, 0.5, boundary))
     u, target = field_on(grid), grid.resized(finer)

@@ -14,7 +14,8 @@ L = 1.7
 
 
 def mode(axis: Axis, k: int) -> tuple[torch.Tensor, float]:
-    """The k-th eigenfunction with amplitude 1 on the nodes, and its wavenumber; ∫ of its square is L/2."""
+    """The k-th eigenfunction with amplitude 1 on the nodes, and its wavenumber; ∫ of its square is
+    L/2."""
     x = axis.points() - axis.origin
     if axis.boundary == "periodic":
         return torch.sin(2 * math.pi * k * x / L + 0.3), 2 * math.pi * k / L

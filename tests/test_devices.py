@@ -1,0 +1,58 @@
+"""With another default device every solver still computes where its input lies.
+
+A tensor made without ``device=`` would land on the meta device and fail here, as it would fail on a user's GPU.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sobolev import Axis, GaussianRandomField, Grid, energy_spectrum, sobolev_norm
+from sobolev.solvers import Burgers, Darcy
+from sobolev.training import RelativeError, SobolevLoss
+
+MIXED = Grid(Axis("z", 6), Axis("y", 7, boundary="dirichlet"), Axis("x", 8, boundary="neumann"))
+CIRCLE, SQUARE = Grid.periodic(32), Grid.dirichlet(9, 9)
+
+
+def field(grid):
+    """A deterministic field on the CPU, whatever the default device."""
+    with torch.device("cpu"):
+        values = torch.arange(2 * torch.Size(grid.shape).numel(), dtype=torch.float64)
+        return 1.5 + torch.sin(values).reshape(2, *grid.shape)
+
+
+WORK = {
+    "to_modes": lambda: MIXED.to_modes(field(MIXED)),
+    "from_modes": lambda: MIXED.from_modes(torch.ones(2, *MIXED.mode_shape, device="cpu")),
+    "resample": lambda: MIXED.resample(field(MIXED), MIXED.resized(9, 5, 11)),
+    "between kinds": lambda: Grid.neumann(6).resample(
+        torch.ones(6, device="cpu"), Grid.dirichlet(6)
+    ),
+    "without_border": lambda: MIXED.without_border(field(MIXED)),
+    "norm": lambda: sobolev_norm(field(MIXED), MIXED, -0.5),
+    "spectrum": lambda: energy_spectrum(field(MIXED), MIXED)[1],
+    "random field": lambda: GaussianRandomField(MIXED, 2.0, 3.0).sample(2),
+    "Burgers": lambda: Burgers(0.1).solve(field(CIRCLE), CIRCLE, [0.1, 0.2]),
+    "Burgers residual": lambda: Burgers(0.1).residual(field(CIRCLE), field(CIRCLE), CIRCLE),
+    "Darcy": lambda: Darcy().solve(field(SQUARE), SQUARE),
+    "Darcy residual": lambda: Darcy().residual(field(SQUARE), field(SQUARE), SQUARE),
+    "loss": lambda: SobolevLoss(SQUARE)(field(SQUARE)[:, None], 2 * field(SQUARE)[:, None]),
+}
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_work_stays_where_its_input_is(name):
+    expected = WORK[name]()
+    with torch.device("meta"):
+        got = WORK[name]()
+    assert got.device.type == "cpu"
+    assert torch.equal(got, expected)
+
+
+def test_metrics_do_too():
+    with torch.device("meta"):
+        metric = RelativeError(SQUARE)
+        metric.update(field(SQUARE)[:, None], 2 * field(SQUARE)[:, None])
+        assert metric.compute().item() == pytest.approx(0.5)
