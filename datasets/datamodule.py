@@ -56,6 +56,8 @@ class OperatorDataModule(lightning.LightningDataModule):
                 "batch_size must be at least 1, valid_fraction between 0 and 1 and workers at least 0; got "
                 f"{batch_size}, {valid_fraction}, {workers}"
             )
+        if train_samples is not None and train_samples < 1:
+            raise ValueError(f"train_samples must be at least 1, got {train_samples}")
         self.path, self.batch_size, self.augment, self.seed = Path(path), batch_size, augment, seed
         self.train_samples, self.valid_fraction, self.workers = (
             train_samples,
@@ -81,8 +83,12 @@ class OperatorDataModule(lightning.LightningDataModule):
 
     @property
     def statistics(self) -> dict[str, tuple[float, float]]:
-        """Mean and standard deviation per variable, training split only."""
-        return self.manifest.statistics("train")
+        """Mean and standard deviation per variable over the samples that are trained on."""
+        pairs = self.pairs("train")
+        names = [v["name"] for v in (*self.manifest.inputs, *self.manifest.outputs)]
+        fields = torch.cat([pairs.inputs, pairs.outputs], dim=1).double().transpose(0, 1).flatten(1)
+        means, deviations = fields.mean(dim=1), fields.std(dim=1, correction=0)
+        return {n: (float(m), float(s)) for n, m, s in zip(names, means, deviations, strict=True)}
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -90,7 +96,7 @@ class OperatorDataModule(lightning.LightningDataModule):
         return {
             "path": str(self.path), "recipe": self.manifest.recipe, "preset": self.manifest.preset,
             "seed": self.manifest.seed, "resolution": list(self.grid.shape),
-            "train_samples": len(self.pairs("train")), "versions": self.manifest.versions,
+            "train_samples": len(self.pairs("train")), "versions": self.manifest.shards("train")[0].versions,
         }  # fmt: skip
 
     def pairs(self, split: str) -> FieldPairs:
@@ -151,6 +157,8 @@ class OperatorDataModule(lightning.LightningDataModule):
     def _held_out(self) -> int:
         """The first training sample that serves for validation."""
         count = self.manifest.count("train")
+        if count < 2:
+            raise ValueError(f"{self.path} has {count} training samples: too few to set any aside")
         return count - max(1, math.floor(count * self.valid_fraction))
 
     def _grid(self, resolution: int | None) -> Grid:

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import importlib.metadata
 import platform
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -149,6 +148,7 @@ def refined(path: str | Path, split: str, resolution: int, *, progress: bool = T
     """
     path = Path(path)
     manifest = Manifest.read(path)
+    manifest.shards(split)
     return generate(
         manifest.build_recipe(), path / f"at-{resolution}", {split: manifest.requested[split]},
         resolution=resolution, seed=manifest.seed, dtype=manifest.dtype, progress=progress,
@@ -166,15 +166,14 @@ def _complete(
             return check_shard(path, shards[number], content=False)
     dataset = _draw(recipe, manifest, split, range(first, last))
     try:
-        shard = write_shard(path, f"{split}/{number:05d}.nc", dataset)
-    except OSError as error:
+        shard = write_shard(path, f"{split}/{number:05d}.nc", dataset, _versions())
+        manifest.splits[split] = [*shards[:number], shard, *shards[number + 1 :]]
+        manifest.write(path)
+    except (OSError, RuntimeError) as error:  # HDF5 reports a full disk as either
         raise OSError(
-            error.errno,
-            f"could not write {path / split}: {error.strerror or error}. {manifest.count(split)} samples of "
-            f"{split!r} are safe; make room and run the same command again to continue",
+            f"could not write to {path / split}: {error}. {manifest.count(split)} samples of {split!r} "
+            "are safe; make room and run the same command again to continue"
         ) from error
-    shards[number : number + 1] = [shard]
-    manifest.write(path)
 
 
 def _draw(recipe: Recipe, manifest: Manifest, split: str, samples: range) -> xr.Dataset:
@@ -193,7 +192,9 @@ def _draw(recipe: Recipe, manifest: Manifest, split: str, samples: range) -> xr.
         variable.name: xr.Variable(dims, values[:, i], describe(variable))
         for i, variable in enumerate(manifest.variables)
     }
-    return xr.Dataset(variables, coords(stored, np.array(samples)), attributes(manifest, split))
+    return xr.Dataset(
+        variables, coords(stored, np.array(samples)), attributes(manifest, split, _versions())
+    )
 
 
 def _described(recipe: Recipe, resolution: int, seed: int, dtype: str) -> Manifest:
@@ -210,14 +211,15 @@ def _described(recipe: Recipe, resolution: int, seed: int, dtype: str) -> Manife
         seed=seed,
         dtype=dtype,
         shard_size=SHARD_SIZE,
-        versions={
-            "python": platform.python_version(),
-            **{
-                name: importlib.metadata.version(name)
-                for name in ("sobolev", "torch", "numpy", "h5py")
-            },
-        },
     )
+
+
+def _versions() -> dict[str, str]:
+    packages = ("sobolev", "torch", "numpy", "h5py")
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+    }
 
 
 def _begin(path: Path, fresh: Manifest, overwrite: bool) -> Manifest:
@@ -247,10 +249,13 @@ def _begin(path: Path, fresh: Manifest, overwrite: bool) -> Manifest:
 
 
 def _clear(path: Path) -> None:
-    """Remove a data set – the files that a manifest lists, and nothing else that may lie there."""
-    for split in Manifest.read(path).splits:
-        shutil.rmtree(path / split, ignore_errors=True)
-    (path / MANIFEST).unlink()
+    """Remove a data set and its finer copies; files that ``generate`` did not write stay."""
+    for manifest in [path / MANIFEST, *path.glob(f"at-*/{MANIFEST}")]:
+        for shard in manifest.parent.glob("*/[0-9][0-9][0-9][0-9][0-9].nc"):
+            shard.unlink()
+            if not any(shard.parent.iterdir()):
+                shard.parent.rmdir()
+        manifest.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -169,6 +169,11 @@ def find_recipe(recipe: str | Recipe) -> Recipe:
     return PRESETS[recipe]
 
 
+def is_known(configuration: dict[str, Any]) -> bool:
+    """Whether ``recipe_from`` knows the class."""
+    return configuration.get("class") in _CLASSES
+
+
 def recipe_from(configuration: dict[str, Any]) -> Recipe:
     """The recipe that ``configuration`` describes.
 

@@ -3,9 +3,9 @@
 ::
 
     data/burgers/
-        manifest.json               recipe, seed, resolution, versions; for each shard its samples,
-        size, SHA-256, moments train/00000.nc  00001.nc    plain NetCDF-4 (CF attributes), each
-        opened by xr.open_dataset test/00000.nc
+        manifest.json           recipe, seed, resolution; per shard samples, size, SHA-256, versions
+        train/00000.nc  …       plain NetCDF-4 (CF attributes), each opened by xr.open_dataset
+        test/00000.nc   …
 
 A shard is written beside its place, synced and renamed, so that it is whole or absent; the manifest
 follows in the same manner. A shard's bytes are hashed before it is first read, and the manifest
@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -31,7 +30,7 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from sobolev.datasets.recipes import Recipe, Variable, recipe_from
+from sobolev.datasets.recipes import Recipe, Variable, is_known, recipe_from
 from sobolev.solvers import Axis, Grid
 
 MANIFEST = "manifest.json"
@@ -51,9 +50,7 @@ class Shard:
     count: int
     bytes: int
     sha256: str
-    moments: dict[
-        str, list[float]
-    ]  # per variable: number of values, mean, sum of squared deviations
+    versions: dict[str, str]  # of the packages that drew it
 
     @property
     def samples(self) -> str:
@@ -76,7 +73,6 @@ class Manifest:
     seed: int
     dtype: str
     shard_size: int
-    versions: dict[str, str]
     requested: dict[str, int] = field(default_factory=dict)
     splits: dict[str, list[Shard]] = field(default_factory=dict)
 
@@ -101,6 +97,7 @@ class Manifest:
             raise DamagedDataError(
                 f"{file} is damaged or was edited: its checksum does not match its content"
             )
+        _refuse_foreign_paths(content, file)
         if schema != SCHEMA:
             raise ValueError(
                 f"{file} has schema {schema}; this version of sobolev reads schema {SCHEMA}"
@@ -139,12 +136,17 @@ class Manifest:
         """Inputs, then outputs."""
         return [Variable(**v) for v in [*self.inputs, *self.outputs]]
 
+    @property
+    def can_be_drawn_again(self) -> bool:
+        """Whether the recipe is one of this package's."""
+        return is_known(self.recipe)
+
     def count(self, split: str) -> int:
         """Finished samples of a split."""
         return sum(shard.count for shard in self.splits.get(split, []))
 
     def shards(self, split: str) -> list[Shard]:
-        """The shards of a split, checked for gaps.
+        """The shards of a split, all of them.
 
         Raises:
             ValueError: if the data set has no such split, or it was never finished.
@@ -160,26 +162,12 @@ class Manifest:
             )
         return self.splits[split]
 
-    def statistics(self, split: str = "train") -> dict[str, tuple[float, float]]:
-        """Mean and standard deviation of each variable over all nodes and samples of one split."""
-        result = {}
-        for variable in self.variables:
-            count, mean, squares = 0.0, 0.0, 0.0
-            for shard in self.shards(split):  # Chan, Golub & LeVeque 1983
-                n, m, s = shard.moments[variable.name]
-                delta, total = m - mean, count + n
-                squares += s + delta**2 * count * n / total
-                mean += delta * n / total
-                count = total
-            result[variable.name] = (mean, math.sqrt(squares / count))
-        return result
-
     def build_recipe(self) -> Recipe:
         """The recipe, ready to draw the same samples again."""
         return recipe_from(self.recipe)
 
 
-def write_shard(path: Path, file: str, dataset: xr.Dataset) -> Shard:
+def write_shard(path: Path, file: str, dataset: xr.Dataset, versions: dict[str, str]) -> Shard:
     """Write one shard durably and describe it."""
     target = path / file
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -188,14 +176,9 @@ def write_shard(path: Path, file: str, dataset: xr.Dataset) -> Shard:
         for name, variable in dataset.data_vars.items()
     }
     write_netcdf(dataset, target, encoding)
-    moments = {}
-    for name, variable in dataset.data_vars.items():
-        values = variable.values.astype(np.float64)
-        mean = float(values.mean())
-        moments[str(name)] = [float(values.size), mean, float(np.square(values - mean).sum())]
     sample = dataset["sample"].values
     return Shard(
-        file, int(sample[0]), len(sample), target.stat().st_size, _file_digest(target), moments
+        file, int(sample[0]), len(sample), target.stat().st_size, _file_digest(target), versions
     )
 
 
@@ -220,7 +203,8 @@ def check_shard(path: Path, shard: Shard, *, content: bool = True) -> None:
         )
     if content and _file_digest(file) != shard.sha256:
         raise DamagedDataError(
-            f"{file} ({shard.samples}) is damaged: its SHA-256 is not the one in {MANIFEST}"
+            f"{file} ({shard.samples}) is damaged: its SHA-256 is not the one in {MANIFEST}; "
+            "delete it and run `sobolev generate` with --resume to draw it again"
         )
 
 
@@ -253,7 +237,9 @@ def open_dataset(path: str | Path, split: str = "train") -> xr.Dataset:
         for variable in manifest.variables
     }
     return xr.Dataset(
-        variables, coords(manifest.grid, np.arange(shape[0])), attributes(manifest, split)
+        variables,
+        coords(manifest.grid, np.arange(shape[0])),
+        attributes(manifest, split, shards[0].versions),
     )
 
 
@@ -282,18 +268,18 @@ def coords(grid: Grid, samples: np.ndarray) -> dict[str, xr.Variable]:
     return {"sample": number, **axis_coords(grid)}
 
 
-def attributes(manifest: Manifest, split: str) -> dict[str, Any]:
+def attributes(manifest: Manifest, split: str, versions: dict[str, str]) -> dict[str, Any]:
     """Global attributes: what the fields are and how to make them again. No clock, so that equal
     runs give equal bytes."""
     return {
         "Conventions": "CF-1.11",
         "title": manifest.title,
         "references": manifest.references,
-        "source": f"sobolev {manifest.versions['sobolev']}, recipe {manifest.preset or manifest.recipe['class']}",
+        "source": f"sobolev {versions['sobolev']}, recipe {manifest.preset or manifest.recipe['class']}",
         "split": split,
         "seed": manifest.seed,
         "recipe": json.dumps(manifest.recipe, sort_keys=True),
-        "versions": json.dumps(manifest.versions, sort_keys=True),
+        "versions": json.dumps(versions, sort_keys=True),
         "inputs": " ".join(v["name"] for v in manifest.inputs),
         "outputs": " ".join(v["name"] for v in manifest.outputs),
     }
@@ -382,6 +368,18 @@ def _replacing(target: Path) -> Iterator[Path]:
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _refuse_foreign_paths(content: dict[str, Any], file: Path) -> None:
+    """A manifest may come from a stranger: its shards lie in its own folder, under plain names."""
+    for split, shards in content["splits"].items():
+        for number, shard in enumerate(shards):
+            if not split.isidentifier() or shard["file"] != f"{split}/{number:05d}.nc":
+                raise DamagedDataError(
+                    f"{file} names the file {shard['file']!r}, which is none of a data set's"
+                )
+    if not all(split.isidentifier() for split in content["requested"]):
+        raise DamagedDataError(f"{file} names a split that is no plain word")
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -9,13 +9,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 _GENERATE = """\
-Draw random inputs, solve the PDE, and write NetCDF shards. Interrupted runs continue when called
-again.
+Draw random inputs, solve the PDE, and write NetCDF shards. Interrupted runs continue when called again.
 
 examples:
-  sobolev generate burgers-fno data/burgers --samples train=1000 --samples test=200 --resolution
-  1024 sobolev generate darcy-fno data/darcy --samples train=1000 --samples valid=100 --resolution
-  85
+  sobolev generate burgers-fno data/burgers --samples train=1000 --samples test=200 --resolution 1024
+  sobolev generate darcy-fno data/darcy --resolution 85
 """
 
 
@@ -31,8 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(arguments)
         return options.command(options)
     except KeyboardInterrupt:
+        again = "add --resume to" if arguments[:1] == ["train"] else "run"
         print(
-            "\nsobolev: stopped; what was finished is safe, run the same command again to continue",
+            f"\nsobolev: stopped, and kept what was finished; {again} the same command to continue",
             file=sys.stderr,
         )
         return 130

@@ -143,8 +143,8 @@ def _half_is_empty(v: Tensor, size: int) -> int:
     if size % 2 or size < 64:
         return 0
     modulus = v.abs()
-    tail = modulus[..., (size // 2 - 1) // 3 + 1 :].amax()
-    return size // 2 if bool(tail <= 1e-17 * modulus.amax()) else 0
+    tail = modulus[..., (size // 2 - 1) // 3 + 1 :].amax(dim=-1)
+    return size // 2 if bool((tail <= 1e-17 * modulus.amax(dim=-1)).all()) else 0
 
 
 def _kept_modes(grid: Grid, device: torch.device) -> tuple[Tensor, _Transform, _Transform]:

@@ -64,7 +64,7 @@ class Darcy:
     def residual(
         self, pressure: Tensor, permeability: Tensor, grid: Grid, forcing: float | Tensor = 1.0
     ) -> Tensor:
-        """f + ∇·(a ∇u) on the inner nodes (zero on the border), ``(batch, y, x)``;
+        """f + ∇·(a ∇u) on the inner nodes and −u on the border, ``(batch, y, x)``;
         differentiable."""
         self._check(permeability, grid)
         grid.check(pressure)
@@ -72,7 +72,8 @@ class Darcy:
             pressure.shape
         )
         left = _Stiffness(permeability, grid)(pressure[:, 1:-1, 1:-1])
-        return torch.nn.functional.pad(f[:, 1:-1, 1:-1] - left, (1, 1, 1, 1))
+        inside = torch.nn.functional.pad(f[:, 1:-1, 1:-1] - left, (1, 1, 1, 1))
+        return inside - (pressure - grid.without_border(pressure))
 
     def _conjugate_gradients(self, A: _Stiffness, b: Tensor, precondition: _FastPoisson) -> Tensor:
         """Preconditioned conjugate gradients for a batch of systems (Saad 2003, algorithm 9.1)."""
@@ -133,7 +134,11 @@ class _Stiffness:
             + self.west_east[..., 1:]
             + self.west_east[..., :-1]
         )
-        self.contrast = float((a.amax() / a.amin()).detach())
+        self.a = a
+
+    @property
+    def contrast(self) -> float:
+        return float((self.a.amax() / self.a.amin()).detach())
 
     def __call__(self, u: Tensor) -> Tensor:
         y = self.diagonal * u

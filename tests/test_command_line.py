@@ -16,7 +16,7 @@ import yaml
 
 from sobolev import Surrogate
 from sobolev.__main__ import main
-from sobolev.datasets import Manifest, open_dataset
+from sobolev.datasets import Manifest, OperatorDataModule, open_dataset
 
 # What Lightning and torch warn about by themselves, in code that is not ours.
 pytestmark = [
@@ -70,7 +70,7 @@ def test_train_leaves_a_run_folder(trained, burgers_data):
     assert record["training"]["epochs"] == 4
     assert record["data"]["recipe"]["class"] == "BurgersRecipe"
     assert surrogate.input_scale.item() == pytest.approx(
-        Manifest.read(burgers_data).statistics()["initial_velocity"][1]
+        OperatorDataModule(burgers_data).statistics["initial_velocity"][1]
     )
 
 
@@ -95,6 +95,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
     assert main(["train", "--config", file, "--run", str(run), "--resume"]) == 0
     whole, resumed = (Surrogate.load(r / "surrogate").state_dict() for r in (trained, run))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert sorted(f.name for f in run.glob("metrics*.csv")) == ["metrics-000.csv", "metrics.csv"]
 
 
 def test_evaluate_scores_zero_shot_resolutions_and_draws_figures(trained, burgers_data, capsys):
@@ -170,6 +171,7 @@ def test_bad_input_ends_with_code_2_and_one_line(tmp_path, burgers_data, trained
         ("verify", tmp_path / "nothing"): "holds no sobolev data set",
         ("evaluate", tmp_path / "nothing", "--data", burgers_data): "no surrogate folder",
         ("evaluate", run, "--data", burgers_data, "--resolution", 100): "choose from 128, 64",
+        ("evaluate", run, "--data", burgers_data, "--split", "tset"): "no split 'tset'",
         ("predict", run, tmp_path / "nothing.nc", "out.nc"): "there is no file",
         ("train", "--config", config(tmp_path, burgers_data), "--run", run): "holds a run already",
         (
@@ -209,6 +211,27 @@ def test_a_misspelt_key_of_the_operator_is_answered_too(tmp_path, burgers_data, 
     message = refusal(capsys, "train", "--config", file, "--run", tmp_path / "r")
     assert "widht" in message
     assert "did you mean 'width'" in message
+
+
+def test_overwriting_with_a_bad_configuration_keeps_the_old_run(trained, tmp_path, capsys):
+    file = config(tmp_path, tmp_path / "nothing")
+    assert "holds no sobolev data" in refusal(
+        capsys, "train", "--config", file, "--run", trained, "--overwrite"
+    )
+    Surrogate.load(trained / "surrogate")
+
+
+def test_a_damaged_checkpoint_is_named(trained, tmp_path, burgers_data, capsys):
+    (trained / "checkpoints" / "last.ckpt").write_bytes(b"PK nonsense")
+    file = config(tmp_path, burgers_data)
+    assert "last.ckpt is damaged" in refusal(
+        capsys, "train", "--config", file, "--run", trained, "--resume"
+    )
+
+
+def test_a_surrogate_is_not_judged_on_other_fields(trained, darcy_data, capsys):
+    message = refusal(capsys, "evaluate", trained, "--data", darcy_data)
+    assert "not those the surrogate was trained on" in message
 
 
 def test_resuming_with_another_architecture_is_refused(trained, tmp_path, burgers_data, capsys):

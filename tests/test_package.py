@@ -48,7 +48,7 @@ def modules():
         yield from (f"{package.__name__}.{m.name}" for m in pkgutil.iter_modules(package.__path__))
 
 
-@pytest.mark.parametrize("name", modules())
+@pytest.mark.parametrize("name", list(modules()))
 def test_docstrings_are_true(name):
     module = importlib.import_module(name)
     assert (

@@ -48,8 +48,10 @@ def demo(
     )
     generate(p.recipe, data, _FEW_SAMPLES if small else _SAMPLES, resolution=p.stored)
     say(f"[bold]2  training[/] a Fourier neural operator; the run is kept in {run}")
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    unfinished = checkpoint.exists() and not (run / "surrogate").exists()
     train([
-        "--config", p.recipe, "--data.path", str(data), "--run", str(run), "--overwrite",
+        "--config", p.recipe, "--data.path", str(data), "--run", str(run), "--resume" if unfinished else "--overwrite",
         "--trainer.max_epochs", "2" if small else str(p.epochs),
     ])  # fmt: skip
     finest = f"{p.resolutions[1]} to {p.resolutions[-1]}"

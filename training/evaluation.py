@@ -6,7 +6,7 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import rich.console
@@ -65,7 +65,8 @@ def evaluate_run(
     (``RUN/evaluation``)."""
     run, data = Path(run), Path(data)
     surrogate = load_run(run)
-    out = Path(out) if out else run / "evaluation"
+    home = run if (run / "surrogate").is_dir() else run.parent
+    out = Path(out) if out else home / "evaluation"
     out.mkdir(parents=True, exist_ok=True)
     resolutions = resolutions or [Manifest.read(data).resolution]
     scores, comparisons = [], {}
@@ -81,8 +82,8 @@ def evaluate_run(
             plots.fields(comparisons[resolution], surrogate), out / f"fields-{resolution}.png"
         )
     plots.save(plots.spectra(comparisons), out / "spectrum.png")
-    if (run / "metrics.csv").exists():
-        plots.save(plots.training_curve(run / "metrics.csv"), out / "training.png")
+    if list(run.glob("metrics*.csv")):
+        plots.save(plots.training_curve(run), out / "training.png")
     rich.console.Console().print(f"figures and evaluation.json: {out}")
     return scores
 
@@ -99,6 +100,8 @@ def evaluate(
         ValueError: for a resolution that the recipe's grid cannot be subsampled to.
     """
     manifest = Manifest.read(Path(data))
+    manifest.shards(split)  # refuses an unknown split by name
+    _check_same_meaning(surrogate, manifest, data)
     if not manifest.grid.can_subsample(manifest.grid.resized(*[resolution] * manifest.grid.ndim)):
         recipe = manifest.build_recipe()
         if resolution not in recipe.resolutions():
@@ -111,12 +114,10 @@ def evaluate(
     pairs, grid = module.pairs(split), module.grid
     predictions, seconds = _timed_predictions(surrogate, pairs.inputs, grid)
     comparison = Comparison(grid, pairs.inputs, pairs.outputs, predictions)
-    try:
-        solver_seconds, solver_error = _timed_solves(
-            manifest.build_recipe(), grid, pairs.inputs, pairs.outputs
-        )
-    except ValueError:  # a recipe class of the user's own: nothing to solve with
-        solver_seconds, solver_error = None, None
+    solver_seconds, solver_error = None, None
+    if manifest.can_be_drawn_again:
+        recipe = manifest.build_recipe()
+        solver_seconds, solver_error = _timed_solves(recipe, grid, pairs.inputs, pairs.outputs)
     score = Score(
         resolution,
         len(pairs),
@@ -127,6 +128,20 @@ def evaluate(
         solver_error,
     )
     return score, comparison
+
+
+def _check_same_meaning(surrogate: Surrogate, manifest: Manifest, data: str | Path) -> None:
+    """Refuse fields that are not those the surrogate was trained on."""
+    theirs = [replace(axis, size=3) for axis in manifest.grid.axes]
+    pairs = {
+        "variables": ([*surrogate.inputs, *surrogate.outputs], manifest.variables),
+        "axes": ([replace(axis, size=3) for axis in surrogate.grid.axes], theirs),
+    }
+    for what, (expected, found) in pairs.items():
+        if expected != found:
+            raise ValueError(
+                f"the {what} of {data} are not those the surrogate was trained on: {found} instead of {expected}"
+            )
 
 
 def load_run(path: str | Path) -> Surrogate:
@@ -165,6 +180,7 @@ def _timed_predictions(surrogate: Surrogate, inputs: Tensor, grid: Grid) -> tupl
     """Predictions on the CPU and the median time per field over batches."""
     device = surrogate.input_mean.device
     predictions, times = [], []
+    surrogate(inputs[:1].to(device))  # warm up
     for batch in inputs.split(comfortable_batch(grid)):
         start = time.perf_counter()
         predictions.append(surrogate(batch.to(device)).cpu())

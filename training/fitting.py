@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import inspect
 import logging
+import pickle
 import re
 import shutil
 import sys
@@ -22,12 +23,15 @@ import yaml
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import sobolev
 import sobolev.operators
 from sobolev.datasets import OperatorDataModule
 from sobolev.training.module import OperatorModule
 
+_PARTS = ("config.yaml", "metrics*.csv", "tensorboard", "checkpoints", "surrogate", "evaluation")
 _WATCHED = "valid/relative_l2"
 CONFIGS = Path(str(resources.files("sobolev.training"))) / "configs"
 """The configurations that come with the package, one per problem and operator."""
@@ -49,24 +53,27 @@ def train(arguments: Sequence[str]) -> Path:
             OperatorModule,
             OperatorDataModule,
             run=False,
-            args=[_named(argument) for argument in arguments],
+            args=_with_config_path(arguments),
             save_config_callback=None,
             seed_everything_default=0,
             auto_configure_optimizers=False,
             parser_class=_Parser,
             parser_kwargs={"prog": "sobolev train", "description": _DESCRIPTION},
             trainer_defaults={
+                "accelerator": _accelerator(),
+                "devices": 1,
                 "gradient_clip_val": 1.0,
                 "num_sanity_val_steps": 0,
                 "log_every_n_steps": 10,
+                "enable_progress_bar": sys.stderr.isatty(),
+                "enable_model_summary": False,
             },
         )
-        run = cli.run
-        latest = run / "checkpoints" / "last.ckpt"
-        if cli.config.resume and not latest.exists():
-            raise FileNotFoundError(
-                f"{run} holds no checkpoint to resume from ({latest} is missing)"
-            )
+        run, latest = cli.run, cli.run / "checkpoints" / "last.ckpt"
+        if cli.config.resume:
+            _check_checkpoint(latest)
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            cli.prepare_folder()
         started = time.perf_counter()
         try:
             cli.trainer.fit(
@@ -79,15 +86,12 @@ def train(arguments: Sequence[str]) -> Path:
             if cli.trainer.interrupted:
                 raise KeyboardInterrupt from None
             raise
-        except RuntimeError as error:
-            if cli.config.resume and "state_dict" in str(error):
-                raise ValueError(
-                    f"the checkpoint in {run} belongs to another model: {error}"
-                ) from error
-            raise
-        _keep_best(cli.trainer, cli.model)
-        _record(cli, time.perf_counter() - started)
-        cli.model.surrogate.save(run / "surrogate")
+        except MisconfigurationException as error:
+            raise ValueError(str(error)) from error
+        if cli.trainer.is_global_zero:
+            _keep_best(cli.trainer, cli.model)
+            _record(cli, time.perf_counter() - started)
+            cli.model.surrogate.save(run / "surrogate")
     return run
 
 
@@ -146,37 +150,49 @@ class _TrainCLI(LightningCLI):
         config = self.config
         name = Path(str(config.config[0])).stem if config.get("config") else "run"
         self.run = Path(config.run or Path("runs") / name)
-        if (self.run / "config.yaml").exists() and not config.resume:
-            if not config.overwrite:
-                raise FileExistsError(
-                    f"{self.run} holds a run already; give --resume, --overwrite or another --run"
-                )
-            shutil.rmtree(self.run)
-        self.run.mkdir(parents=True, exist_ok=True)
-        plain = yaml.safe_load(self.parser.dump(config, skip_none=False))
+        if (self.run / "config.yaml").exists() and not config.resume and not config.overwrite:
+            raise FileExistsError(
+                f"{self.run} holds a run already; give --resume, --overwrite or another --run"
+            )
+        self.plain = yaml.safe_load(self.parser.dump(config, skip_none=False))
         for volatile in ("config", "run", "resume", "overwrite"):
-            plain.pop(volatile, None)
+            self.plain.pop(volatile, None)
         if config.resume and (self.run / "config.yaml").exists():
-            _refuse_changes(yaml.safe_load((self.run / "config.yaml").read_text()), plain, self.run)
-        (self.run / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
+            before = yaml.safe_load((self.run / "config.yaml").read_text())
+            _refuse_changes(before, self.plain, self.run)
+
+    def prepare_folder(self) -> None:
+        """Clear or continue the run folder, once everything in the configuration has proved
+        good."""
+        if self.config.overwrite:
+            for part in _PARTS:
+                for found in self.run.glob(part):
+                    shutil.rmtree(found) if found.is_dir() else found.unlink()
+        self.run.mkdir(parents=True, exist_ok=True)
+        if (metrics := self.run / "metrics.csv").exists():  # Lightning's logger would delete it
+            metrics.rename(
+                self.run / f"metrics-{len(list(self.run.glob('metrics-*.csv'))):03d}.csv"
+            )
+        (self.run / "config.yaml").write_text(yaml.safe_dump(self.plain, sort_keys=False))
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         settings = self.config_init["trainer"]
         loggers = [CSVLogger(self.run, "", ""), TensorBoardLogger(self.run, "tensorboard", "")]
         ours: list[Callback] = [
             ModelCheckpoint(
-                self.run / "checkpoints", "best", monitor=_WATCHED, save_last=True,
-                enable_version_counter=False,
+                self.run / "checkpoints", "best", monitor=_WATCHED, enable_version_counter=False
             ),
-            RichProgressBar() if sys.stderr.isatty() else _EpochLines(),
-        ]  # fmt: skip
+            # a callback of its own: the one above saves only when the validation error has fallen
+            ModelCheckpoint(
+                self.run / "checkpoints", "last", every_n_epochs=1, enable_version_counter=False
+            ),
+            RichProgressBar() if settings.get("enable_progress_bar") else _EpochLines(),
+        ]
         given = settings.get("callbacks") or []
         return super().instantiate_trainer(
-            default_root_dir=self.run,
+            default_root_dir=settings.get("default_root_dir") or self.run,
             logger=loggers if settings.get("logger") is None else settings["logger"],
             callbacks=[*(given if isinstance(given, list) else [given]), *ours],
-            enable_progress_bar=sys.stderr.isatty(),
-            enable_model_summary=False,
             **kwargs,
         )
 
@@ -184,7 +200,7 @@ class _TrainCLI(LightningCLI):
 class _EpochLines(Callback):
     """A line per epoch where there is no terminal for a progress bar."""
 
-    def on_validation_epoch_end(
+    def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         values = {k: float(v) for k, v in trainer.callback_metrics.items() if "/" in k}
@@ -194,26 +210,55 @@ class _EpochLines(Callback):
         )
 
 
-def _named(argument: str) -> str:
-    """``--config NAME`` with the path of the configuration that has this name."""
-    option, equals, value = argument.rpartition("=")
-    if (
-        (not equals or option == "--config")
-        and value in config_names()
-        and not Path(value).exists()
-    ):
-        return f"{option}{equals}{CONFIGS / value}.yaml"
-    return argument
+def _with_config_path(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with ``--config NAME`` turned into the path of the configuration of that
+    name."""
+    result = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        option, equals, value = argument.rpartition("=")
+        is_config = option in ("--config", "-c") if equals else before in ("--config", "-c")
+        if is_config and value in config_names() and not Path(value).is_file():
+            argument = f"{option}{equals}{CONFIGS / value}.yaml"
+        result.append(argument)
+    return result
+
+
+def _accelerator() -> str:
+    """Lightning's choice, but never Apple's: it lacks the float64 in which grids and metrics are
+    computed."""
+    return "auto" if torch.cuda.is_available() or not torch.backends.mps.is_available() else "cpu"
+
+
+def _check_checkpoint(path: Path) -> None:
+    """Raises ``FileNotFoundError`` or ``ValueError`` for a checkpoint that cannot be resumed
+    from."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no checkpoint to resume from ({path} is missing)")
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"{path} is damaged or holds more than tensors and numbers: {error}"
+        ) from error
 
 
 def _refuse_changes(before: dict[str, Any], now: dict[str, Any], run: Path) -> None:
-    """Model and data of a resumed run must be the ones it began with."""
-    for part in ("model", "data"):
-        if before.get(part) != now.get(part):
-            changed = [k for k in now[part] if now[part][k] != before.get(part, {}).get(k)]
-            raise ValueError(
-                f"{run} was begun with other settings of {part}.{', '.join(changed)}; resume with the same ones"
-            )
+    """A resumed run must have the settings it began with; only where and how to run may change."""
+    parts = {part: list(now[part]) for part in ("model", "data")}
+    parts["trainer"] = [
+        "max_epochs", "max_steps", "accumulate_grad_batches", "gradient_clip_val", "precision",
+    ]  # fmt: skip
+    changed = [
+        f"{part}.{name}"
+        for part, names in parts.items()
+        for name in names
+        if now[part][name] != before.get(part, {}).get(name)
+    ]
+    if changed or now["seed_everything"] != before.get("seed_everything"):
+        names = ", ".join(changed or ["seed_everything"])
+        raise ValueError(
+            f"{run} was begun with other settings of {names}; resume with the same ones"
+        )
 
 
 def _keep_best(trainer: lightning.Trainer, module: OperatorModule) -> None:
@@ -240,7 +285,7 @@ def _record(cli: _TrainCLI, seconds: float) -> None:
         "valid_relative_l2": None if score is None else float(score),
         "epochs": cli.trainer.current_epoch,
         "steps": cli.trainer.global_step,
-        "seconds": round(seconds, 1),
+        "seconds_since_last_start": round(seconds, 1),
         "seed": cli.config.seed_everything,
         "versions": {
             "sobolev": sobolev.__version__,

@@ -83,7 +83,7 @@ class OperatorModule(lightning.LightningModule):
         if not bool(loss.isfinite()):
             raise ArithmeticError(
                 f"the training loss is {float(loss)} in epoch {self.current_epoch} (step {self.global_step}); lower "
-                "model.learning_rate and start again, or resume from the last checkpoint"
+                "model.learning_rate and start again"
             )
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:

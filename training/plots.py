@@ -72,10 +72,15 @@ def spectra(comparisons: Mapping[int, Comparison]) -> Figure:
     return figure
 
 
-def training_curve(metrics: Path) -> Figure:
-    """Training loss and validation error by epoch, from the run's ``metrics.csv``."""
-    with metrics.open() as handle:
-        rows = list(csv.DictReader(handle))
+def training_curve(run: Path) -> Figure:
+    """Training loss and validation error by epoch, from the run's ``metrics*.csv``, one per
+    start."""
+    rows: list[dict[str, str]] = []
+    for file in sorted(run.glob("metrics*.csv")):  # metrics-000.csv … before metrics.csv
+        with file.open() as handle:
+            later = list(csv.DictReader(handle))
+        first = min((int(row["epoch"]) for row in later), default=0)
+        rows = [row for row in rows if int(row["epoch"]) < first] + later
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     curves = (

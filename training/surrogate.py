@@ -194,15 +194,20 @@ class Surrogate(nn.Module):
                 "provenance": self.provenance,
                 "sha256": hashlib.sha256(weights).hexdigest(),
             }
+            meaning["self_sha256"] = _digest(meaning)
             (part / _MEANING).write_text(json.dumps(meaning, indent=1) + "\n")
             for name in (_WEIGHTS, _MEANING):
                 with (part / name).open("rb+") as handle:
                     os.fsync(handle.fileno())
+            old = path.with_name(path.name + ".old")
+            shutil.rmtree(old, ignore_errors=True)
             if path.exists():
-                shutil.rmtree(path)
+                path.replace(old)
             part.replace(path)
-        finally:
+            shutil.rmtree(old, ignore_errors=True)
+        except BaseException:
             shutil.rmtree(part, ignore_errors=True)
+            raise
         return path
 
     @classmethod
@@ -229,20 +234,17 @@ class Surrogate(nn.Module):
             state = safetensors.torch.load(weights)
         except safetensors.SafetensorError as error:
             raise ValueError(f"{path / _WEIGHTS} is no safetensors file: {error}") from error
-        operator = _build_operator(meaning["operator"], path)
-        inputs, outputs = ([Variable(**v) for v in meaning[role]] for role in ("inputs", "outputs"))
-        unit = {v.name: (0.0, 1.0) for v in [*inputs, *outputs]}
-        surrogate = cls(
-            operator,
-            Grid(*(Axis(**a) for a in meaning["axes"])),
-            inputs,
-            outputs,
-            unit,
-            meaning["provenance"],
-        )
-        dtype = state["input_mean"].dtype
         try:
-            surrogate.to(dtype).load_state_dict(state)
+            operator = _build_operator(meaning["operator"], path)
+            inputs, outputs = (
+                [Variable(**v) for v in meaning[role]] for role in ("inputs", "outputs")
+            )
+            grid = Grid(*(Axis(**a) for a in meaning["axes"]))
+            unit = {v.name: (0.0, 1.0) for v in [*inputs, *outputs]}
+            surrogate = cls(operator, grid, inputs, outputs, unit, meaning["provenance"])
+            surrogate.to(state["input_mean"].dtype).load_state_dict(state)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path / _MEANING} does not describe a surrogate: {error}") from error
         except RuntimeError as error:
             raise ValueError(
                 f"the weights in {path} do not fit the operator described there: {error}"
@@ -352,11 +354,19 @@ def _read_meaning(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path / _MEANING} is damaged: it lacks {', '.join(sorted(keys - set(meaning)))}"
         )
+    if meaning.pop("self_sha256", None) != _digest(meaning):
+        raise ValueError(
+            f"{path / _MEANING} is damaged or was edited: its checksum does not match its content"
+        )
     if meaning["schema"] != _SCHEMA:
         raise ValueError(
             f"{path / _MEANING} has schema {meaning['schema']}; this version of sobolev reads {_SCHEMA}"
         )
     return meaning
+
+
+def _digest(meaning: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 
 def _build_operator(description: dict[str, Any], path: Path) -> Operator:
@@ -369,10 +379,7 @@ def _build_operator(description: dict[str, Any], path: Path) -> Operator:
         raise ValueError(
             f"{path / _MEANING} names the operator {name!r}, which is not one of sobolev's ({', '.join(known)}){hint}"
         )
-    try:
-        return getattr(sobolev.operators, name)(**description["arguments"])
-    except TypeError as error:
-        raise ValueError(f"{path / _MEANING} does not describe a {name}: {error}") from error
+    return getattr(sobolev.operators, name)(**description["arguments"])
 
 
 def _is_operator(candidate: Any) -> bool:

@@ -46,6 +46,14 @@ def test_without_a_validation_split_the_last_training_samples_are_held_out(darcy
     assert len(module.pairs("test")) == 4
 
 
+def test_statistics_are_those_of_the_samples_that_are_trained_on(darcy_data):
+    module = OperatorDataModule(darcy_data, valid_fraction=0.2)
+    values = open_dataset(darcy_data).pressure.values[:16].astype(float)
+    mean, deviation = module.statistics["pressure"]
+    assert mean == pytest.approx(values.mean(), rel=1e-9)
+    assert deviation == pytest.approx(values.std(), rel=1e-9)
+
+
 def test_resolution_picks_nodes(darcy_data):
     module = OperatorDataModule(darcy_data, resolution=9)
     assert module.grid.shape == (9, 9)
@@ -101,3 +109,5 @@ def test_augmenting_where_nothing_is_symmetric_is_refused(burgers_data, monkeypa
 def test_bad_options_are_refused(burgers_data):
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
         OperatorDataModule(burgers_data, batch_size=0)
+    with pytest.raises(ValueError, match="train_samples must be at least 1"):
+        OperatorDataModule(burgers_data, train_samples=0)

@@ -272,14 +272,6 @@ def test_no_data_set_is_said_so(tmp_path):
         open_dataset(tmp_path)
 
 
-def test_statistics_are_those_of_the_training_fields(tmp_path):
-    path = draw(tmp_path / "d")
-    mean, deviation = Manifest.read(path).statistics()["velocity"]
-    values = open_dataset(path).velocity.values.astype(float)
-    assert mean == pytest.approx(values.mean(), abs=1e-12)
-    assert deviation == pytest.approx(values.std(), rel=1e-12)
-
-
 def test_refined_fields_are_the_same_samples_on_more_nodes(tmp_path):
     path = draw(tmp_path / "d", resolution=16)
     fine = open_dataset(refined(path, "test", 64, progress=False), "test")
@@ -296,6 +288,26 @@ def test_darcy_preset_has_its_two_phases_and_a_zero_border(darcy_data):
     grid = Manifest.read(darcy_data).grid
     assert torch.equal(u, grid.without_border(u))
     assert u[:, 1:-1, 1:-1].min() > 0
+
+
+def test_a_manifest_from_a_stranger_cannot_name_other_files(tmp_path):
+    path = draw(tmp_path / "d")
+    manifest = Manifest.read(path)
+    manifest.splits["train"][0] = replace(manifest.splits["train"][0], file="../../secret.nc")
+    manifest.write(path)
+    with pytest.raises(DamagedDataError, match=r"secret\.nc"):
+        open_dataset(path)
+
+
+def test_a_damaged_manifest_can_be_overwritten_and_foreign_files_stay(tmp_path):
+    path = draw(tmp_path / "d", resolution=16)
+    refined(path, "test", 64, progress=False)
+    (path / "manifest.json").write_text("{")
+    (path / "train" / "notes.txt").write_text("mine")
+    draw(path, {"test": 2}, seed=1, overwrite=True)
+    assert verify(path) == []
+    assert (path / "train" / "notes.txt").exists()
+    assert open_dataset(refined(path, "test", 64, progress=False), "test").sizes["sample"] == 2
 
 
 def test_data_from_an_unknown_recipe_class_can_be_read_but_not_drawn_again(tmp_path):

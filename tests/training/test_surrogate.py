@@ -13,6 +13,7 @@ import xarray as xr
 from sobolev import Grid, Surrogate
 from sobolev.datasets import DarcyRecipe, Variable, open_dataset
 from sobolev.operators import FNO
+from sobolev.training.surrogate import _digest
 
 VELOCITIES = (
     Variable("initial_velocity", "velocity at time 0", "m s-1"),
@@ -180,10 +181,12 @@ def test_pickles_are_refused_unopened(burgers, tmp_path):
         Surrogate.load(folder)
 
 
-def edited(folder, change):
+def edited(folder, change, *, sealed=True):
     file = folder / "surrogate.json"
     meaning = json.loads(file.read_text())
     change(meaning)
+    if meaning.pop("self_sha256") and sealed:
+        meaning["self_sha256"] = _digest(meaning)
     file.write_text(json.dumps(meaning))
 
 
@@ -197,12 +200,21 @@ def edited(folder, change):
         (lambda m: m["operator"]["arguments"].update(width=9), "do not fit the operator"),
         (lambda m: m.pop("axes"), "lacks axes"),
         (lambda m: m.update(schema=99), "schema 99"),
+        (lambda m: m["operator"].pop("class"), "does not describe a surrogate"),
+        (lambda m: m["axes"][0].update(size="many"), "does not describe a surrogate|whole number"),
     ],
 )
 def test_edited_descriptions_are_refused(burgers, tmp_path, change, message):
     folder = burgers.save(tmp_path / "s")
     edited(folder, change)
     with pytest.raises(ValueError, match=message):
+        Surrogate.load(folder)
+
+
+def test_an_altered_description_is_refused(burgers, tmp_path):
+    folder = burgers.save(tmp_path / "s")
+    edited(folder, lambda m: m["axes"][0].update(length=3.0), sealed=False)
+    with pytest.raises(ValueError, match="damaged or was edited"):
         Surrogate.load(folder)
 
 
