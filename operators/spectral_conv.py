@@ -143,7 +143,7 @@ class SpectralConv(nn.Module):
         """
         if any(boundary != "periodic" for boundary in self.boundary):
             return False
-        return sum(2 * m for m in self.modes) > 24 * math.log2(math.prod(size))
+        return sum(2 * m for m in self.modes) > 18 * math.log2(math.prod(size))
 
 
 def _analysis_matrix(phase: Tensor, weight: Tensor, *, real_input: bool) -> Tensor:
