@@ -59,7 +59,7 @@ class Burgers(Semilinear):
         Args:
             initial: u₀, ``(batch, x)``.
             grid: one periodic axis.
-            times: a time, or a rising sequence of times.
+            times: a time, or a rising sequence of times; 0 gives u₀ itself.
 
         Returns:
             ``(batch, x)`` for a single time, ``(batch, time, x)`` for a sequence; computed in
@@ -73,8 +73,11 @@ class Burgers(Semilinear):
         moments = check_times(times)
         size, (k, transform, inverse) = grid.shape[0], _kept_modes(grid, initial.device)
         v, now, frames = transform(initial.double()), 0.0, []
-        rate = self._step_rate(initial, float(k[1]), float(k[-1]), moments[-1])
+        rate = self._step_rate(initial, float(k[1]), float(k[-1]), moments[-1] or 1.0)
         for moment in moments:
+            if moment == 0:
+                frames.append(initial.double())
+                continue
             count = max(1, math.ceil((moment - now) * rate - 1e-9))
             stepper = ETDRK4(
                 self.symbol(k), self._right_side(transform, inverse, k), (moment - now) / count

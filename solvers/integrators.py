@@ -89,13 +89,13 @@ class ETDRK4:
 
 
 def check_times(times: float | Sequence[float]) -> list[float]:
-    """Output times as a rising list of positive floats.
+    """Output times as a rising list of floats.
 
     Raises:
-        ValueError: if they are not finite, positive and rising.
+        ValueError: if they are not finite, at least 0 and rising.
     """
     values = [float(times)] if isinstance(times, (int, float)) else [float(t) for t in times]
     rising = all(a < b for a, b in itertools.pairwise(values))
-    if not values or not rising or values[0] <= 0 or not all(map(math.isfinite, values)):
-        raise ValueError(f"times must be positive, finite and rising, got {times!r}")
+    if not values or not rising or values[0] < 0 or not all(map(math.isfinite, values)):
+        raise ValueError(f"times must be at least 0, finite and rising, got {times!r}")
     return values

@@ -9,8 +9,8 @@ from sobolev.solvers import Grid, sobolev_norm
 
 
 def relative_error(
-    prediction: Float[Tensor, "batch channels *space"],
-    target: Float[Tensor, "batch channels *space"],
+    prediction: Float[Tensor, "batch ..."],
+    target: Float[Tensor, "batch ..."],
     grid: Grid,
     order: float = 0.0,
 ) -> Float[Tensor, " batch"]:
@@ -19,8 +19,16 @@ def relative_error(
     For s = 0 on a periodic or Dirichlet grid this is the relative L² error of the FNO paper. There
     is no hidden ε: a target of zero gives infinity or NaN.
     """
-    error = sobolev_norm(prediction - target, grid, order).norm(dim=1)
-    return error / sobolev_norm(target, grid, order).norm(dim=1)
+    return _per_sample(prediction - target, grid, order) / _per_sample(target, grid, order)
+
+
+def _per_sample(u: Tensor, grid: Grid, order: float) -> Tensor:
+    """The norm of each sample over its channels, if it has any."""
+    return (
+        sobolev_norm(u, grid, order).flatten(1).norm(dim=1)
+        if u.ndim > grid.ndim + 1
+        else sobolev_norm(u, grid, order)
+    )
 
 
 class SobolevLoss(nn.Module):
@@ -39,11 +47,11 @@ class SobolevLoss(nn.Module):
         self.grid, self.order, self.relative = grid, float(order), relative
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """``(batch, channels, *space)`` twice → a scalar."""
+        """``(batch, channels, *space)`` or ``(batch, *space)`` twice → a scalar."""
         if prediction.shape != target.shape:
             raise ValueError(
                 f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape"
             )
         if self.relative:
             return relative_error(prediction, target, self.grid, self.order).mean()
-        return sobolev_norm(prediction - target, self.grid, self.order).norm(dim=1).mean()
+        return _per_sample(prediction - target, self.grid, self.order).mean()

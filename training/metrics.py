@@ -1,5 +1,4 @@
-"""Metrics that add up samples in float64, so that uneven batches and several processes give the
-same mean."""
+"""Metrics that add up samples in float64, so that uneven batches give the right mean."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def test_gradients_are_right(monkeypatch):
 
 @pytest.mark.parametrize(("modes", "published"), [((8, 8), 409_600), ((8, 8, 8), 6_553_600)])
 def test_weights_of_four_layers_match_the_published_counts(modes, published):
-    """RECIPES: the FNO paper's 2-D and 3-D models, width 20, real and imaginary parts counted."""
+    """The FNO paper's 2-D and 3-D models, width 20, real and imaginary parts counted."""
     assert 4 * layer(modes, channels=(20, 20)).weight.numel() == published
 
 

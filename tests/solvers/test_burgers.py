@@ -44,9 +44,9 @@ def test_default_step_is_accurate_over_viscosities_and_times(viscosity):
     initial = (
         torch.sin(math.pi * grid.points()[0]) + 0.5 * torch.cos(2 * math.pi * grid.points()[0])
     )[None]
-    times = [0.1, 0.5, 0.7]
+    times = [0, 0.1, 0.5, 0.7]
     frames = Burgers(viscosity).solve(initial, grid, times)
-    assert frames.shape == (1, 3, 1024)
+    assert frames.shape == (1, 4, 1024)
     for frame, time in zip(frames[0], times, strict=True):
         assert relative(frame[None], exact.cole_hopf(initial, viscosity, time, grid), grid) < 1e-8
 

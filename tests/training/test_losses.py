@@ -68,3 +68,9 @@ def test_bad_arguments_are_refused():
         SobolevLoss(grid, order=True)
     with pytest.raises(ValueError, match="differ in shape"):
         SobolevLoss(grid)(torch.zeros(1, 1, 8), torch.zeros(1, 2, 8))
+
+
+def test_fields_without_channels_are_fields_with_one():
+    grid = Grid.periodic(8, 6)
+    p, y = pair(3, 8, 6)
+    assert torch.equal(SobolevLoss(grid)(p, y), SobolevLoss(grid)(p[:, None], y[:, None]))
