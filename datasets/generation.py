@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
+import importlib.util
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import filelock
 import numpy as np
+import rich
 import rich.progress
 import torch
 import xarray as xr
@@ -284,7 +286,9 @@ def _progress_bar(manifest: Manifest, shown: bool) -> Iterator[Callable[[str, in
         rich.progress.TextColumn("{task.fields[rate]}"),
         rich.progress.TimeRemainingColumn(),
     )
-    with rich.progress.Progress(*columns, disable=not shown) as bar:
+    # in a notebook rich needs ipywidgets, and would warn instead of drawing
+    drawable = not rich.get_console().is_jupyter or importlib.util.find_spec("ipywidgets")
+    with rich.progress.Progress(*columns, disable=not (shown and drawable)) as bar:
         tasks = {
             split: bar.add_task(
                 f"drawing {split}",
