@@ -215,11 +215,19 @@ def _predict(options: argparse.Namespace) -> int:
     from sobolev.datasets.store import write_netcdf
     from sobolev.training.evaluation import load_run
 
-    if not Path(options.input).is_file():
-        raise FileNotFoundError(f"there is no file {options.input}")
-    with xr.open_dataset(options.input, engine="h5netcdf") as dataset:
+    source, target = Path(options.input), Path(options.output)
+    if not source.is_file():
+        raise FileNotFoundError(f"there is no file {source}")
+    if target.resolve() == source.resolve():
+        raise ValueError(f"input and output are the same file, {source}; choose another output")
+    try:
+        opened = xr.open_dataset(source, engine="h5netcdf")
+    except OSError as error:
+        raise OSError(f"{source} cannot be read as NetCDF-4: {error}") from error
+    with opened as dataset:
         prediction = load_run(options.run).predict(dataset, resolution=options.resolution)
-    write_netcdf(prediction, Path(options.output))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_netcdf(prediction, target)
     print(f"{options.output}: {', '.join(map(str, prediction.data_vars))} {dict(prediction.sizes)}")
     return 0
 

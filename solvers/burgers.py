@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from sobolev.solvers.grids import Grid
-from sobolev.solvers.integrators import ETDRK4, Semilinear, check_times
+from sobolev.solvers.integrators import ETDRK4, Semilinear, Times, check_times
 
 _Transform = Callable[[Tensor], Tensor]
 
@@ -40,8 +40,8 @@ class Burgers(Semilinear):
     ) -> None:
         if not (viscosity > 0 and math.isfinite(viscosity)):
             raise ValueError(f"the viscosity must be positive, got {viscosity}")
-        if steps is not None and steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
+        if steps is not None and (not isinstance(steps, int) or steps < 1):
+            raise ValueError(f"steps must be a whole number of at least 1, got {steps}")
         if not courant > 0:
             raise ValueError(f"courant must be positive, got {courant}")
         self.viscosity, self.steps, self.courant = viscosity, steps, courant
@@ -53,7 +53,7 @@ class Burgers(Semilinear):
         return -0.5j * k * transform(u**2)
 
     @torch.no_grad()
-    def solve(self, initial: Tensor, grid: Grid, times: float | Sequence[float]) -> Tensor:
+    def solve(self, initial: Tensor, grid: Grid, times: Times) -> Tensor:
         """The field at one or several times.
 
         Args:
@@ -67,10 +67,10 @@ class Burgers(Semilinear):
 
         Raises:
             ValueError: for a field or grid that does not fit, or values that are not finite.
-            ArithmeticError: if the solution stops being finite (too few ``steps``).
+            ArithmeticError: if the solution breaks the maximum principle (too few ``steps``).
         """
         self._check(initial, grid)
-        moments = check_times(times)
+        moments, single = check_times(times)
         size, (k, transform, inverse) = grid.shape[0], _kept_modes(grid, initial.device)
         v, now, frames = transform(initial.double()), 0.0, []
         rate = self._step_rate(initial, float(k[1]), float(k[-1]), moments[-1] or 1.0)
@@ -91,11 +91,8 @@ class Burgers(Semilinear):
             now = moment
             frames.append(torch.fft.irfft(v, n=grid.shape[0], norm="forward"))
         solution = torch.stack(frames, dim=1)
-        if not bool(solution.isfinite().all()):
-            raise ArithmeticError(
-                f"the Burgers solution became infinite before t={now}; use more steps"
-            )
-        result = solution[:, 0] if isinstance(times, (int, float)) else solution
+        self._check_bounded(solution, initial)
+        result = solution[:, 0] if single else solution
         return result.to(initial.dtype)
 
     def residual(self, u: Tensor, time_derivative: Tensor, grid: Grid) -> Tensor:
@@ -110,6 +107,16 @@ class Burgers(Semilinear):
             u, transform, k.to(u.dtype)
         )
         return time_derivative - inverse(right)
+
+    @staticmethod
+    def _check_bounded(solution: Tensor, initial: Tensor) -> None:
+        """By the maximum principle |u| ≤ max |u₀|; some room is left for the overshoot at a front."""
+        largest, bound = solution.abs().flatten(1).amax(dim=1), 1.5 * initial.abs().amax(dim=1)
+        if not bool((largest <= bound).all()):
+            raise ArithmeticError(
+                f"the Burgers solution grew to {float(largest.max()):.2g} from at most "
+                f"{float(initial.abs().max()):.2g}, which the equation forbids; use more steps or a finer grid"
+            )
 
     def _right_side(self, transform: _Transform, inverse: _Transform, k: Tensor) -> _Transform:
         return lambda v: self.nonlinear(inverse(v), transform, k)
@@ -128,7 +135,7 @@ class Burgers(Semilinear):
                 f"Burgers is solved on one periodic axis of at least 4 nodes, got {grid}"
             )
         grid.check(initial)
-        if initial.ndim != 2:
+        if initial.ndim != 2 or not len(initial):
             raise ValueError(
                 f"expected initial fields of shape (batch, x), got {tuple(initial.shape)}"
             )

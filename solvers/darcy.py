@@ -52,7 +52,7 @@ class Darcy:
         """
         self._check(permeability, grid)
         a = permeability.double()
-        f = torch.as_tensor(forcing, dtype=a.dtype, device=a.device).expand(a.shape)
+        f = _forcing(forcing, a)
         if not bool(f.isfinite().all()):
             raise ValueError("the forcing holds values that are not finite")
         stiffness = _Stiffness(a, grid)
@@ -68,9 +68,7 @@ class Darcy:
         differentiable."""
         self._check(permeability, grid)
         grid.check(pressure)
-        f = torch.as_tensor(forcing, dtype=pressure.dtype, device=pressure.device).expand(
-            pressure.shape
-        )
+        f = _forcing(forcing, pressure)
         left = _Stiffness(permeability, grid)(pressure[:, 1:-1, 1:-1])
         inside = torch.nn.functional.pad(f[:, 1:-1, 1:-1] - left, (1, 1, 1, 1))
         return inside - (pressure - grid.without_border(pressure))
@@ -107,7 +105,7 @@ class Darcy:
                 f"Darcy is solved on two Dirichlet axes (Grid.dirichlet(ny, nx)), got {grid}"
             )
         grid.check(permeability)
-        if permeability.ndim != 3:
+        if permeability.ndim != 3 or not len(permeability):
             raise ValueError(
                 f"expected permeabilities of shape (batch, y, x), got {tuple(permeability.shape)}"
             )
@@ -178,3 +176,13 @@ class _FastPoisson:
 
 def _dot(u: Tensor, v: Tensor) -> Tensor:
     return (u * v).flatten(1).sum(dim=1)
+
+
+def _forcing(forcing: float | Tensor, like: Tensor) -> Tensor:
+    f = torch.as_tensor(forcing, dtype=like.dtype, device=like.device)
+    try:
+        return f.expand(like.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"the forcing of shape {tuple(f.shape)} does not broadcast to the fields' {tuple(like.shape)}"
+        ) from None

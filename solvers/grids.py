@@ -22,6 +22,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,6 +61,8 @@ class Axis:
                 f"axis {self.name!r} needs a finite origin and a positive length, got origin={self.origin}, "
                 f"length={self.length}"
             )
+        if isinstance(self.size, np.integer):
+            object.__setattr__(self, "size", int(self.size))
         least = 3 if self.boundary == "dirichlet" else 1
         if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < least:
             raise ValueError(
@@ -402,8 +405,12 @@ class Grid:
         """Refuse a tensor that is no real field on this grid.
 
         Raises:
-            ValueError: for a wrong trailing shape or a dtype other than float32 and float64.
+            ValueError: for no tensor, a wrong trailing shape, or a dtype other than float32 and float64.
         """
+        if not isinstance(u, Tensor):
+            raise ValueError(
+                f"expected a torch tensor, got {type(u).__name__}; torch.from_numpy makes one"
+            )
         expected = self.mode_shape if modes else self.shape
         if tuple(u.shape[max(u.ndim - self.ndim, 0) :]) != expected:
             what = "mode coefficients" if modes else "a field"

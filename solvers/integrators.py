@@ -8,6 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -88,14 +89,25 @@ class ETDRK4:
         return self.E * v + self.f1 * Nv + self.f2 * (Na + Nb) + self.f3 * Nc
 
 
-def check_times(times: float | Sequence[float]) -> list[float]:
-    """Output times as a rising list of floats.
+Times = float | Sequence[float] | Tensor | np.ndarray
+"""A time, or a rising sequence of times."""
+
+
+def check_times(times: Times) -> tuple[list[float], bool]:
+    """Output times as a rising list of floats, and whether a single one was given.
 
     Raises:
         ValueError: if they are not finite, at least 0 and rising.
     """
-    values = [float(times)] if isinstance(times, (int, float)) else [float(t) for t in times]
+    given = torch.as_tensor(times, dtype=torch.float64, device="cpu")
+    values = given.reshape(-1).tolist()
     rising = all(a < b for a, b in itertools.pairwise(values))
-    if not values or not rising or values[0] < 0 or not all(map(math.isfinite, values)):
+    if (
+        given.ndim > 1
+        or not values
+        or not rising
+        or values[0] < 0
+        or not all(map(math.isfinite, values))
+    ):
         raise ValueError(f"times must be at least 0, finite and rising, got {times!r}")
-    return values
+    return values, given.ndim == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,8 @@ def sobolev_norm(u: Tensor, grid: Grid, order: float = 0.0) -> Tensor:
         order: s, any real number. 0 is the L² integral, 1 the energy norm (‖u‖² + ‖∇u‖²)^½, −1 its
             dual.
 
+    On a Dirichlet axis the field is taken to vanish at both ends: border values do not count.
+
     Returns:
         One norm per field, shape ``(...)``, differentiable (with gradient 0 at u = 0).
 
@@ -26,6 +30,8 @@ def sobolev_norm(u: Tensor, grid: Grid, order: float = 0.0) -> Tensor:
     >>> round((sobolev_norm(u, grid, order=1.0) ** 2 / math.pi).item(), 12)
     10.0
     """
+    if not math.isfinite(order):
+        raise ValueError(f"the order of a Sobolev norm is a real number, got {order}")
     weight = (1 + grid.eigenvalues(u.device)) ** (order / 2)
     weighted = grid.to_modes(u) * weight.to(u.dtype)
     return torch.linalg.vector_norm(weighted, dim=tuple(range(-grid.ndim, 0)))

@@ -18,9 +18,9 @@ def stream(seed: int, *key: int) -> np.random.Generator:
     >>> bool(stream(0, 1).standard_normal() == stream(0, 1).standard_normal())
     True
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise ValueError(f"a seed is a whole number of at least 0, got {seed!r}")
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=key)))
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(int(seed), spawn_key=key)))
 
 
 class GaussianRandomField:
@@ -84,6 +84,8 @@ class GaussianRandomField:
         self, streams: Sequence[np.random.Generator], *, device: torch.device | str = "cpu"
     ) -> Tensor:
         """One field from each random stream, float64, ``(len(streams), *grid.shape)``."""
+        if not streams:
+            return torch.empty(0, *self.grid.shape, dtype=torch.float64, device=device)
         noise = np.empty((len(streams), *self.grid.mode_shape))
         for target, generator in zip(noise, streams, strict=True):
             generator.standard_normal(out=target)

@@ -173,6 +173,17 @@ def test_bad_input_ends_with_code_2_and_one_line(tmp_path, burgers_data, trained
         ("evaluate", run, "--data", burgers_data, "--resolution", 100): "choose from 128, 64",
         ("evaluate", run, "--data", burgers_data, "--split", "tset"): "no split 'tset'",
         ("predict", run, tmp_path / "nothing.nc", "out.nc"): "there is no file",
+        ("predict", run, run / "config.yaml", "out.nc"): "config.yaml cannot be read as NetCDF-4",
+        ("predict", run, run / "config.yaml", run / "config.yaml"): "are the same file",
+        (
+            "train",
+            "--config",
+            config(tmp_path, burgers_data),
+            "--run",
+            tmp_path / "r",
+            "--trainer.max_epoch",
+            3,
+        ): "max_epochs",
         ("train", "--config", config(tmp_path, burgers_data), "--run", run): "holds a run already",
         (
             "train",
@@ -232,6 +243,17 @@ def test_a_damaged_checkpoint_is_named(trained, tmp_path, burgers_data, capsys):
 def test_a_surrogate_is_not_judged_on_other_fields(trained, darcy_data, capsys):
     message = refusal(capsys, "evaluate", trained, "--data", darcy_data)
     assert "not those the surrogate was trained on" in message
+
+
+def test_resuming_a_complete_run_changes_nothing(trained, tmp_path, burgers_data):
+    before = {f: f.stat().st_mtime_ns for f in trained.rglob("*") if f.is_file()}
+    assert (
+        main(
+            ["train", "--config", config(tmp_path, burgers_data), "--run", str(trained), "--resume"]
+        )
+        == 0
+    )
+    assert {f: f.stat().st_mtime_ns for f in trained.rglob("*") if f.is_file()} == before
 
 
 def test_resuming_with_another_architecture_is_refused(trained, tmp_path, burgers_data, capsys):

@@ -14,8 +14,8 @@ import rich.table
 import torch
 from torch import Tensor
 
-from sobolev.datasets import Manifest, OperatorDataModule, Recipe, refined
-from sobolev.solvers import Grid
+from sobolev.datasets import Manifest, OperatorDataModule, Recipe, Variable, refined
+from sobolev.solvers import Axis, Grid
 from sobolev.training import plots
 from sobolev.training.losses import relative_error
 from sobolev.training.surrogate import Surrogate, comfortable_batch
@@ -139,9 +139,16 @@ def _check_same_meaning(surrogate: Surrogate, manifest: Manifest, data: str | Pa
     }
     for what, (expected, found) in pairs.items():
         if expected != found:
+            there, wanted = (", ".join(map(_summary, things)) for things in (found, expected))
             raise ValueError(
-                f"the {what} of {data} are not those the surrogate was trained on: {found} instead of {expected}"
+                f"the {what} of {data} are not those the surrogate was trained on: {there} instead of {wanted}"
             )
+
+
+def _summary(thing: Variable | Axis) -> str:
+    if isinstance(thing, Variable):
+        return f"{thing.name} [{thing.units}]"
+    return f"{thing.name} ({thing.boundary}, {thing.origin:g} to {thing.origin + thing.length:g})"
 
 
 def load_run(path: str | Path) -> Surrogate:

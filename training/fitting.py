@@ -58,7 +58,11 @@ def train(arguments: Sequence[str]) -> Path:
             seed_everything_default=0,
             auto_configure_optimizers=False,
             parser_class=_Parser,
-            parser_kwargs={"prog": "sobolev train", "description": _DESCRIPTION},
+            parser_kwargs={
+                "prog": "sobolev train",
+                "description": _DESCRIPTION,
+                "allow_abbrev": False,
+            },
             trainer_defaults={
                 "accelerator": _accelerator(),
                 "devices": 1,
@@ -70,8 +74,13 @@ def train(arguments: Sequence[str]) -> Path:
             },
         )
         run, latest = cli.run, cli.run / "checkpoints" / "last.ckpt"
-        if cli.config.resume:
-            _check_checkpoint(latest)
+        if (
+            cli.config.resume
+            and _epochs_done(latest) == cli.trainer.max_epochs
+            and (run / "surrogate").is_dir()
+        ):
+            logging.getLogger("sobolev").info(f"{run} is complete; nothing is left to train")
+            return run
         if getattr(rank_zero_only, "rank", 0) == 0:
             cli.prepare_folder()
         started = time.perf_counter()
@@ -229,14 +238,13 @@ def _accelerator() -> str:
     return "auto" if torch.cuda.is_available() or not torch.backends.mps.is_available() else "cpu"
 
 
-def _check_checkpoint(path: Path) -> None:
-    """Raises ``FileNotFoundError`` or ``ValueError`` for a checkpoint that cannot be resumed
-    from."""
+def _epochs_done(path: Path) -> int:
+    """Epochs behind a checkpoint; raises ``FileNotFoundError`` or ``ValueError`` for one that is no good."""
     if not path.exists():
         raise FileNotFoundError(f"there is no checkpoint to resume from ({path} is missing)")
     try:
-        torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        return torch.load(path, map_location="cpu", weights_only=True)["epoch"] + 1
+    except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
         raise ValueError(
             f"{path} is damaged or holds more than tensors and numbers: {error}"
         ) from error
@@ -257,7 +265,8 @@ def _refuse_changes(before: dict[str, Any], now: dict[str, Any], run: Path) -> N
     if changed or now["seed_everything"] != before.get("seed_everything"):
         names = ", ".join(changed or ["seed_everything"])
         raise ValueError(
-            f"{run} was begun with other settings of {names}; resume with the same ones"
+            f"{run} was begun with other settings of {names}; learning rates and the order of samples "
+            "follow from them, so resume with the same ones or train anew in another --run"
         )
 
 

@@ -133,6 +133,10 @@ class Surrogate(nn.Module):
             ValueError: for a missing variable or coordinate, another unit, another boundary kind or
                 extent, or values that are not finite – each named.
         """
+        if not isinstance(dataset, xr.Dataset):
+            raise ValueError(f"predict takes an xr.Dataset, got {type(dataset).__name__}")
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         fields, grid, samples = self._fields_of(dataset)
         target = grid if resolution is None else grid.resized(*_sizes(resolution, grid.ndim))
         device = self.input_mean.device
@@ -146,6 +150,10 @@ class Surrogate(nn.Module):
         finally:
             self.train(was_training)
         values = torch.cat(batches).numpy()
+        if not np.isfinite(values).all():
+            raise ValueError(
+                "the prediction is not finite: the input lies far outside the training data"
+            )
         name = "sample" if samples is None else str(samples.name)
         dims = (name, *(axis.name for axis in target.axes))
         result = xr.Dataset(
@@ -276,6 +284,8 @@ class Surrogate(nn.Module):
                     f"{variable.name} has dimensions {array.dims}; expected {', '.join(names)} and at most one more"
                 )
             arrays.append(array.transpose(*extra, *names))
+        if any(np.iscomplexobj(a) or not a.size for a in arrays):
+            raise ValueError("the input variables must be real and hold at least one field")
         batched = [a.dims[0] for a in arrays if a.ndim > len(names)]
         values = np.stack(
             [np.asarray(a.values, dtype=np.float64) for a in arrays], axis=-len(names) - 1
@@ -391,4 +401,6 @@ def _is_operator(candidate: Any) -> bool:
 
 
 def _sizes(resolution: int | Sequence[int], ndim: int) -> tuple[int, ...]:
-    return (resolution,) * ndim if isinstance(resolution, int) else tuple(resolution)
+    if isinstance(resolution, (int, np.integer)):
+        return (int(resolution),) * ndim
+    return tuple(resolution)

@@ -99,7 +99,7 @@ def test_residual_vanishes_on_the_exact_solution_and_not_on_another():
     ("call", "message"),
     [
         (lambda g: Burgers(-0.1), "viscosity must be positive"),
-        (lambda g: Burgers(0.1, steps=0), "steps must be at least 1"),
+        (lambda g: Burgers(0.1, steps=0), "steps must be a whole number of at least 1"),
         (lambda g: Burgers().solve(torch.ones(1, 7), g, 1.0), r"shape \(\.\.\., 8\), got \(1, 7\)"),
         (lambda g: Burgers().solve(torch.ones(8), g, 1.0), r"\(batch, x\)"),
         (lambda g: Burgers().solve(torch.full((1, 8), math.nan), g, 1.0), "not finite"),
@@ -110,6 +110,12 @@ def test_residual_vanishes_on_the_exact_solution_and_not_on_another():
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(Grid.periodic(8))
+
+
+def test_garbage_that_stays_finite_is_reported_too():
+    grid = Grid.periodic(64, length=2 * math.pi)
+    with pytest.raises(ArithmeticError, match="which the equation forbids"):
+        Burgers(0.01, steps=1).solve(100 * torch.sin(grid.points()[0])[None], grid, 1.0)
 
 
 def test_a_solution_that_blows_up_is_reported():

@@ -119,6 +119,11 @@ def test_bad_permeability_is_refused(a, message):
         Darcy().solve(a, Grid.dirichlet(9, 9))
 
 
+def test_a_forcing_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r"shape \(3, 9, 9\) does not broadcast"):
+        Darcy().solve(torch.ones(1, 9, 9), Grid.dirichlet(9, 9), torch.ones(3, 9, 9))
+
+
 def test_no_convergence_is_an_error():
     grid = Grid.dirichlet(33, 33)
     with pytest.raises(ArithmeticError, match=r"contrast of the permeability is 1\.0e\+04"):

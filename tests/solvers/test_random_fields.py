@@ -39,6 +39,7 @@ def test_a_sample_depends_on_seed_and_number_alone():
     assert torch.equal(few, many[:2])
     assert not torch.equal(field.sample(2, seed=8), few)
     assert many.dtype == torch.float64
+    assert field.sample(0).shape == (0, 8, 9)
 
 
 @pytest.mark.parametrize(

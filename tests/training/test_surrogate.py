@@ -158,6 +158,9 @@ def with_boundary(data):
         (with_coordinates(np.linspace(0, 2, 48, endpoint=False)), "from -1 to"),
         (with_boundary, "is dirichlet in the dataset; the surrogate was trained on periodic"),
         (lambda d: d.expand_dims(time=2), "at most one more"),
+        (lambda d: d * 1e300, "the prediction is not finite"),
+        (lambda d: d.isel(sample=slice(0, 0)), "at least one field"),
+        (lambda d: d + 1j, "must be real"),
     ],
 )
 def test_unfit_input_is_refused_by_name(burgers, change, message):
