@@ -242,7 +242,8 @@ def test_a_damaged_checkpoint_is_named(trained, tmp_path, burgers_data, capsys):
 
 def test_a_surrogate_is_not_judged_on_other_fields(trained, darcy_data, capsys):
     message = refusal(capsys, "evaluate", trained, "--data", darcy_data)
-    assert "not those the surrogate was trained on" in message
+    assert "trained on initial_velocity [1], velocity [1] on x (periodic" in message
+    assert "holds permeability [1], pressure [1] on y (dirichlet" in message
 
 
 def test_resuming_a_complete_run_changes_nothing(trained, tmp_path, burgers_data):

@@ -6,7 +6,7 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import rich.console
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sobolev.datasets import Manifest, OperatorDataModule, Recipe, Variable, refined
-from sobolev.solvers import Axis, Grid
+from sobolev.solvers import Grid
 from sobolev.training import plots
 from sobolev.training.losses import relative_error
 from sobolev.training.surrogate import Surrogate, comfortable_batch
@@ -132,23 +132,19 @@ def evaluate(
 
 def _check_same_meaning(surrogate: Surrogate, manifest: Manifest, data: str | Path) -> None:
     """Refuse fields that are not those the surrogate was trained on."""
-    theirs = [replace(axis, size=3) for axis in manifest.grid.axes]
-    pairs = {
-        "variables": ([*surrogate.inputs, *surrogate.outputs], manifest.variables),
-        "axes": ([replace(axis, size=3) for axis in surrogate.grid.axes], theirs),
-    }
-    for what, (expected, found) in pairs.items():
-        if expected != found:
-            there, wanted = (", ".join(map(_summary, things)) for things in (found, expected))
-            raise ValueError(
-                f"the {what} of {data} are not those the surrogate was trained on: {there} instead of {wanted}"
-            )
+    wanted = _meaning([*surrogate.inputs, *surrogate.outputs], surrogate.grid)
+    found = _meaning(manifest.variables, manifest.grid)
+    if wanted != found:
+        raise ValueError(f"the surrogate was trained on {wanted}; {data} holds {found}")
 
 
-def _summary(thing: Variable | Axis) -> str:
-    if isinstance(thing, Variable):
-        return f"{thing.name} [{thing.units}]"
-    return f"{thing.name} ({thing.boundary}, {thing.origin:g} to {thing.origin + thing.length:g})"
+def _meaning(variables: Sequence[Variable], grid: Grid) -> str:
+    """Names, units, boundaries and extents in words; sizes do not matter."""
+    fields = ", ".join(f"{v.name} [{v.units}]" for v in variables)
+    axes = ", ".join(
+        f"{a.name} ({a.boundary}, {a.origin:.9g} to {a.origin + a.length:.9g})" for a in grid.axes
+    )
+    return f"{fields} on {axes}"
 
 
 def load_run(path: str | Path) -> Surrogate:
