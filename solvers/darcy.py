@@ -151,9 +151,9 @@ class _FastPoisson:
     """(−Δ)⁻¹ on the inner nodes: sines diagonalise the five-point matrix, with eigenvalues (2
     sin(kh/2)/h)².
 
-    The sine transforms are matrix products in float32, on two CPU cores three times faster at 421²
-    than FFTs of odd extensions. Conjugate gradients ask of a preconditioner that it be symmetric
-    and fixed, not that it be precise.
+    The sine transforms are matrix products in float32, cheaper at 421² than FFTs of odd extensions
+    in float64 (``benchmarks/darcy_solver.py`` times both). Conjugate gradients ask of a
+    preconditioner that it be symmetric and fixed, not that it be precise.
     """
 
     def __init__(self, grid: Grid, device: torch.device) -> None:
