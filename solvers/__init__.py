@@ -4,7 +4,8 @@ the data."""
 from sobolev.solvers.burgers import Burgers
 from sobolev.solvers.darcy import Darcy
 from sobolev.solvers.grids import Axis, Grid
-from sobolev.solvers.integrators import ETDRK4, Semilinear
+from sobolev.solvers.integrators import ETDRK4, Semilinear, SolutionError
+from sobolev.solvers.navier_stokes import NavierStokes
 from sobolev.solvers.norms import energy_spectrum, sobolev_norm
 from sobolev.solvers.random_fields import GaussianRandomField
 
@@ -15,7 +16,9 @@ __all__ = [
     "Darcy",
     "GaussianRandomField",
     "Grid",
+    "NavierStokes",
     "Semilinear",
+    "SolutionError",
     "energy_spectrum",
     "sobolev_norm",
 ]

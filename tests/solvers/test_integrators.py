@@ -36,5 +36,7 @@ def test_linear_part_is_exact_whatever_the_step():
     symbol = torch.tensor([-5.0, -500.0], dtype=torch.float64)
     stepper = ETDRK4(symbol, torch.zeros_like, 0.3)
     assert torch.allclose(
-        stepper.step(torch.ones(2, dtype=torch.float64)), torch.exp(0.3 * symbol), atol=1e-15
+        stepper.step(torch.ones(2, dtype=torch.complex128)).real,
+        torch.exp(0.3 * symbol),
+        atol=1e-15,
     )

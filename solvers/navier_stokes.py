@@ -1,0 +1,396 @@
+"""Two-dimensional incompressible flow on a torus, in vorticity form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sobolev.solvers.grids import Grid
+from sobolev.solvers.integrators import ETDRK4, SolutionError, Times, check_times
+from sobolev.solvers.norms import energy_spectrum
+
+Forcing = Tensor | Callable[[Tensor, Tensor], Tensor] | None
+"""A vorticity source on the grid, a function of the points' y and x, or none."""
+
+_STABLE = 2.8
+"""|λ| Δt up to which the classical fourth-order Runge–Kutta method damps advection, λ = i U k."""
+
+
+class NavierStokes:
+    """ω_t + u·∇ω + β v = ν Δω − μ ω + f on a torus, u = (u, v) = (ψ_y, −ψ_x), −Δψ = ω.
+
+    Pseudo-spectral in float64, 2/3 rule on both sides of the product, ETDRK4 in time (the linear
+    part – viscosity, drag and the planetary wave term β – is exact). The nonlinear term takes the
+    four-transform form of Basdevant (1983), ∂x∂y(v² − u²) + (∂x² − ∂y²)(uv): with z = u + iv its
+    two real inverse transforms are one complex one, z² holds both products, and its transform is
+    the second.
+
+    Args:
+        viscosity: ν ≥ 0.
+        forcing: f, constant in time: a tensor on the grid (``(y, x)`` or ``(batch, y, x)``), a
+            function of the points, ``forcing(y, x)``, or None. Its mean must vanish.
+        drag: linear friction μ ≥ 0.
+        beta: gradient β of the planetary vorticity in y.
+        step: time step Δt; shortened evenly to meet the output times. By default, before each
+            output time, Δt = ``courant`` / (U k_max) with U the largest speed there and k_max the
+            largest kept wavenumber. A fixed step makes a sample independent of its batch.
+        courant: the constant in that rule; ``benchmarks/navier_stokes.py`` shows the error over it.
+            ETDRK4 is stable up to about 2.8.
+
+    >>> grid = Grid.periodic(32, 32, length=2 * math.pi)
+    >>> y, x = torch.meshgrid(*grid.points(), indexing="ij")
+    >>> vortices = 2 * (x.cos() * y.cos())[None]                     # Taylor–Green: decays as e^{−2νt}
+    >>> decayed = NavierStokes(viscosity=0.05).solve(vortices, grid, 1.0)
+    >>> torch.allclose(decayed, math.exp(-0.1) * vortices, atol=1e-12)
+    True
+    """
+
+    def __init__(
+        self,
+        viscosity: float,
+        forcing: Forcing = None,
+        *,
+        drag: float = 0.0,
+        beta: float = 0.0,
+        step: float | None = None,
+        courant: float = 0.5,
+    ) -> None:
+        for name, value in (("viscosity", viscosity), ("drag", drag)):
+            if not (value >= 0 and math.isfinite(value)):
+                raise ValueError(f"{name} must be finite and not negative, got {value}")
+        if step is not None and not (step > 0 and math.isfinite(step)):
+            raise ValueError(f"the time step must be positive, got {step}")
+        if not 0 < courant <= _STABLE:
+            raise ValueError(f"courant must lie between 0 and {_STABLE}, got {courant}")
+        if not math.isfinite(beta):
+            raise ValueError(f"beta must be finite, got {beta}")
+        self.viscosity, self.forcing, self.drag, self.beta = viscosity, forcing, drag, beta
+        self.step, self.courant = step, courant
+
+    @torch.no_grad()
+    def solve(self, vorticity: Tensor, grid: Grid, times: Times) -> Tensor:
+        """The vorticity at one or several times.
+
+        Args:
+            vorticity: ω at time 0, ``(batch, y, x)``, of zero mean and within the 2/3 rule's modes
+                (``band_limited`` cuts it to them).
+            grid: two periodic axes.
+            times: a time, or a rising sequence of times; 0 gives the initial field itself.
+
+        Returns:
+            ``(batch, y, x)`` for a single time, ``(batch, time, y, x)`` for a sequence; computed in
+            float64, returned in the dtype of ``vorticity``.
+
+        Raises:
+            ValueError: for a field, forcing or grid that does not fit, an initial field the grid
+                cannot resolve (naming the grid that can), or an unstable ``step`` (naming the
+                largest stable one).
+            SolutionError: if samples blow up or develop scales that the grid does not resolve; it
+                names them and when, and carries the others' solutions.
+        """
+        _check(vorticity, grid)
+        moments, single = check_times(times)
+        modes = _Modes(grid, vorticity.device)
+        v = modes.transform(vorticity.double())
+        _check_resolved(vorticity, modes, v)
+        forcing = self._forcing(grid, modes, vorticity)
+        symbol = self._symbol(modes)
+        frames, now, stepper, last = [], 0.0, None, 0.0
+        failures = _Failures(len(v), v.device)
+        for moment in moments:
+            if moment == 0:
+                frames.append(vorticity.double())
+                continue
+            count = self._step_count(moment - now, modes, v)
+            if stepper is None or not math.isclose(last, (moment - now) / count, rel_tol=1e-12):
+                last = (moment - now) / count
+                stepper = ETDRK4(symbol, _RightSide(modes, forcing, len(v)), last)
+            for _ in range(count):
+                v = stepper.step(v)
+            now = moment
+            frames.append(failures.observe(moment, modes, v))
+        solution = torch.stack(frames, dim=1)
+        result = (solution[:, 0] if single else solution).to(vorticity.dtype)
+        failures.report(result, self.viscosity, grid)
+        return result
+
+    def residual(self, vorticity: Tensor, time_derivative: Tensor, grid: Grid) -> Tensor:
+        """ω_t + u·∇ω + βv − νΔω + μω − f for fields and their time derivatives, both ``(batch, y,
+        x)``; differentiable.
+
+        Zero for an exact solution, up to what the grid resolves (the 2/3 rule applies).
+        """
+        _check(vorticity, grid)
+        grid.check(time_derivative)
+        modes = _Modes(grid, vorticity.device)
+        v = modes.transform(vorticity.double())
+        forcing = self._forcing(grid, modes, vorticity)
+        right = self._symbol(modes) * v + modes.advection(v)
+        right = right if forcing is None else right + forcing
+        return time_derivative - modes.inverse(right).to(vorticity.dtype)
+
+    def _symbol(self, modes: _Modes) -> Tensor:
+        damping = -self.viscosity * modes.k2 - self.drag
+        if not self.beta:
+            return damping
+        # β v with v̂ = −i kx ω̂ / |k|²
+        return torch.complex(damping, self.beta * modes.kx.expand_as(damping) * modes.inverse_k2)
+
+    def _forcing(self, grid: Grid, modes: _Modes, like: Tensor) -> Tensor | None:
+        if self.forcing is None:
+            return None
+        if callable(self.forcing):
+            f = self.forcing(*torch.meshgrid(*grid.points(like.device), indexing="ij"))
+        else:
+            f = self.forcing.to(like.device)
+        if f.shape not in (grid.shape, like.shape) or not bool(f.isfinite().all()):
+            raise ValueError(
+                f"the forcing must be finite and of shape {tuple(grid.shape)} or {tuple(like.shape)}, got "
+                f"{tuple(f.shape)}"
+            )
+        f = f.double()
+        _check_mean(f, "forcing")
+        return modes.transform(f)
+
+    def _step_count(self, interval: float, modes: _Modes, v: Tensor) -> int:
+        """Steps for one interval between output times."""
+        velocity = modes.velocity(v)
+        speed = float(torch.nan_to_num(velocity).abs().max())
+        rate = speed * modes.largest
+        if self.step is None:
+            return max(1, math.ceil(interval * max(rate / self.courant, 2 / interval) - 1e-9))
+        if self.step * rate > _STABLE:
+            raise ValueError(
+                f"a time step of {self.step:g} is unstable here: the flow moves at {speed:.3g} and the grid keeps "
+                f"wavenumbers up to {modes.largest:.3g}; use step <= {_STABLE / rate:.2g}, or leave it out"
+            )
+        return max(1, math.ceil(interval / self.step - 1e-9))
+
+
+def velocity(vorticity: Tensor, grid: Grid) -> Tensor:
+    """(u, v) = (ψ_y, −ψ_x) of a vorticity on the torus, ``(..., y, x) -> (..., 2, y, x)``."""
+    modes = _modes_of(vorticity, grid)
+    z = modes.velocity(modes.transform(vorticity.double()))
+    return torch.stack([z.real, z.imag], dim=-3).to(vorticity.dtype)
+
+
+def stream_function(vorticity: Tensor, grid: Grid) -> Tensor:
+    """ψ with −Δψ = ω and mean zero, ``(..., y, x)``."""
+    modes = _modes_of(vorticity, grid)
+    return modes.inverse(modes.transform(vorticity.double()) * modes.inverse_k2).to(vorticity.dtype)
+
+
+def energy(vorticity: Tensor, grid: Grid) -> Tensor:
+    """Kinetic energy ½∫|u|², shape ``(...)``."""
+    return velocity(vorticity, grid).square().sum(dim=(-3, -2, -1)) * _cell(grid) / 2
+
+
+def enstrophy(vorticity: Tensor, grid: Grid) -> Tensor:
+    """Enstrophy ½∫ω², shape ``(...)``."""
+    grid.check(vorticity)
+    return vorticity.square().sum(dim=(-2, -1)) * _cell(grid) / 2
+
+
+def kinetic_energy_spectrum(vorticity: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Kinetic energy per shell of wavenumber: ``(shells,)`` and ``(..., shells)``, summing to
+    ``energy``."""
+    wavenumbers, both = energy_spectrum(velocity(vorticity, grid), grid)
+    return wavenumbers, both.sum(dim=-2) / 2
+
+
+def band_limited(vorticity: Tensor, grid: Grid) -> Tensor:
+    """``vorticity`` cut to the modes that the 2/3 rule keeps on ``grid``, without its mean."""
+    modes = _modes_of(vorticity, grid)
+    return modes.inverse(modes.transform(vorticity.double())).to(vorticity.dtype)
+
+
+class _Modes:
+    """The Fourier modes that the 2/3 rule keeps: ky = −K … K in rows, kx = 0 … K in columns.
+
+    Storing them from −K upwards, rather than in the order of the FFT, turns the field on the nodes
+    by a phase e^{−iKx} per axis and its square by e^{−2iKx}; the square's modes −K … K are then the
+    entries K … 3K of its transform, in one piece, since 3K < n. Padding and cutting are slices.
+    """
+
+    def __init__(self, grid: Grid, device: torch.device) -> None:
+        self.grid = grid
+        self.shape = grid.shape
+        self.Ky, self.Kx = ((n - 1) // 3 for n in grid.shape)
+        base_y, base_x = (2 * math.pi / axis.length for axis in grid.axes)
+        integers = torch.arange(-max(self.Ky, self.Kx), max(self.Ky, self.Kx) + 1, device=device)
+        whole = integers.double()
+        self.ky = base_y * whole[integers.abs() <= self.Ky][:, None]
+        self.kx = base_x * whole[(integers >= 0) & (integers <= self.Kx)]
+        self.k2 = self.ky**2 + self.kx**2
+        self.inverse_k2 = torch.where(self.k2 > 0, 1 / self.k2.clamp(min=1e-300), 0.0)
+        self.largest = math.hypot(base_y * self.Ky, base_x * self.Kx)
+        self.to_velocity = torch.complex(self.kx.expand_as(self.k2), self.ky.expand_as(self.k2))
+        self.to_velocity = self.to_velocity * self.inverse_k2
+        self.to_opposite_velocity = -self.to_velocity[:, 1:].flip(-2, -1)
+        # −(i/4)(kx − i ky)², and the size of the unscaled transform
+        to_advection = torch.complex(self.kx.expand_as(self.k2), -self.ky.expand_as(self.k2)) ** 2
+        self.to_advection = to_advection * (-0.25j / (grid.shape[0] * grid.shape[1]))
+        self.mean = (self.Ky, 0)
+
+    def transform(self, u: Tensor) -> Tensor:
+        """Kept modes of a real field, ``(..., y, x) -> (..., 2K + 1, K + 1)``; the mean is cleared."""
+        full = torch.fft.rfft2(u, norm="forward")[..., : self.Kx + 1]
+        kept = torch.cat([full[..., -self.Ky :, :], full[..., : self.Ky + 1, :]], dim=-2)
+        return kept * (self.k2 > 0)
+
+    def inverse(self, v: Tensor) -> Tensor:
+        """The real field of kept modes."""
+        ny, nx = self.shape
+        full = v.new_zeros((*v.shape[:-2], ny, nx // 2 + 1))
+        full[..., : self.Ky + 1, : self.Kx + 1] = v[..., self.Ky :, :]
+        full[..., ny - self.Ky :, : self.Kx + 1] = v[..., : self.Ky, :]
+        return torch.fft.irfft2(full, s=self.shape, norm="forward")
+
+    def velocity(self, v: Tensor) -> Tensor:
+        """u + iv on the nodes."""
+        u_modes = v * (1j * self.ky * self.inverse_k2)
+        v_modes = v * (-1j * self.kx * self.inverse_k2)
+        return torch.complex(self.inverse(u_modes), self.inverse(v_modes))
+
+    def advection(self, v: Tensor) -> Tensor:
+        """−(u·∇ω)^ from the kept modes ``v`` of ω."""
+        return self.advection_from(self.padded(v))
+
+    def padded(self, v: Tensor, buffer: Tensor | None = None) -> Tensor:
+        """The modes of u + iv from −K to K in the corner of an array of zeros."""
+        if buffer is None:
+            buffer = v.new_zeros((*v.shape[:-2], *self.shape))
+        rows, middle, columns = 2 * self.Ky + 1, self.Kx, 2 * self.Kx + 1
+        buffer[..., :rows, middle:columns] = v * self.to_velocity
+        opposite = v[..., 1:].flip(-2, -1).conj()  # ω̂(−k) = ω̂(k)*
+        buffer[..., :rows, :middle] = opposite * self.to_opposite_velocity
+        return buffer
+
+    def advection_from(self, padded: Tensor) -> Tensor:
+        """Transform, square, transform back, and take the modes of the two real products apart."""
+        z = torch.fft.ifft2(padded, norm="forward")
+        squared = torch.fft.fft2(z * z)[..., self.Ky : 3 * self.Ky + 1, :]
+        here = squared[..., 2 * self.Kx : 3 * self.Kx + 1]
+        opposite = squared[..., self.Kx : 2 * self.Kx + 1].flip(-2, -1)
+        return (self.to_advection * opposite).conj().addcmul(self.to_advection, here)
+
+
+class _RightSide:
+    """The nonlinear term and the forcing, with the padded array kept from call to call."""
+
+    def __init__(self, modes: _Modes, forcing: Tensor | None, batch: int) -> None:
+        self.modes, self.forcing = modes, forcing
+        self.buffer = torch.zeros(
+            (batch, *modes.shape), dtype=torch.complex128, device=modes.k2.device
+        )
+
+    def __call__(self, v: Tensor) -> Tensor:
+        advection = self.modes.advection_from(self.modes.padded(v, self.buffer))
+        return advection if self.forcing is None else advection.add_(self.forcing)
+
+
+class _Failures:
+    """Which samples of a batch failed, when and how."""
+
+    TAIL, UNRESOLVED = 0.9, 1e-2
+
+    def __init__(self, batch: int, device: torch.device) -> None:
+        self.status = torch.zeros(batch, dtype=torch.int8, device=device)
+        self.moment = torch.full((batch,), math.nan, dtype=torch.float64, device=device)
+        self.palinstrophy = torch.zeros(batch, dtype=torch.float64, device=device)
+
+    def observe(self, moment: float, modes: _Modes, v: Tensor) -> Tensor:
+        """The fields at ``moment``, NaN where they have failed by then."""
+        power = torch.view_as_real(v).square().sum(-1)
+        power = torch.cat([power[..., :1] / 2, power[..., 1:]], dim=-1)  # kx = 0 is stored twice
+        cutoff = min(float(modes.ky.max()), float(modes.kx.max())) * self.TAIL
+        tail = (power * (modes.k2.sqrt() >= cutoff)).sum(dim=(-2, -1))
+        total = power.sum(dim=(-2, -1))
+        broken = ~total.isfinite()
+        unresolved = tail > self.UNRESOLVED * total
+        fresh = self.status == 0
+        self.palinstrophy = torch.where(
+            fresh, 2 * (power * modes.k2).sum(dim=(-2, -1)), self.palinstrophy
+        )
+        self.moment = torch.where(fresh & (broken | unresolved), moment, self.moment)
+        self.status = torch.where(fresh & unresolved, 2, self.status)
+        self.status = torch.where(fresh & broken, 1, self.status).to(torch.int8)
+        fields = modes.inverse(v)
+        return torch.where((self.status == 0)[:, None, None], fields, math.nan)
+
+    def report(self, solution: Tensor, viscosity: float, grid: Grid) -> None:
+        if not bool(self.status.any()):
+            return
+        failed = self.status.nonzero()[:, 0].tolist()
+        first = min(failed, key=lambda i: float(self.moment[i]))
+        many = f"{len(failed)} of {len(self.status)} samples failed, the first is number {first}: "
+        when = f"by time {float(self.moment[first]):g}"
+        if self.status[first] == 1:
+            text = f"it blew up {when}; use a smaller step or a finer grid"
+        else:
+            # the enstrophy cascade ends near (η/ν³)^{1/6}, with η = 2νP the rate of dissipation
+            end = (2 * float(self.palinstrophy[first]) / max(viscosity, 1e-9) ** 2) ** (1 / 6)
+            sizes = [math.ceil(3 * end * axis.length / (2 * math.pi)) for axis in grid.axes]
+            sizes = [max(n, 3 * axis.size // 2) for n, axis in zip(sizes, grid.axes, strict=True)]
+            text = (
+                f"{when} more than {self.UNRESOLVED:g} of its enstrophy had gathered at the grid's cutoff; it needs "
+                f"about {sizes[0]} × {sizes[1]} nodes"
+            )
+        raise SolutionError(many + text, solution, self.status)
+
+
+def _check(vorticity: Tensor, grid: Grid) -> None:
+    if (
+        grid.ndim != 2
+        or min(grid.shape) < 4
+        or any(axis.boundary != "periodic" for axis in grid.axes)
+    ):
+        raise ValueError(
+            f"Navier–Stokes is solved on two periodic axes of at least 4 nodes (Grid.periodic(ny, nx)), got {grid}"
+        )
+    grid.check(vorticity)
+    if vorticity.ndim != 3 or not len(vorticity):
+        raise ValueError(
+            f"expected vorticities of shape (batch, y, x), got {tuple(vorticity.shape)}"
+        )
+    if not bool(vorticity.isfinite().all()):
+        raise ValueError("the vorticity holds values that are not finite")
+    _check_mean(vorticity, "vorticity")
+
+
+def _check_mean(field: Tensor, what: str) -> None:
+    scale, mean = (
+        float(value.detach().abs().max()) for value in (field, field.mean(dim=(-2, -1)))
+    )
+    room = 1e-4 if field.dtype == torch.float32 else 1e-8
+    if mean > room * scale:
+        raise ValueError(
+            f"the {what} of a flow on the torus has zero mean, got a mean of {mean:.2g} beside values up to "
+            f"{scale:.2g}; subtract it"
+        )
+
+
+def _check_resolved(vorticity: Tensor, modes: _Modes, v: Tensor) -> None:
+    """The initial field must lie within the kept modes."""
+    lost = (vorticity - modes.inverse(v)).flatten(1).norm(dim=1)
+    share = lost / vorticity.flatten(1).norm(dim=1).clamp(min=1e-300)
+    if bool((share > 1e-3).any()):
+        worst = int(share.argmax())
+        needed = tuple(3 * n // 2 + 1 for n in modes.shape)
+        raise ValueError(
+            f"the vorticity of sample {worst} has {100 * float(share[worst]):.2g} % of its norm in modes that the 2/3 "
+            f"rule cuts off; resample it to {needed[0]} × {needed[1]} nodes (grid.resample), or cut it with "
+            "band_limited"
+        )
+
+
+def _modes_of(vorticity: Tensor, grid: Grid) -> _Modes:
+    _check(vorticity.reshape(-1, *vorticity.shape[-2:]), grid)
+    return _Modes(grid, vorticity.device)
+
+
+def _cell(grid: Grid) -> float:
+    return grid.axes[0].spacing * grid.axes[1].spacing
