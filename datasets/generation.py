@@ -1,4 +1,4 @@
-"""Drawing, solving and writing a data set, shard by shard."""
+"""Drawing, solving and writing a data set, shard by shard, in one process or many."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import platform
+import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import filelock
@@ -18,15 +19,24 @@ import rich.progress
 import torch
 import xarray as xr
 
-from sobolev.datasets.recipes import PRESETS, Recipe, find_recipe
+from sobolev.datasets.base import Recipe, restricted
+from sobolev.datasets.cards import is_card, write_card
+from sobolev.datasets.executors import executor
+from sobolev.datasets.recipes import PRESETS, find_recipe
 from sobolev.datasets.store import (
+    ERROR,
+    ERROR_ATTRIBUTES,
     MANIFEST,
+    STATUS,
+    STATUS_ATTRIBUTES,
     DamagedDataError,
     Manifest,
+    Shard,
     attributes,
     check_shard,
     coords,
     describe,
+    describe_grid,
     open_dataset,
     write_shard,
 )
@@ -34,7 +44,9 @@ from sobolev.solvers.random_fields import stream
 
 SHARD_SIZE = 64
 """Samples per file: the unit that survives an interruption."""
-_SOLVER_BATCH = 8
+ESTIMATED_EVERY = 64
+"""Every so many samples one is solved again in half the steps on twice the cells."""
+SOLVER_BATCH = 8
 
 
 def generate(
@@ -46,6 +58,8 @@ def generate(
     seed: int = 0,
     dtype: str = "float32",
     overwrite: bool = False,
+    workers: int = 1,
+    dask: str | None = None,
     progress: bool = True,
 ) -> Path:
     """Draw a data set, or continue one that was interrupted.
@@ -55,16 +69,22 @@ def generate(
     with the same arguments, ``generate`` continues where it stopped; called with more samples, it
     adds them.
 
+    Samples that the solver gives up on are kept, flagged in the variable ``status``. Of every 64th
+    sample an error estimate is stored (``Recipe.error_estimate``).
+
     Args:
-        recipe: a preset's name (``"burgers-fno"``, ``"darcy-fno"``) or a ``Recipe``.
+        recipe: a preset's name (``sobolev.datasets.PRESETS``) or a ``Recipe``.
         path: folder of the data set.
         samples: how many of each split; 1000 of ``train``, 100 of ``valid`` and 200 of ``test`` by
             default.
-        resolution: nodes per axis of the stored fields, picked from those of the solve; the
-            solver's by default.
+        resolution: nodes per axis of the stored fields, restricted from those of the solve; the
+            preset's by default.
         seed: root of all random streams.
         dtype: ``"float32"`` or ``"float64"``, on disk; solvers run in float64.
         overwrite: replace a data set of another configuration.
+        workers: processes that draw shards side by side, one thread each. The files' bytes do not
+            depend on it. A script that asks for more than one needs ``if __name__ == "__main__":``.
+        dask: address of a Dask scheduler to draw on instead; its workers must see ``path``.
         progress: show a progress bar on a terminal.
 
     Returns:
@@ -73,11 +93,12 @@ def generate(
     Raises:
         ValueError: for an unknown recipe, a resolution it cannot serve, or a bad sample count.
         FileExistsError: if the folder holds something else and ``overwrite`` is not set.
-        OSError: if the disk is full; what was finished stays, and the next call continues.
+        OSError: if the disk is full, workers keep dying, or the Dask scheduler cannot be reached;
+            what was finished stays, and the next call continues.
     """
     drawn = find_recipe(recipe)
     samples = {"train": 1000, "valid": 100, "test": 200} if samples is None else samples
-    resolution = resolution or drawn.solver_resolution
+    resolution = resolution or drawn.default_resolution
     if resolution not in drawn.resolutions():
         raise ValueError(
             f"{_name_of(drawn)} solves on {drawn.solver_resolution} nodes per axis and cannot be "
@@ -94,7 +115,9 @@ def generate(
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
     stream(seed)  # refuses a bad seed before anything is written
-    path = Path(path)
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    path = Path(path).resolve()
     with _locked(path):
         manifest = _begin(path, _described(drawn, resolution, seed, dtype), overwrite)
         manifest.requested = {
@@ -102,43 +125,17 @@ def generate(
             **{k: max(n, manifest.requested.get(k, 0)) for k, n in samples.items()},
         }
         manifest.write(path)
-        complete = all(
-            manifest.count(split) == count for split, count in manifest.requested.items()
-        )
-        with _progress_bar(manifest, progress and not complete) as advance:
-            for split, count in manifest.requested.items():
-                for first in range(0, count, manifest.shard_size):
-                    last = min(first + manifest.shard_size, count)
-                    _complete(path, manifest, drawn, split, first, last)
-                    advance(split, last)
+        tasks = _missing(path, manifest, drawn)
+        with _progress_bar(manifest, tasks, progress) as advance:
+            with executor(min(workers, len(tasks)), dask) as results:
+                for split, shard in results(_draw_shard, tasks):
+                    manifest.add(split, shard)
+                    with _disk_trouble(manifest, path, split):
+                        manifest.write(path)
+                    advance(split, shard.count)
+        with _disk_trouble(manifest, path, "data card"):
+            write_card(path, manifest)
     return path
-
-
-def verify(path: str | Path) -> list[str]:
-    """Everything that is wrong with a data set, one line each; empty if nothing is.
-
-    Checks the manifest, every shard's presence, size and SHA-256, that nothing is missing, and that
-    all values are finite. Raises what ``Manifest.read`` raises if there is no readable manifest.
-    """
-    path = Path(path)
-    manifest = Manifest.read(path)
-    problems = []
-    for split, wanted in manifest.requested.items():
-        if (have := manifest.count(split)) < wanted:
-            problems.append(f"split {split!r} is unfinished: {have} of {wanted} samples")
-        for shard in manifest.splits.get(split, []):
-            try:
-                check_shard(path, shard)
-            except OSError as error:
-                problems.append(str(error))
-                continue
-            with xr.open_dataset(path / shard.file, engine="h5netcdf") as data:
-                problems += [
-                    f"{path / shard.file} ({shard.samples}): {name} holds values that are not finite"
-                    for name in data.data_vars
-                    if not np.isfinite(data[name].values).all()
-                ]
-    return problems
 
 
 def refined(path: str | Path, split: str, resolution: int, *, progress: bool = True) -> Path:
@@ -157,46 +154,120 @@ def refined(path: str | Path, split: str, resolution: int, *, progress: bool = T
     )  # fmt: skip
 
 
-def _complete(
-    path: Path, manifest: Manifest, recipe: Recipe, split: str, first: int, last: int
-) -> None:
-    """Write the shard of samples ``first`` … ``last`` − 1 unless it is there."""
-    shards = manifest.splits.setdefault(split, [])
-    number = first // manifest.shard_size
-    if number < len(shards) and shards[number].count == last - first:
-        with contextlib.suppress(DamagedDataError):  # a missing or truncated shard is drawn again
-            return check_shard(path, shards[number], content=False)
-    dataset = _draw(recipe, manifest, split, range(first, last))
-    try:
-        shard = write_shard(path, f"{split}/{number:05d}.nc", dataset, _versions())
-        manifest.splits[split] = [*shards[:number], shard, *shards[number + 1 :]]
-        manifest.write(path)
-    except (OSError, RuntimeError) as error:  # HDF5 reports a full disk as either
+@dataclass(frozen=True)
+class _Task:
+    """One shard to draw, by whatever process."""
+
+    path: Path
+    manifest: Manifest  # without its shards
+    recipe: Recipe
+    split: str
+    first: int
+    count: int
+
+
+def _missing(path: Path, manifest: Manifest, recipe: Recipe) -> list[_Task]:
+    """The shards that are not there yet, or not as they should be."""
+    plain = replace(manifest, splits={})
+    tasks = []
+    for split, total in manifest.requested.items():
+        found = {shard.first: shard for shard in manifest.splits.get(split, [])}
+        for first in range(0, total, manifest.shard_size):
+            count = min(manifest.shard_size, total - first)
+            shard = found.get(first)
+            if shard is not None and shard.count == count:
+                with contextlib.suppress(DamagedDataError):  # missing or truncated: drawn again
+                    check_shard(path, shard, content=False)
+                    continue
+            tasks.append(_Task(path, plain, recipe, split, first, count))
+    return tasks
+
+
+def _draw_shard(task: _Task) -> tuple[str, Shard]:
+    """Draw, solve and write the samples of one shard."""
+    if not (task.path / MANIFEST).exists():
         raise OSError(
-            f"could not write to {path / split}: {error}. {manifest.count(split)} samples of {split!r} "
-            "are safe; make room and run the same command again to continue"
-        ) from error
-
-
-def _draw(recipe: Recipe, manifest: Manifest, split: str, samples: range) -> xr.Dataset:
-    """Draw and solve some samples of a split."""
-    fine, stored = recipe.grid(recipe.solver_resolution), manifest.grid
-    pieces = []
-    for start in range(samples.start, samples.stop, _SOLVER_BATCH):
-        batch = range(start, min(start + _SOLVER_BATCH, samples.stop))
-        inputs = recipe.draw([stream(manifest.seed, _split_key(split), i) for i in batch])
-        pieces.append(
-            fine.subsample(torch.cat([inputs, recipe.solve(inputs, fine)], dim=1), stored)
+            f"{platform.node()} does not see {task.path}; workers need a file system that they share"
         )
-    values = torch.cat(pieces).numpy().astype(manifest.dtype)
-    dims = ("sample", *(axis.name for axis in stored.axes))
+    manifest, file = task.manifest, f"{task.split}/{task.first // task.manifest.shard_size:05d}.nc"
+    samples = range(task.first, task.first + task.count)
+    with _one_thread():
+        dataset = draw(task.recipe, manifest, task.split, samples)
+    with _disk_trouble(manifest, task.path, task.split):
+        return task.split, write_shard(task.path, file, dataset, versions())
+
+
+def draw(recipe: Recipe, manifest: Manifest, split: str, samples: range) -> xr.Dataset:
+    """Some samples of a split, drawn and solved in batches that begin at multiples of 8.
+
+    Raises:
+        ValueError: if the recipe's own parameters cannot be solved.
+    """
+    fine, stored = recipe.grid(recipe.solver_resolution), manifest.grid
+    pieces: dict[str, list[torch.Tensor]] = {}
+    for start in range(samples.start, samples.stop, SOLVER_BATCH):
+        batch = range(start, min(start + SOLVER_BATCH, samples.stop))
+        solved = recipe.solved(streams(manifest, split, batch))
+        for name, field in solved.fields(recipe).items():
+            pieces.setdefault(name, []).append(restricted(field, fine, stored))
+        pieces.setdefault(STATUS, []).append(solved.status)
+        pieces.setdefault(ERROR, []).append(
+            _estimates(recipe, manifest, split, batch, solved.outputs)
+        )
+    values = {name: torch.cat(parts).numpy() for name, parts in pieces.items()}
     variables = {
-        variable.name: xr.Variable(dims, values[:, i], describe(variable))
-        for i, variable in enumerate(manifest.variables)
+        v.name: xr.Variable(
+            manifest.dims[v.name], values[v.name].astype(manifest.dtype), describe(v)
+        )
+        for v in manifest.variables
+    }
+    quality = {
+        STATUS: xr.Variable("sample", values[STATUS], STATUS_ATTRIBUTES),
+        ERROR: xr.Variable("sample", values[ERROR].astype(np.float32), ERROR_ATTRIBUTES),
     }
     return xr.Dataset(
-        variables, coords(stored, np.array(samples)), attributes(manifest, split, _versions())
+        {**variables, **quality},
+        coords(manifest, np.array(samples)),
+        attributes(manifest, split, versions()),
     )
+
+
+def _estimates(
+    recipe: Recipe, manifest: Manifest, split: str, batch: range, outputs: torch.Tensor
+) -> torch.Tensor:
+    """Error estimates of those samples of a batch whose turn it is, NaN for the others."""
+    found = torch.full((len(batch),), torch.nan, dtype=torch.float64)
+    for i, sample in enumerate(batch):
+        if sample % ESTIMATED_EVERY == 0:
+            one = streams(manifest, split, range(sample, sample + 1))
+            found[i] = recipe.error_estimate(one, outputs[i : i + 1])[0]
+    return found
+
+
+def streams(manifest: Manifest, split: str, samples: range) -> list[np.random.Generator]:
+    return [stream(manifest.seed, _split_key(split), i) for i in samples]
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """The same arithmetic whatever the number of workers: sums are split over threads otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def _disk_trouble(manifest: Manifest, path: Path, split: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # HDF5 reports a full disk as either
+        raise OSError(
+            f"could not write to {path / split}: {error}. What was finished is safe; make room and run the same "
+            "command again to continue"
+        ) from error
 
 
 def _described(recipe: Recipe, resolution: int, seed: int, dtype: str) -> Manifest:
@@ -207,7 +278,11 @@ def _described(recipe: Recipe, resolution: int, seed: int, dtype: str) -> Manife
         references=recipe.references,
         inputs=[asdict(v) for v in recipe.inputs],
         outputs=[asdict(v) for v in recipe.outputs],
-        axes=[asdict(axis) for axis in recipe.grid(resolution).axes],
+        equation=recipe.equation,
+        measure=recipe.measure,
+        nodes=describe_grid(recipe.grid(resolution)),
+        times=list(recipe.times),
+        time_units=recipe.time_units,
         symmetries=list(recipe.symmetries),
         resolution=resolution,
         seed=seed,
@@ -216,7 +291,7 @@ def _described(recipe: Recipe, resolution: int, seed: int, dtype: str) -> Manife
     )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     packages = ("sobolev", "torch", "numpy", "h5py")
     return {
         "python": platform.python_version(),
@@ -234,6 +309,8 @@ def _begin(path: Path, fresh: Manifest, overwrite: bool) -> Manifest:
                 "another folder"
             )
         return fresh
+    for leftover in path.glob("*/*.part"):  # of a writer that was killed
+        leftover.unlink()
     if overwrite:
         _clear(path)
         return fresh
@@ -257,6 +334,8 @@ def _clear(path: Path) -> None:
             shard.unlink()
             if not any(shard.parent.iterdir()):
                 shard.parent.rmdir()
+        if is_card(card := manifest.with_name("README.md")):
+            card.unlink()
         manifest.unlink(missing_ok=True)
 
 
@@ -277,36 +356,36 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _progress_bar(manifest: Manifest, shown: bool) -> Iterator[Callable[[str, int], None]]:
+def _progress_bar(
+    manifest: Manifest, tasks: list[_Task], shown: bool
+) -> Iterator[Callable[[str, int], None]]:
     """A bar per split with fields per second and the time left."""
     columns = (
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
         rich.progress.MofNCompleteColumn(),
         rich.progress.TextColumn("{task.fields[rate]}"),
+        rich.progress.TimeElapsedColumn(),
         rich.progress.TimeRemainingColumn(),
     )
+    missing = {split: sum(t.count for t in tasks if t.split == split) for split in manifest.requested}
     # in a notebook rich needs ipywidgets, and would warn instead of drawing
     drawable = not rich.get_console().is_jupyter or importlib.util.find_spec("ipywidgets")
-    with rich.progress.Progress(*columns, disable=not (shown and drawable)) as bar:
-        tasks = {
+    with rich.progress.Progress(*columns, disable=not (shown and tasks and drawable)) as bar:
+        bars = {
             split: bar.add_task(
-                f"drawing {split}",
-                total=count,
-                completed=manifest.count(split),
-                rate="",
-                start=False,
+                f"drawing {split}", total=total, completed=total - missing[split], rate=""
             )
-            for split, count in manifest.requested.items()
+            for split, total in manifest.requested.items()
         }
+        began, drawn = time.monotonic(), 0
 
-        def advance(split: str, done: int) -> None:
-            task = bar.tasks[tasks[split]]
-            rate = f"{task.speed:.1f} fields/s" if task.speed else ""
-            bar.update(tasks[split], completed=max(done, task.completed), rate=rate)
+        def advance(split: str, count: int) -> None:
+            nonlocal drawn
+            drawn += count
+            rate = f"{drawn / max(time.monotonic() - began, 1e-9):.1f} samples/s"
+            bar.update(bars[split], advance=count, rate=rate)
 
-        for task in tasks.values():
-            bar.start_task(task)
         yield advance
 
 
@@ -321,4 +400,4 @@ def _name_of(recipe: Recipe) -> str:
     )
 
 
-__all__ = ["generate", "open_dataset", "refined", "verify"]
+__all__ = ["draw", "generate", "open_dataset", "refined"]

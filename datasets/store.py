@@ -10,7 +10,10 @@
 A shard is written beside its place, synced and renamed, so that it is whole or absent; the manifest
 follows in the same manner. A shard's bytes are hashed before it is first read, and the manifest
 carries a hash of itself: a flipped bit anywhere is found and named. Opening runs no code from the
-    files.
+files.
+
+Within a shard every variable is one contiguous block, without chunks or filters: it is mapped into
+memory and read at the speed of a copy, whole trajectories and short windows alike.
 """
 
 from __future__ import annotations
@@ -19,8 +22,9 @@ import contextlib
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +34,14 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from sobolev.datasets.recipes import Recipe, Variable, is_known, recipe_from
-from sobolev.solvers import Axis, Grid
+from sobolev.datasets.base import Recipe, Variable
+from sobolev.datasets.recipes import is_known, recipe_from
+from sobolev.solvers import Axis, Grid, SolutionError
+from sobolev.solvers.sphere import SphereGrid
 
 MANIFEST = "manifest.json"
-SCHEMA = 1
+SCHEMA = 2
+STATUS, ERROR = "status", "error_estimate"
 
 
 class DamagedDataError(OSError):
@@ -51,6 +58,8 @@ class Shard:
     bytes: int
     sha256: str
     versions: dict[str, str]  # of the packages that drew it
+    failed: int = 0  # samples whose status is not 0
+    error: float | None = None  # the largest error estimate
 
     @property
     def samples(self) -> str:
@@ -67,7 +76,11 @@ class Manifest:
     references: str
     inputs: list[dict[str, str]]
     outputs: list[dict[str, str]]
-    axes: list[dict[str, Any]]
+    equation: str
+    measure: str
+    nodes: dict[str, Any]
+    times: list[float]
+    time_units: str
     symmetries: list[str]
     resolution: int
     seed: int
@@ -112,8 +125,13 @@ class Manifest:
         """Replace the manifest in one step."""
         content = {"schema": SCHEMA, **self._plain()}
         text = json.dumps({**content, "sha256": _digest(content)}, indent=1)
-        with _replacing(path / MANIFEST) as part:
+        with replacing(path / MANIFEST) as part:
             part.write_text(text + "\n")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything the manifest says."""
+        return _digest({"schema": SCHEMA, **self._plain()})
 
     def _plain(self) -> dict[str, Any]:
         splits = {split: [vars(shard) for shard in shards] for split, shards in self.splits.items()}
@@ -128,8 +146,8 @@ class Manifest:
         }
 
     @property
-    def grid(self) -> Grid:
-        return Grid(*(Axis(**axis) for axis in self.axes))
+    def grid(self) -> Grid | SphereGrid:
+        return grid_from(self.nodes)
 
     @property
     def variables(self) -> list[Variable]:
@@ -140,6 +158,27 @@ class Manifest:
     def can_be_drawn_again(self) -> bool:
         """Whether the recipe is one of this package's."""
         return is_known(self.recipe)
+
+    @property
+    def dims(self) -> dict[str, tuple[str, ...]]:
+        """Dimensions of each variable."""
+        space = self.grid.dims
+        trajectory = ("sample", *(("time",) if self.times else ()), *space)
+        return {
+            **{v["name"]: ("sample", *space) for v in self.inputs},
+            **{v["name"]: trajectory for v in self.outputs},
+        }
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Nodes per space axis, and frames where there are any."""
+        time = {"time": len(self.times)} if self.times else {}
+        return {**time, **dict(zip(self.grid.dims, self.grid.shape, strict=True))}
+
+    def add(self, split: str, shard: Shard) -> None:
+        """Enter a finished shard, in the place of one with the same first sample."""
+        others = [s for s in self.splits.get(split, []) if s.first != shard.first]
+        self.splits[split] = sorted([*others, shard], key=lambda s: s.first)
 
     def count(self, split: str) -> int:
         """Finished samples of a split."""
@@ -171,20 +210,18 @@ def write_shard(path: Path, file: str, dataset: xr.Dataset, versions: dict[str, 
     """Write one shard durably and describe it."""
     target = path / file
     target.parent.mkdir(parents=True, exist_ok=True)
-    encoding: dict[str, dict[str, Any]] = {
-        str(name): {"fletcher32": True, "chunksizes": (1, *variable.shape[1:]), "_FillValue": None}
-        for name, variable in dataset.data_vars.items()
-    }
-    write_netcdf(dataset, target, encoding)
-    sample = dataset["sample"].values
+    write_netcdf(dataset, target, {str(name): {"_FillValue": None} for name in dataset.variables})
+    sample, errors = dataset["sample"].values, dataset[ERROR].values
     return Shard(
-        file, int(sample[0]), len(sample), target.stat().st_size, _file_digest(target), versions
-    )
+        file, int(sample[0]), len(sample), target.stat().st_size, _file_digest(target), versions,
+        failed=int((dataset[STATUS].values != 0).sum()),
+        error=float(np.nanmax(errors)) if np.isfinite(errors).any() else None,
+    )  # fmt: skip
 
 
 def write_netcdf(dataset: xr.Dataset, path: Path, encoding: dict[str, Any] | None = None) -> None:
     """Write a NetCDF-4 file that is whole or absent."""
-    with _replacing(path) as part:
+    with replacing(path) as part:
         dataset.to_netcdf(part, engine="h5netcdf", encoding=encoding or {})
 
 
@@ -208,10 +245,11 @@ def check_shard(path: Path, shard: Shard, *, content: bool = True) -> None:
         )
 
 
-def open_dataset(path: str | Path, split: str = "train") -> xr.Dataset:
+def open_dataset(path: str | Path, split: str = "train", *, content: bool = True) -> xr.Dataset:
     """A split as one lazy ``xr.Dataset``: values are read from the shards when they are asked for.
 
-    Every shard's presence and size are checked now, its SHA-256 before its first values are read.
+    Every shard's presence and size are checked now, its SHA-256 before its first values are read
+    (``content=False`` leaves that out, for shards that have just been checked).
 
     Raises:
         FileNotFoundError: if there is no data set at ``path``.
@@ -223,24 +261,39 @@ def open_dataset(path: str | Path, split: str = "train") -> xr.Dataset:
     shards = manifest.shards(split)
     for shard in shards:
         check_shard(path, shard, content=False)
-    reader = _ShardReader(path, shards)
-    dims = ("sample", *(axis.name for axis in manifest.grid.axes))
-    shape = (manifest.count(split), *manifest.grid.shape)
+    reader = ShardReader(path, shards, content=content)
+    count, sizes = manifest.count(split), manifest.sizes
+
+    def lazy(name: str, dims: tuple[str, ...], dtype: str, attrs: dict[str, Any]) -> xr.Variable:
+        shape = (count, *(sizes[dim] for dim in dims[1:]))
+        field = _LazyField(reader, name, shape, np.dtype(dtype))
+        return xr.Variable(dims, indexing.LazilyIndexedArray(field), attrs)
+
+    dims = manifest.dims
     variables = {
-        variable.name: xr.Variable(
-            dims,
-            indexing.LazilyIndexedArray(
-                _LazyField(reader, variable.name, shape, np.dtype(manifest.dtype))
-            ),
-            describe(variable),
-        )
-        for variable in manifest.variables
+        v.name: lazy(v.name, dims[v.name], manifest.dtype, describe(v)) for v in manifest.variables
+    }
+    quality = {
+        STATUS: lazy(STATUS, ("sample",), "int8", STATUS_ATTRIBUTES),
+        ERROR: lazy(ERROR, ("sample",), "float32", ERROR_ATTRIBUTES),
     }
     return xr.Dataset(
         variables,
-        coords(manifest.grid, np.arange(shape[0])),
+        {**coords(manifest, np.arange(count)), **quality},
         attributes(manifest, split, shards[0].versions),
     )
+
+
+STATUS_ATTRIBUTES = {
+    "long_name": "outcome of the solve; fields of a failed sample are NaN from the failure on",
+    "flag_values": np.arange(len(SolutionError.STATUS), dtype=np.int8),
+    "flag_meanings": " ".join(SolutionError.STATUS),
+}
+ERROR_ATTRIBUTES = {
+    "long_name": "relative L2 difference from a solve in half the steps on a grid of twice the cells; "
+    "NaN where none was made",
+    "units": "1",
+}
 
 
 def describe(variable: Variable) -> dict[str, str]:
@@ -248,8 +301,31 @@ def describe(variable: Variable) -> dict[str, str]:
     return {"long_name": variable.long_name, "units": variable.units}
 
 
-def axis_coords(grid: Grid) -> dict[str, xr.Variable]:
+def describe_grid(grid: Grid | SphereGrid) -> dict[str, Any]:
+    """A grid as JSON."""
+    if isinstance(grid, SphereGrid):
+        return {"sphere": asdict(grid)}
+    return {"axes": [asdict(axis) for axis in grid.axes]}
+
+
+def grid_from(description: dict[str, Any]) -> Grid | SphereGrid:
+    """The grid that ``describe_grid`` described."""
+    if "sphere" in description:
+        return SphereGrid(**description["sphere"])
+    return Grid(*(Axis(**axis) for axis in description["axes"]))
+
+
+def axis_coords(grid: Grid | SphereGrid) -> dict[str, xr.Variable]:
     """Coordinates that say where each node lies and how the axis ends."""
+    if isinstance(grid, SphereGrid):
+        attrs = {"axis": "Y", "units": "degrees_north", "standard_name": "latitude"}
+        lat, lon = (np.degrees(points.numpy()) for points in grid.points())
+        return {
+            "lat": xr.Variable("lat", lat, {**attrs, "grid": grid.kind, "radius": grid.radius}),
+            "lon": xr.Variable(
+                "lon", lon, {"axis": "X", "units": "degrees_east", "standard_name": "longitude"}
+            ),
+        }
     return {
         axis.name: xr.Variable(
             axis.name, axis.points().numpy(),
@@ -260,12 +336,14 @@ def axis_coords(grid: Grid) -> dict[str, xr.Variable]:
     }  # fmt: skip
 
 
-def coords(grid: Grid, samples: np.ndarray) -> dict[str, xr.Variable]:
-    """``axis_coords`` and the numbers of the samples."""
-    number = xr.Variable(
-        "sample", samples.astype(np.int64), {"long_name": "index within the split"}
-    )
-    return {"sample": number, **axis_coords(grid)}
+def coords(manifest: Manifest, samples: np.ndarray) -> dict[str, xr.Variable]:
+    """``axis_coords``, the times of the frames if there are any, and the numbers of the samples."""
+    number = {"long_name": "index within the split"}
+    found = {"sample": xr.Variable("sample", samples.astype(np.int64), number)}
+    if manifest.times:
+        attrs = {"axis": "T", "long_name": "time since the first frame", "units": manifest.time_units}
+        found["time"] = xr.Variable("time", np.array(manifest.times), attrs)
+    return {**found, **axis_coords(manifest.grid)}
 
 
 def attributes(manifest: Manifest, split: str, versions: dict[str, str]) -> dict[str, Any]:
@@ -285,54 +363,73 @@ def attributes(manifest: Manifest, split: str, versions: dict[str, str]) -> dict
     }
 
 
-class _ShardReader:
-    """Reads samples from shards, verifying each file once."""
+class ShardReader:
+    """Reads samples from shards through memory maps, verifying each file once.
 
-    def __init__(self, path: Path, shards: list[Shard]) -> None:
-        self.path, self.shards, self.verified = path, shards, set[str]()
+    A reader that is sent to another process leaves its maps behind and makes new ones there.
+    """
+
+    def __init__(self, path: Path, shards: list[Shard], *, content: bool = True) -> None:
+        self.path, self.shards, self.content = path, shards, content
         self.starts = np.array([shard.first for shard in shards])
+        self._maps: dict[tuple[str, str], np.ndarray] = {}
+        self._verified: set[str] = set()
 
-    def read(self, name: str, samples: np.ndarray, rest: tuple[Any, ...]) -> np.ndarray:
-        """Values of ``name`` at sorted or unsorted sample numbers."""
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_maps": {}}
+
+    def read(self, name: str, samples: np.ndarray, rest: tuple[Any, ...] = ()) -> np.ndarray:
+        """Values of ``name`` at sorted or unsorted sample numbers; ``rest`` indexes the other axes,
+        each on its own."""
         owner = np.searchsorted(self.starts, samples, side="right") - 1
-        pieces: list[np.ndarray] = []
-        order: list[np.ndarray] = []
+        first = self.mapped(name, int(owner[0]) if len(owner) else 0)
+        result = np.empty((len(samples), *_outer(first[:1], rest).shape[1:]), first.dtype)
         for number in np.unique(owner):
             where = np.flatnonzero(owner == number)
-            unique, inverse = np.unique(samples[where] - self.starts[number], return_inverse=True)
-            pieces.append(self._read_one(self.shards[number], name, unique, rest)[inverse])
-            order.append(where)
-        values = (
-            np.concatenate(pieces)
-            if pieces
-            else self._read_one(self.shards[0], name, np.arange(0), rest)
-        )
-        return values[np.argsort(np.concatenate(order))] if order else values
+            rows = samples[where] - self.starts[number]
+            if len(rows) > 1 and (np.diff(rows) == 1).all():
+                rows = slice(int(rows[0]), int(rows[-1]) + 1)
+            result[where] = _outer(self.mapped(name, int(number)), rest, rows)
+        return result
 
-    def _read_one(
-        self, shard: Shard, name: str, rows: np.ndarray, rest: tuple[Any, ...]
-    ) -> np.ndarray:
-        if shard.file not in self.verified:
-            check_shard(self.path, shard)
-            self.verified.add(shard.file)
+    def mapped(self, name: str, number: int) -> np.ndarray:
+        """All values of ``name`` in one shard, mapped and not yet read."""
+        shard = self.shards[number]
+        if (shard.file, name) not in self._maps:
+            if self.content and shard.file not in self._verified:
+                check_shard(self.path, shard)
+                self._verified.add(shard.file)
+            self._maps[shard.file, name] = self._map(shard, name)
+        return self._maps[shard.file, name]
+
+    def _map(self, shard: Shard, name: str) -> np.ndarray:
+        file = self.path / shard.file
         try:
-            with h5py.File(self.path / shard.file, "r") as file:
-                consecutive = len(rows) > 0 and rows[-1] - rows[0] == len(rows) - 1
-                values = file[name][slice(int(rows[0]), int(rows[-1]) + 1) if consecutive else rows]
-        except (OSError, KeyError) as error:
+            with h5py.File(file, "r") as opened:
+                values = opened[name]
+                offset = values.id.get_offset()
+                return np.memmap(file, values.dtype, "r", offset, values.shape)
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise DamagedDataError(
-                f"{self.path / shard.file} ({shard.samples}) cannot be read: {error}"
+                f"{file} ({shard.samples}) cannot be read: {name}: {error}"
             ) from error
-        for axis, key in enumerate(rest, 1):
+
+
+def _outer(values: np.ndarray, rest: tuple[Any, ...], rows: Any = slice(None)) -> np.ndarray:
+    """``values[rows, rest…]``, indexing one axis at a time; slices first, since they copy nothing."""
+    keys = [rows, *rest]
+    values = values[tuple(key if isinstance(key, slice) else slice(None) for key in keys)]
+    for axis, key in enumerate(keys):
+        if not isinstance(key, slice):
             values = values[(slice(None),) * axis + (key,)]
-        return values
+    return values
 
 
 class _LazyField(BackendArray):
     """One variable of a split, as xarray's lazy-loading protocol wants it."""
 
     def __init__(
-        self, reader: _ShardReader, name: str, shape: tuple[int, ...], dtype: np.dtype
+        self, reader: ShardReader, name: str, shape: tuple[int, ...], dtype: np.dtype
     ) -> None:
         self.reader, self.name, self.shape, self.dtype = reader, name, shape, dtype
 
@@ -344,23 +441,19 @@ class _LazyField(BackendArray):
     def _take(self, key: tuple[Any, ...]) -> np.ndarray:
         first, *rest = key
         samples = np.arange(self.shape[0])[first]
-        # whole axes first, scalars last, so that positions keep their meaning while indexing one axis at a time
-        kept = [
-            np.atleast_1d(np.arange(n)[k]) if np.ndim(k) or isinstance(k, slice) else k
-            for k, n in zip(rest, self.shape[1:], strict=True)
-        ]
-        values = self.reader.read(
-            self.name, np.atleast_1d(samples), tuple(np.atleast_1d(k) for k in kept)
-        )
-        drop = tuple(i for i, k in enumerate([samples, *kept]) if np.ndim(k) == 0)
-        return values.squeeze(axis=drop)
+        # scalars stay axes of length 1 until the end, so that positions keep their meaning
+        kept = tuple(k if isinstance(k, slice) else np.atleast_1d(k) for k in rest)
+        values = self.reader.read(self.name, np.atleast_1d(samples), kept)
+        scalar = [np.ndim(samples) == 0, *(not isinstance(k, slice) and np.ndim(k) == 0 for k in rest)]
+        return values.squeeze(axis=tuple(i for i, dropped in enumerate(scalar) if dropped))
 
 
 @contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path) -> Iterator[Path]:
     """A path to write to; what was written is synced and takes ``target``'s place, or vanishes on
     an error."""
-    part = target.with_name(target.name + ".part")
+    # a name of its own: a worker that was given up for lost may still be writing the same shard
+    part = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         yield part
         with part.open("rb+") as handle:

@@ -312,6 +312,11 @@ class Grid:
     def ndim(self) -> int:
         return len(self.axes)
 
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the axes."""
+        return tuple(axis.name for axis in self.axes)
+
     def points(self, device: torch.device | str = "cpu") -> tuple[Tensor, ...]:
         """One float64 coordinate vector per axis."""
         return tuple(axis.points(device) for axis in self.axes)
@@ -320,6 +325,18 @@ class Grid:
         """Eigenvalues λ of −Δ for each mode, float64, shape ``mode_shape``."""
         squares = (axis.wavenumbers(device).square() for axis in self.axes)
         return functools.reduce(lambda a, b: a[..., None] + b, squares)
+
+    def shells(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """Shells as wide as the smallest wavenumber of the grid: the wavenumber at the centre of
+        each, and the number of the shell that each mode (in flat order) belongs to."""
+        width = min(
+            float(axis.wavenumbers()[axis.boundary != "dirichlet" :][0])
+            for axis in self.axes
+            if axis.mode_count > 1
+        )
+        shell = (self.eigenvalues(device).sqrt() / width).round().long().flatten()
+        count = int(shell.max()) + 1
+        return width * torch.arange(count, dtype=torch.float64, device=device), shell
 
     def to_modes(self, u: Tensor) -> Tensor:
         """Coefficients of ``u`` in the orthonormal eigenbasis: ``(..., *shape) -> (...,

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from sobolev.solvers.grids import Grid
+from sobolev.solvers.sphere import SphereGrid
 
 
-def sobolev_norm(u: Tensor, grid: Grid, order: float = 0.0) -> Tensor:
+def sobolev_norm(u: Tensor, grid: Grid | SphereGrid, order: float = 0.0) -> Tensor:
     """‖u‖_{H^s} = (Σ_k (1 + λ_k)^s |û_k|²)^½, with λ_k the eigenvalues of −Δ on ``grid``.
 
     Args:
@@ -34,23 +35,18 @@ def sobolev_norm(u: Tensor, grid: Grid, order: float = 0.0) -> Tensor:
         raise ValueError(f"the order of a Sobolev norm is a real number, got {order}")
     weight = (1 + grid.eigenvalues(u.device)) ** (order / 2)
     weighted = grid.to_modes(u) * weight.to(u.dtype)
-    return torch.linalg.vector_norm(weighted, dim=tuple(range(-grid.ndim, 0)))
+    return torch.linalg.vector_norm(weighted, dim=tuple(range(-len(grid.mode_shape), 0)))
 
 
-def energy_spectrum(u: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+def energy_spectrum(u: Tensor, grid: Grid | SphereGrid) -> tuple[Tensor, Tensor]:
     """Energy Σ|û_k|² per shell of wavenumber: ``(shells,)`` and ``(..., shells)``.
 
-    Shells are as wide as the smallest wavenumber of the grid and centred on its multiples; their
-    energies sum to ‖u‖²_{L²}.
+    Shells are as wide as the smallest wavenumber of the grid and centred on its multiples; on a
+    sphere each degree l is a shell, with wavenumber √(l(l+1))/r. Their energies sum to ‖u‖²_{L²}.
     """
-    wavenumber = grid.eigenvalues(u.device).sqrt()
-    width = min(
-        float(axis.wavenumbers()[axis.boundary != "dirichlet" :][0])
-        for axis in grid.axes
-        if axis.mode_count > 1
-    )
-    shell = (wavenumber / width).round().long().flatten()
-    energy = grid.to_modes(u).square().flatten(-grid.ndim)
-    binned = torch.zeros((*energy.shape[:-1], int(shell.max()) + 1), dtype=u.dtype, device=u.device)
-    binned.index_add_(-1, shell, energy)
-    return width * torch.arange(binned.shape[-1], dtype=torch.float64, device=u.device), binned
+    wavenumbers, shell = grid.shells(u.device)
+    energy = grid.to_modes(u).square().flatten(-len(grid.mode_shape))
+    binned = torch.zeros(
+        (*energy.shape[:-1], len(wavenumbers)), dtype=u.dtype, device=u.device
+    ).index_add_(-1, shell, energy)
+    return wavenumbers, binned

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sobolev.solvers.grids import Grid
+from sobolev.solvers.sphere import SphereGrid
 
 
 def stream(seed: int, *key: int) -> np.random.Generator:
@@ -44,7 +45,12 @@ class GaussianRandomField:
     """
 
     def __init__(
-        self, grid: Grid, alpha: float, tau: float, sigma: float = 1.0, zero_mean: bool = True
+        self,
+        grid: Grid | SphereGrid,
+        alpha: float,
+        tau: float,
+        sigma: float = 1.0,
+        zero_mean: bool = True,
     ) -> None:
         if not (tau >= 0 and sigma > 0 and math.isfinite(alpha)):
             raise ValueError(

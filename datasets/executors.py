@@ -1,0 +1,114 @@
+"""Where shards are drawn: in this process, in several, or on a Dask cluster."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+ATTEMPTS = 3
+"""How often work is started again after its process was lost."""
+
+Results = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
+"""Applies a function to tasks; results come as they are finished, in any order."""
+
+
+@contextlib.contextmanager
+def executor(workers: int, dask: str | None) -> Iterator[Results]:
+    """The way to run tasks that ``workers`` and ``dask`` ask for.
+
+    Raises:
+        ImportError: if Dask is asked for and not installed.
+        OSError: if the scheduler cannot be reached.
+    """
+    if dask is not None:
+        with _dask_client(dask) as client:
+            yield lambda function, tasks: _on_cluster(client, function, tasks)
+    elif workers > 1:
+        yield lambda function, tasks: _in_processes(workers, function, tasks)
+    else:
+        yield map
+
+
+def _in_processes(
+    workers: int, function: Callable[[Any], Any], tasks: Sequence[Any]
+) -> Iterator[Any]:
+    """Processes that die (killed, out of memory) are replaced, and their tasks started again."""
+    left, losses = dict(enumerate(tasks)), 0
+    while left:
+        before = len(left)
+        with concurrent.futures.ProcessPoolExecutor(
+            min(workers, len(left)), multiprocessing.get_context("spawn"), _die_with_parent
+        ) as pool:
+            futures = {pool.submit(function, task): key for key, task in left.items()}
+            try:
+                for future in concurrent.futures.as_completed(futures):
+                    result = future.result()
+                    del left[futures[future]]
+                    yield result
+            except BrokenProcessPool as error:
+                losses = 1 if len(left) < before else losses + 1
+                if losses >= ATTEMPTS:
+                    raise OSError(
+                        f"worker processes died {losses} times in a row (killed, out of memory, or a script without "
+                        "`if __name__ == '__main__':`); what was finished is safe. Try fewer workers"
+                    ) from error
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+
+def _die_with_parent() -> None:
+    """A pool's process outlives a killed parent, waiting for work; this one leaves."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _dask_client(address: str) -> Iterator[Any]:
+    try:
+        from dask.distributed import Client
+    except ImportError:
+        raise ImportError(
+            "drawing on a Dask cluster needs Dask: pip install 'sobolev[distributed]'"
+        ) from None
+    try:
+        client = Client(address, timeout=10, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise OSError(
+            f"no Dask scheduler answers at {address} ({error}); start one with `dask scheduler` and give its address, "
+            "such as tcp://localhost:8786"
+        ) from error
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _on_cluster(client: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
+    """Dask starts the tasks of lost workers again by itself."""
+    from dask.distributed import as_completed
+    from distributed.scheduler import KilledWorker
+
+    futures = client.map(function, tasks, pure=False)
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+            future.release()
+    except KilledWorker as error:
+        raise OSError(
+            f"the Dask cluster lost every worker that tried a shard ({error}); what was finished is safe"
+        ) from error
+    finally:
+        client.cancel(futures)

@@ -1,0 +1,150 @@
+"""Spherical harmonic transform in float64 tables, on rings of equally spaced longitudes.
+
+Spectral fields are kept in *order-major* form: real tensors ``(2, orders, ..., 2, half)`` whose
+entry ``[p, m, ..., i, j]`` is the real (i = 0) or imaginary part (i = 1) of
+
+    a_lm = ∫ u Ȳ_lm dΩ,   l = m + p + 2j,   m ≥ 0,
+
+on the unit sphere, with orthonormal Y_lm = P_lm(sin φ) e^{imλ} without the Condon–Shortley phase.
+Splitting the degrees by the parity p of l − m makes every Legendre function even or odd about the
+equator, which halves the tables, and the Legendre step becomes one batched real matrix product.
+Entries with l ≥ ``degrees`` are padding; they stay zero.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+KINDS = ("legendre-gauss", "equiangular")
+
+
+@functools.lru_cache(maxsize=32)
+@torch.inference_mode(False)
+def sines_and_weights(kind: str, nlat: int) -> tuple[Tensor, Tensor]:
+    """sin φ of the rings from north to south and their weights, which sum to 2; float64 on the CPU.
+
+    Legendre–Gauss rings avoid the poles; equiangular ones (Clenshaw–Curtis) have a ring on each.
+    Both are made exactly symmetric about the equator.
+    """
+    from torch_harmonics.quadrature import clenshaw_curtiss_weights, legendre_gauss_weights
+
+    rule = legendre_gauss_weights if kind == "legendre-gauss" else clenshaw_curtiss_weights
+    # the library allocates on the default device and would otherwise hand out meta or CUDA tensors
+    with torch.device("cpu"):
+        x, w = rule(nlat, -1, 1)
+        x, w = x.double(), w.double()
+        return (x.flip(0) - x) / 2, (w + w.flip(0)) / 2
+
+
+class HarmonicTransform:
+    """Analysis and synthesis between ``(..., nlat, nlon)`` and the order-major form.
+
+    Args:
+        kind: the rings, one of ``KINDS``.
+        nlat, nlon: rings, and nodes per ring.
+        degrees: l runs over 0 … degrees − 1.
+        orders: m runs over 0 … orders − 1, at most the Nyquist order of a ring.
+        device, dtype: where the tables lie. They are computed in float64 on the CPU and then moved.
+        over_cosine: use P_lm / cos φ, the functions which the components of tangential vectors are
+            made of. At a pole that is the limit, which is not 0 for m = 1 alone; for m = 0 the
+            table holds 0 there, as every vector field has no mean around a pole.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        nlat: int,
+        nlon: int,
+        degrees: int,
+        orders: int,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        over_cosine: bool = False,
+    ) -> None:
+        self.nlat, self.nlon, self.degrees, self.orders = nlat, nlon, degrees, orders
+        self.rings, self.half = (nlat + 1) // 2, (degrees + 1) // 2
+        sines, weights = sines_and_weights(kind, nlat)
+        table = _legendre_table(sines[: self.rings], degrees, orders, over_cosine)
+        weights = weights[: self.rings] * (2 * math.pi / nlon)
+        if nlat % 2:  # the equator is its own mirror image and is added to itself below
+            weights[-1] /= 2
+        # beside a pole P_lm underflows for large m; subnormal numbers would slow the products tenfold
+        table[table.abs() < torch.finfo(dtype).tiny ** 0.5] = 0.0
+        self.table, self.weights = table.to(device, dtype), weights.to(device, dtype)
+
+    def analysis(self, u: Tensor) -> Tensor:
+        """Coefficients ``(2, orders, ..., 2, half)`` of the fields ``(..., nlat, nlon)``."""
+        batch = u.shape[:-2]
+        by_order = torch.fft.rfft(u)[..., : self.orders].movedim(-1, 0).contiguous()
+        v = torch.view_as_real(by_order).mT  # (orders, ..., 2, nlat)
+        north, south = v[..., : self.rings], v[..., self.nlat - self.rings :].flip(-1)
+        folded = torch.stack((north + south, north - south)).mul_(self.weights)
+        rows = folded.reshape(2 * self.orders, -1, self.rings)
+        return torch.bmm(rows, self.table).reshape(2, self.orders, *batch, 2, self.half)
+
+    def synthesis(self, a: Tensor) -> Tensor:
+        """The fields ``(..., nlat, nlon)`` with these coefficients."""
+        batch = a.shape[2:-2]
+        rows = torch.bmm(a.reshape(2 * self.orders, -1, self.half), self.table.mT)
+        even, odd = rows.reshape(2, self.orders, *batch, 2, self.rings).unbind(0)
+        south = (even - odd).flip(-1)[..., self.nlat % 2 :]
+        v = torch.cat((even + odd, south), dim=-1)
+        by_order = torch.complex(v[..., 0, :], v[..., 1, :])
+        return torch.fft.irfft(by_order.movedim(0, -1), n=self.nlon, norm="forward")
+
+    def degree(self) -> Tensor:
+        """l of each entry, int64, ``(2, orders, half)``, on the device of the tables."""
+        device = self.table.device
+        parity, m, j = (torch.arange(n, device=device) for n in (2, self.orders, self.half))
+        return m[:, None] + parity[:, None, None] + 2 * j
+
+    def present(self) -> Tensor:
+        """Which entries are no padding, ``(2, orders, half)``."""
+        return self.degree() < self.degrees
+
+
+@functools.lru_cache(maxsize=16)
+@torch.inference_mode(False)  # tables made in inference mode could not serve a backward pass later
+def harmonic_transform(
+    kind: str,
+    nlat: int,
+    nlon: int,
+    degrees: int,
+    orders: int,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    over_cosine: bool = False,
+) -> HarmonicTransform:
+    """The one ``HarmonicTransform`` with these arguments; it is read-only, its tables are shared."""
+    return HarmonicTransform(
+        kind, nlat, nlon, degrees, orders, device=device, dtype=dtype, over_cosine=over_cosine
+    )
+
+
+def _legendre_table(sines: Tensor, degrees: int, orders: int, over_cosine: bool) -> Tensor:
+    """P_lm of the northern rings, float64, ``(2 · orders, rings, half)``, zero where padded."""
+    from torch_harmonics.legendre import legpoly
+
+    values = legpoly(orders, degrees, sines, csphase=False)
+    if over_cosine:
+        cosines = (1 - sines**2).sqrt()
+        pole = cosines == 0
+        values = values / torch.where(pole, torch.ones_like(cosines), cosines)
+        values[:, :, pole] = 0.0
+        if orders > 1:
+            l = torch.arange(degrees, dtype=torch.float64, device="cpu")
+            limit = (l * (l + 1) * (2 * l + 1) / (16 * math.pi)).sqrt()
+            values[1][:, pole] = limit[:, None]
+    half = (degrees + 1) // 2
+    table = torch.zeros(2, orders, half, len(sines), dtype=torch.float64, device="cpu")
+    for m in range(orders):
+        for parity in (0, 1):
+            picked = values[m, m + parity :: 2]
+            table[parity, m, : len(picked)] = picked
+    return table.mT.reshape(2 * orders, len(sines), half).contiguous()
