@@ -1,6 +1,9 @@
 """Data sets: recipes, generation, the store on disk, and batches for training."""
 
-from sobolev.datasets.datamodule import OperatorDataModule
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from sobolev.datasets.base import Recipe, Variable
 from sobolev.datasets.generation import generate, refined
 from sobolev.datasets.recipes import (
@@ -13,6 +16,9 @@ from sobolev.datasets.recipes import (
 )
 from sobolev.datasets.store import DamagedDataError, Manifest, open_dataset
 from sobolev.datasets.verification import verify
+
+if TYPE_CHECKING:
+    from sobolev.datasets.datamodule import OperatorDataModule
 
 __all__ = [
     "PRESETS",
@@ -31,3 +37,12 @@ __all__ = [
     "refined",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Lightning is imported by those who train, not by every process that draws data."""
+    if name == "OperatorDataModule":
+        from sobolev.datasets.datamodule import OperatorDataModule
+
+        return OperatorDataModule
+    raise AttributeError(f"module 'sobolev.datasets' has no attribute {name!r}")

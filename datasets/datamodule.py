@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
-from sobolev.datasets.store import Manifest, open_dataset
+from sobolev.datasets.base import Variable
+from sobolev.datasets.store import STATUS, Manifest, ShardReader, check_shard
+from sobolev.datasets.windows import EpochSampler, FromMemory, FromShards, Items, Window
 from sobolev.solvers import Grid
 from sobolev.solvers.random_fields import stream
+from sobolev.solvers.sphere import SphereGrid
+
+MEMORY = 4 * 2**30
+"""Bytes of float32 fields per split up to which they are held in memory."""
 
 
 class OperatorDataModule(lightning.LightningDataModule):
     """Batches ``(input, output)`` of float32 fields in physical units, each ``(batch, channels,
     *space)``.
+
+    Small splits are held in memory; larger ones are streamed from memory-mapped shards, mixed a few
+    shards at a time. Samples that the solver flagged as failed are left out.
 
     The operator's normalisation comes from ``statistics``, computed on the training split alone.
     Without a split named ``valid``, the last ``valid_fraction`` of the training samples is set
@@ -28,14 +39,18 @@ class OperatorDataModule(lightning.LightningDataModule):
     Args:
         path: a data set made by ``sobolev generate``.
         batch_size: fields per step.
-        resolution: train on every n-th node, so that this many remain per axis; the stored
-            resolution by default.
+        resolution: train on so many nodes per axis; the stored resolution by default.
+        restriction: how a lower resolution is reached: ``"subsample"`` picks every n-th node,
+            ``"spectral"`` cuts the modes that the coarser grid cannot carry.
+        window: for trajectories: frames in, frames out and, if given, the stride between them. The
+            frames become channels; ``[1, 1]`` learns one step.
         augment: turn each training batch by a random symmetry that the grid and the PDE share and
             the recipe declares: the eight of the square for Darcy, u(x) → −u(−x) for Burgers.
         train_samples: use only the first so many training samples.
         valid_fraction: share of the training split to validate on if there is no ``valid`` split.
         seed: order of the training samples and draw of the symmetries.
-        workers: loader processes. The fields are held in memory, so that more than 0 seldom pays.
+        in_memory: hold the fields in memory or stream them; by default decided by their size.
+        workers: loader processes, each with maps of its own. They pay for streamed data.
     """
 
     def __init__(
@@ -44,10 +59,13 @@ class OperatorDataModule(lightning.LightningDataModule):
         batch_size: int = 20,
         *,
         resolution: int | None = None,
+        restriction: str = "subsample",
+        window: Sequence[int] = (1, 1),
         augment: bool = False,
         train_samples: int | None = None,
         valid_fraction: float = 0.1,
         seed: int = 0,
+        in_memory: bool | None = None,
         workers: int = 0,
     ) -> None:
         super().__init__()
@@ -58,56 +76,77 @@ class OperatorDataModule(lightning.LightningDataModule):
             )
         if train_samples is not None and train_samples < 1:
             raise ValueError(f"train_samples must be at least 1, got {train_samples}")
+        if not 2 <= len(window) <= 3:
+            raise ValueError(f"window is [history, horizon] or [history, horizon, stride], got {window}")
         self.path, self.batch_size, self.augment, self.seed = Path(path), batch_size, augment, seed
         self.train_samples, self.valid_fraction, self.workers = (
             train_samples,
             valid_fraction,
             workers,
         )
+        self.window = Window(*window)
         self.manifest = Manifest.read(self.path)
         if augment and not self.manifest.symmetries:
             raise ValueError(
                 f"{self.path} declares no symmetry to augment with; set augment to false"
             )
         self.stored = self.manifest.grid
+        self.restriction, self.in_memory = restriction, in_memory
         self.grid = self._grid(resolution)
-        self._fields: dict[str, FieldPairs] = {}
+        self._items: dict[str, Items] = {}
+
+    @property
+    def inputs(self) -> list[Variable]:
+        """What the input channels mean."""
+        static = [Variable(**v) for v in self.manifest.inputs]
+        return static + (self.window.inputs(self._states) if self.manifest.times else [])
+
+    @property
+    def outputs(self) -> list[Variable]:
+        """What the output channels mean."""
+        return self.window.outputs(self._states) if self.manifest.times else self._states
 
     @property
     def in_channels(self) -> int:
-        return len(self.manifest.inputs)
+        return len(self.inputs)
 
     @property
     def out_channels(self) -> int:
-        return len(self.manifest.outputs)
+        return len(self.outputs)
 
-    @property
+    @functools.cached_property
     def statistics(self) -> dict[str, tuple[float, float]]:
-        """Mean and standard deviation per variable over the samples that are trained on."""
-        pairs = self.pairs("train")
-        names = [v["name"] for v in (*self.manifest.inputs, *self.manifest.outputs)]
-        fields = torch.cat([pairs.inputs, pairs.outputs], dim=1).double().transpose(0, 1).flatten(1)
-        means, deviations = fields.mean(dim=1), fields.std(dim=1, correction=0)
-        return {n: (float(m), float(s)) for n, m, s in zip(names, means, deviations, strict=True)}
+        """Mean and standard deviation per channel's variable over the samples that are trained on."""
+        items = self.pairs("train")
+        static = [v["name"] for v in self.manifest.inputs]
+        stored = {name: items.moments(name) for name in [*static, *(v.name for v in self._states)]}
+        found = {name: stored[name] for name in static}
+        history = self.inputs[len(static) :]
+        for channels in (history, self.outputs):
+            for i, channel in enumerate(channels):
+                found[channel.name] = stored[self._states[i % len(self._states)].name]
+        return found
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Where the data come from, for the surrogate's record."""
+        window = [self.window.history, self.window.horizon, self.window.stride]
         return {
             "path": str(self.path), "recipe": self.manifest.recipe, "preset": self.manifest.preset,
             "seed": self.manifest.seed, "resolution": list(self.grid.shape),
-            "train_samples": len(self.pairs("train")), "versions": self.manifest.shards("train")[0].versions,
+            "train_samples": len(self.pairs("train").samples), "versions": self.manifest.shards("train")[0].versions,
+            **({"window": window} if self.manifest.times else {}),
         }  # fmt: skip
 
-    def pairs(self, split: str) -> FieldPairs:
-        """All fields of ``train``, ``valid`` or ``test`` at the module's resolution, in memory."""
-        if split not in self._fields:
-            self._fields[split] = self._load(split)
-        return self._fields[split]
+    def pairs(self, split: str) -> Items:
+        """The items of ``train``, ``valid`` or ``test`` at the module's resolution."""
+        if split not in self._items:
+            self._items[split] = self._load(split)
+        return self._items[split]
 
     def train_dataloader(self) -> DataLoader:
-        data = self.pairs("train")
-        return self._loader(data, EpochSampler(len(data), self.seed))
+        items = self.pairs("train")
+        return self._loader(items, EpochSampler(len(items), self.seed, self._groups(items)))
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(self.pairs("valid"))
@@ -120,38 +159,82 @@ class OperatorDataModule(lightning.LightningDataModule):
         runs resume exactly."""
         if not (self.augment and self.trainer is not None and self.trainer.training):
             return batch
-        coins = (
-            stream(self.seed, 1, self.trainer.global_step)
-            .integers(2, size=self.grid.ndim + 1)
-            .tolist()
-        )
-        return tuple(turned(field, self.grid, self.manifest.symmetries, coins) for field in batch)
+        dice = stream(self.seed, 1, self.trainer.global_step)
+        coins = dice.integers(2, size=self.grid.ndim + 1).tolist()
+        offsets = dice.integers(self.grid.shape).tolist()
+        symmetries = self.manifest.symmetries
+        return tuple(turned(field, self.grid, symmetries, coins, offsets) for field in batch)
 
-    def _load(self, split: str) -> FieldPairs:
+    @property
+    def _states(self) -> list[Variable]:
+        return [Variable(**v) for v in self.manifest.outputs]
+
+    def _load(self, split: str) -> Items:
         if split == "valid" and "valid" not in self.manifest.splits:
-            source, part = "train", slice(self._held_out, None)
+            name, part = "train", slice(self._held_out, None)
         elif split == "train":
-            end = (
-                self._held_out
-                if "valid" not in self.manifest.splits
-                else self.manifest.count("train")
-            )
-            source, part = split, slice(0, min(end, self.train_samples or end))
+            held_out = "valid" not in self.manifest.splits
+            end = self._held_out if held_out else self.manifest.count("train")
+            name, part = split, slice(0, min(end, self.train_samples or end))
         else:
-            source, part = split, slice(None)
-        data = open_dataset(self.path, source).isel(sample=part)
+            name, part = split, slice(None)
+        reader = ShardReader(self.path, self.manifest.shards(name))
+        samples = np.arange(self.manifest.count(name))[part]
+        samples = samples[self._solved(reader, samples)]
+        if not len(samples):
+            raise ValueError(f"no sample of split {split!r} of {self.path} could be solved")
+        restrict = None if self.grid == self.stored else self._restricted
+        if self._fits(len(samples)) if self.in_memory is None else self.in_memory:
+            source, samples = self._read(reader, split, samples, restrict)
+            restrict = None
+        else:
+            source: FromMemory | FromShards = FromShards(reader)
+            if self.workers:  # once here, rather than once in every worker
+                for shard in reader.shards:
+                    check_shard(self.path, shard)
+                reader.content = False
+        return Items(
+            source, samples, [v["name"] for v in self.manifest.inputs], [v.name for v in self._states],
+            frames=len(self.manifest.times) or None, window=self.window, restrict=restrict,
+        )  # fmt: skip
 
-        def stacked(variables: list[dict[str, str]]) -> Tensor:
-            fields = [torch.from_numpy(data[v["name"]].values) for v in variables]
-            return torch.stack([self.stored.subsample(f, self.grid).float() for f in fields], dim=1)
-
-        pairs = FieldPairs(stacked(self.manifest.inputs), stacked(self.manifest.outputs))
-        for field in (pairs.inputs, pairs.outputs):
-            if not bool(field.isfinite().all()):
+    def _read(
+        self, reader: ShardReader, split: str, samples: np.ndarray, restrict: Any
+    ) -> tuple[FromMemory, np.ndarray]:
+        """All fields of some samples, in memory, and their numbers there."""
+        arrays = {}
+        for variable in self.manifest.variables:
+            parts = []
+            for chunk in np.array_split(samples, math.ceil(len(samples) / self.manifest.shard_size)):
+                part = torch.from_numpy(reader.read(variable.name, chunk)).float()
+                parts.append(part if restrict is None else restrict(part))
+            values = torch.cat(parts)
+            if not bool(values.isfinite().all()):
                 raise ValueError(
                     f"split {split!r} of {self.path} holds values that are not finite; run `sobolev verify`"
                 )
-        return pairs
+            arrays[variable.name] = values.numpy()
+        return FromMemory(arrays), np.arange(len(samples))
+
+    def _solved(self, reader: ShardReader, samples: np.ndarray) -> np.ndarray:
+        """Which samples the solver did not give up on."""
+        good = np.ones(len(samples), dtype=bool)
+        if any(shard.failed for shard in reader.shards):
+            good = reader.read(STATUS, samples) == 0
+        return good
+
+    def _fits(self, samples: int) -> bool:
+        nodes = samples * math.prod(self.grid.shape)
+        frames = len(self.manifest.inputs) + len(self._states) * max(1, len(self.manifest.times))
+        return 4 * nodes * frames <= MEMORY
+
+    def _groups(self, items: Items) -> list[int] | None:
+        """How many items lie in each shard, if they are streamed from shards."""
+        if isinstance(items.source, FromMemory):
+            return None
+        starts = [shard.first for shard in self.manifest.shards("train")]
+        owner = np.searchsorted(starts, items.samples, side="right")
+        return (np.unique(owner, return_counts=True)[1] * items.starts).tolist()
 
     @property
     def _held_out(self) -> int:
@@ -161,63 +244,57 @@ class OperatorDataModule(lightning.LightningDataModule):
             raise ValueError(f"{self.path} has {count} training samples: too few to set any aside")
         return count - max(1, math.floor(count * self.valid_fraction))
 
-    def _grid(self, resolution: int | None) -> Grid:
+    def _restricted(self, fields: Tensor) -> Tensor:
+        if self.restriction == "subsample":
+            return self.stored.subsample(fields, self.grid)
+        return self.stored.resample(fields, self.grid)
+
+    def _grid(self, resolution: int | None) -> Grid | SphereGrid:
+        if self.restriction not in ("subsample", "spectral"):
+            raise ValueError(f"restriction must be subsample or spectral, got {self.restriction!r}")
         if resolution is None:
             return self.stored
-        grid = self.stored.resized(*[resolution] * self.stored.ndim)
-        self.stored.subsample(torch.zeros(self.stored.shape), grid)  # says which sizes are possible
+        if isinstance(self.stored, SphereGrid):
+            grid = self.stored.resized(resolution, 2 * resolution)
+        else:
+            grid = self.stored.resized(*[resolution] * self.stored.ndim)
+        if self.restriction == "subsample":  # says which sizes are possible
+            self.stored.subsample(torch.zeros(self.stored.shape), grid)
+        elif any(n > m for n, m in zip(grid.shape, self.stored.shape, strict=True)):
+            raise ValueError(
+                f"{self.path} is stored at {tuple(self.stored.shape)}; it cannot be restricted to {tuple(grid.shape)}"
+            )
         return grid
 
-    def _loader(self, data: FieldPairs, sampler: Sampler | None = None) -> DataLoader:
+    def _loader(self, items: Items, sampler: Sampler | None = None) -> DataLoader:
         return DataLoader(
-            data, batch_size=self.batch_size, sampler=sampler, collate_fn=_as_is, num_workers=self.workers,
-            persistent_workers=self.workers > 0,
+            items, batch_size=self.batch_size, sampler=sampler, collate_fn=_as_is, num_workers=self.workers,
+            persistent_workers=self.workers > 0, prefetch_factor=4 if self.workers else None,
+            pin_memory=torch.cuda.is_available(),
         )  # fmt: skip
 
 
-class FieldPairs(Dataset):
-    """Input and output fields in memory; a whole batch is picked at once."""
-
-    def __init__(self, inputs: Tensor, outputs: Tensor) -> None:
-        self.inputs, self.outputs = inputs, outputs
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.inputs[index], self.outputs[index]
-
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        return self.inputs[indices], self.outputs[indices]
-
-
-class EpochSampler(Sampler[int]):
-    """A fresh order each epoch that depends on the seed and the epoch alone, so that a resumed run
-    sees the same one."""
-
-    def __init__(self, count: int, seed: int) -> None:
-        self.count, self.seed, self.epoch = count, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(stream(self.seed, 0, self.epoch).permutation(self.count).tolist())
-
-
-def turned(u: Tensor, grid: Grid, symmetries: Sequence[str], coins: Sequence[int]) -> Tensor:
+def turned(
+    u: Tensor,
+    grid: Grid | SphereGrid,
+    symmetries: Sequence[str],
+    coins: Sequence[int],
+    offsets: Sequence[int] = (),
+) -> Tensor:
     """``u`` under one element of the group that ``symmetries`` generate.
 
-    ``coins`` decide, with 0 or 1, the reflection of each axis and, last, the transposition.
+    ``coins`` decide, with 0 or 1, the reflection of each axis and, last, the transposition; read as
+    a binary number they count the quarter turns about node 0. ``offsets`` are the nodes to shift by.
     """
     if "odd reflection" in symmetries and coins[0]:
         u = -u.flip(-1)
     if "reflections" in symmetries:
         u = u.flip([i - grid.ndim for i in range(grid.ndim) if coins[i]])
+    if "quarter turns" in symmetries:
+        for _ in range(coins[0] + 2 * coins[1]):
+            u = u.rot90(1, (-2, -1)).roll(1, -2)
+    if "shifts" in symmetries and offsets:
+        u = u.roll(tuple(offsets), tuple(range(-grid.ndim, 0)))
     return u.transpose(-1, -2) if "transposition" in symmetries and coins[-1] else u
 
 

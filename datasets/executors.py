@@ -13,6 +13,8 @@ from typing import Any
 
 ATTEMPTS = 3
 """How often work is started again after its process was lost."""
+PATIENCE = 10
+"""Seconds to wait for a scheduler's answer."""
 
 Results = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
 """Applies a function to tasks; results come as they are finished, in any order."""
@@ -43,7 +45,7 @@ def _in_processes(
     while left:
         before = len(left)
         with concurrent.futures.ProcessPoolExecutor(
-            min(workers, len(left)), multiprocessing.get_context("spawn"), _die_with_parent
+            min(workers, len(left)), _context(), _die_with_parent
         ) as pool:
             futures = {pool.submit(function, task): key for key, task in left.items()}
             try:
@@ -61,6 +63,15 @@ def _in_processes(
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """Fresh processes: a fork of this one would inherit its threads' locks."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sobolev.datasets.generation"])
+    return context
 
 
 def _die_with_parent() -> None:
@@ -84,7 +95,7 @@ def _dask_client(address: str) -> Iterator[Any]:
             "drawing on a Dask cluster needs Dask: pip install 'sobolev[distributed]'"
         ) from None
     try:
-        client = Client(address, timeout=10, set_as_default=False)
+        client = Client(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise OSError(
             f"no Dask scheduler answers at {address} ({error}); start one with `dask scheduler` and give its address, "
@@ -103,7 +114,7 @@ def _on_cluster(client: Any, function: Callable[[Any], Any], tasks: Sequence[Any
 
     futures = client.map(function, tasks, pure=False)
     try:
-        for future in as_completed(futures):
+        for future in as_completed(futures, loop=client.loop):
             yield future.result()
             future.release()
     except KilledWorker as error:

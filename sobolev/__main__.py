@@ -9,11 +9,20 @@ import sys
 from collections.abc import Callable, Sequence
 
 _GENERATE = """\
-Draw random inputs, solve the PDE, and write NetCDF shards. Interrupted runs continue when called again.
+Draw random inputs, solve the PDE, and write NetCDF shards with a data card. Interrupted runs continue when called
+again; the files' bytes do not depend on workers or interruptions.
 
 examples:
   sobolev generate burgers-fno data/burgers --samples train=1000 --samples test=200 --resolution 1024
   sobolev generate darcy-fno data/darcy --resolution 85
+  sobolev generate ns-fno-1e-3 data/ns --samples train=1000 --workers 2
+
+presets:
+  burgers-fno                                   u(.,0) to u(.,1), viscosity 0.1 (Li et al. 2021)
+  darcy-fno, darcy-lognormal, darcy-rough       permeability to pressure
+  ns-fno-1e-3, ns-fno-1e-4, ns-fno-1e-5         forced turbulence on the torus, trajectories
+  ns-sym                                        the same with a forcing that quarter turns leave alone
+  ns-mcwilliams                                 decaying turbulence
 """
 
 
@@ -64,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     sub = add("generate", _generate, "draw a data set from a recipe", _GENERATE)
-    sub.add_argument("recipe", help="a published preset: burgers-fno, darcy-fno")
+    sub.add_argument("recipe", help="a published preset, see below")
     sub.add_argument("path", help="folder of the data set")
     sub.add_argument(
         "--samples",
@@ -73,9 +82,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SPLIT=COUNT",
         help="how many of a split; repeat for each (default: train=1000, valid=100, test=200)",
     )
-    sub.add_argument("--resolution", type=int, help="stored nodes per axis (default: the solver's)")
+    sub.add_argument("--resolution", type=int, help="stored nodes per axis (default: the preset's)")
     sub.add_argument("--seed", type=int, help="root of all random streams (default: 0)")
     sub.add_argument("--dtype", choices=("float32", "float64"), help="on disk (default: float32)")
+    sub.add_argument(
+        "--workers",
+        type=_positive,
+        help="processes to draw with, one thread each (default: one per core)",
+    )
+    sub.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="draw on a Dask cluster instead, such as tcp://host:8786; its workers must see PATH",
+    )
     group = sub.add_mutually_exclusive_group()
     group.add_argument(
         "--overwrite", action="store_true", help="replace a data set of another configuration"
@@ -118,9 +137,19 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     sub = add(
-        "verify", _verify, "check every file of a data set: presence, size, SHA-256, finite values"
+        "verify",
+        _verify,
+        "check a data set: files, values, physics, and on request the seeds",
+        _VERIFY,
     )
     sub.add_argument("path", help="folder of the data set")
+    sub.add_argument(
+        "--redraw",
+        type=_positive,
+        default=0,
+        metavar="N",
+        help="draw N samples of each split again from their seeds and compare (default: none)",
+    )
 
     sub = add(
         "demo", _demo, "generate, train, evaluate and plot, from nothing to a saved surrogate"
@@ -145,6 +174,14 @@ data set's seeds, once, on the solver's grid.
 """
 
 
+_VERIFY = """\
+Check every file's presence, size and SHA-256, that all values are finite, and what the equation
+promises of them: conserved quantities, maximum principles, boundary values. With --redraw, draw
+samples again from their seeds: bit for bit equal with the same versions on the same machine, to a
+stated tolerance elsewhere, and with a small residual of the PDE in H^-1.
+"""
+
+
 class _Version(argparse.Action):
     """Looks the version up only when asked."""
 
@@ -153,6 +190,12 @@ class _Version(argparse.Action):
 
         print(f"sobolev {sobolev.__version__}")
         parser.exit()
+
+
+def _positive(text: str) -> int:
+    if not (text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def _split(text: str) -> tuple[str, int]:
@@ -179,7 +222,7 @@ def _generate(options: argparse.Namespace) -> int:
         dtype = dtype or found.dtype
     generate(
         options.recipe, options.path, samples, resolution=resolution, seed=seed or 0, dtype=dtype or "float32",
-        overwrite=options.overwrite,
+        overwrite=options.overwrite, workers=options.workers or len(os.sched_getaffinity(0)), dask=options.dask,
     )  # fmt: skip
     total = ", ".join(
         f"{split} {count}" for split, count in Manifest.read(Path(options.path)).requested.items()
@@ -235,13 +278,13 @@ def _predict(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from sobolev.datasets import verify
 
-    problems = verify(options.path)
+    problems = verify(options.path, redraw=options.redraw)
     for problem in problems:
         print(problem, file=sys.stderr)
     print(
         f"{options.path}: {len(problems)} problem(s)"
         if problems
-        else f"{options.path}: every file is as it was written"
+        else f"{options.path}: every file is as it was written, and its fields are what the equation allows"
     )
     return 1 if problems else 0
 

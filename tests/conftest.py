@@ -17,10 +17,16 @@ _checks.checked = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=T
 sys.modules[_checks.__name__] = _checks
 jaxtyping.install_import_hook("sobolev", f"{_checks.__name__}.checked")
 
-from sobolev.datasets import BurgersRecipe, DarcyRecipe, generate  # noqa: E402
+from sobolev.datasets import (
+    BurgersRecipe,
+    DarcyRecipe,
+    NavierStokesRecipe,
+    generate,
+)  # noqa: E402
 
 SMALL_BURGERS = BurgersRecipe(solver_resolution=128, steps=40)
 SMALL_DARCY = DarcyRecipe(solver_resolution=33)
+SMALL_FLOW = NavierStokesRecipe(viscosity=0.01, time=0.7, interval=0.1, solver_resolution=16)
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +47,10 @@ def darcy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """20 training and 4 test fields at 17² of 33² nodes; no validation split."""
     path = tmp_path_factory.mktemp("data") / "darcy"
     return generate(SMALL_DARCY, path, {"train": 20, "test": 4}, resolution=17, progress=False)
+
+
+@pytest.fixture(scope="session")
+def flow_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 training and 3 test trajectories of 8 frames at 16²."""
+    path = tmp_path_factory.mktemp("data") / "flow"
+    return generate(SMALL_FLOW, path, {"train": 12, "test": 3}, progress=False)

@@ -101,7 +101,8 @@ def evaluate(
     """
     manifest = Manifest.read(Path(data))
     manifest.shards(split)  # refuses an unknown split by name
-    _check_same_meaning(surrogate, manifest, data)
+    window = surrogate.provenance.get("data", {}).get("window", (1, 1))
+    _check_same_meaning(surrogate, OperatorDataModule(data, window=window), data)
     if not manifest.grid.can_subsample(manifest.grid.resized(*[resolution] * manifest.grid.ndim)):
         recipe = manifest.build_recipe()
         if resolution not in recipe.resolutions():
@@ -110,17 +111,17 @@ def evaluate(
                 f"{recipe.solver_resolution} nodes per axis; choose from {', '.join(map(str, recipe.resolutions()))}"
             )
         data = refined(data, split, recipe.solver_resolution)
-    module = OperatorDataModule(data, resolution=resolution)
-    pairs, grid = module.pairs(split), module.grid
-    predictions, seconds = _timed_predictions(surrogate, pairs.inputs, grid)
-    comparison = Comparison(grid, pairs.inputs, pairs.outputs, predictions)
+    module = OperatorDataModule(data, resolution=resolution, window=window)
+    grid, (inputs, outputs) = module.grid, module.pairs(split)[:]
+    predictions, seconds = _timed_predictions(surrogate, inputs, grid)
+    comparison = Comparison(grid, inputs, outputs, predictions)
     solver_seconds, solver_error = None, None
-    if manifest.can_be_drawn_again:
+    if manifest.can_be_drawn_again and not manifest.times:
         recipe = manifest.build_recipe()
-        solver_seconds, solver_error = _timed_solves(recipe, grid, pairs.inputs, pairs.outputs)
+        solver_seconds, solver_error = _timed_solves(recipe, grid, inputs, outputs)
     score = Score(
         resolution,
-        len(pairs),
+        len(inputs),
         float(comparison.errors().mean()),
         float(comparison.errors(order=1.0).mean()),
         seconds,
@@ -130,10 +131,12 @@ def evaluate(
     return score, comparison
 
 
-def _check_same_meaning(surrogate: Surrogate, manifest: Manifest, data: str | Path) -> None:
+def _check_same_meaning(
+    surrogate: Surrogate, module: OperatorDataModule, data: str | Path
+) -> None:
     """Refuse fields that are not those the surrogate was trained on."""
     wanted = _meaning([*surrogate.inputs, *surrogate.outputs], surrogate.grid)
-    found = _meaning(manifest.variables, manifest.grid)
+    found = _meaning([*module.inputs, *module.outputs], module.grid)
     if wanted != found:
         raise ValueError(f"the surrogate was trained on {wanted}; {data} holds {found}")
 

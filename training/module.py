@@ -8,7 +8,7 @@ import lightning
 import torch
 from torch import Tensor
 
-from sobolev.datasets import OperatorDataModule, Variable
+from sobolev.datasets import OperatorDataModule
 from sobolev.operators import Operator
 from sobolev.training.losses import SobolevLoss
 from sobolev.training.metrics import RelativeError
@@ -49,11 +49,8 @@ class OperatorModule(lightning.LightningModule):
         compile: bool = False,
     ) -> None:
         super().__init__()
-        inputs, outputs = (
-            [Variable(**v) for v in vs] for vs in (data.manifest.inputs, data.manifest.outputs)
-        )
         self.surrogate = Surrogate(
-            operator, data.grid, inputs, outputs, data.statistics, {"data": data.provenance}
+            operator, data.grid, data.inputs, data.outputs, data.statistics, {"data": data.provenance}
         )
         self.loss = SobolevLoss(data.grid, order)
         self.learning_rate, self.weight_decay, self.warmup = learning_rate, weight_decay, warmup

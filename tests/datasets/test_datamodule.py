@@ -7,9 +7,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from sobolev.datasets import Manifest, OperatorDataModule, open_dataset
 from sobolev.datasets.datamodule import turned
+from sobolev.datasets.windows import SHUFFLED_SHARDS, EpochSampler
 from sobolev.solvers import Darcy
 
 
@@ -111,3 +113,94 @@ def test_bad_options_are_refused(burgers_data):
         OperatorDataModule(burgers_data, batch_size=0)
     with pytest.raises(ValueError, match="train_samples must be at least 1"):
         OperatorDataModule(burgers_data, train_samples=0)
+    with pytest.raises(ValueError, match="restriction must be subsample or spectral"):
+        OperatorDataModule(burgers_data, restriction="average")
+
+
+@pytest.mark.parametrize("in_memory", [True, False], ids=["memory", "shards"])
+def test_windows_are_cut_from_every_trajectory(flow_data, in_memory):
+    module = OperatorDataModule(flow_data, window=(3, 2), in_memory=in_memory, valid_fraction=0.2)
+    w = torch.from_numpy(open_dataset(flow_data).vorticity.values)
+    items = module.pairs("train")
+    assert len(items) == 10 * 4  # 8 frames hold 4 windows of 5
+    inputs, outputs = items[4 * 7 + 2]
+    assert torch.equal(inputs, w[7, 2:5])
+    assert torch.equal(outputs, w[7, 5:7])
+    assert (module.in_channels, module.out_channels) == (3, 2)
+    names = ["vorticity_lag2", "vorticity_lag1", "vorticity_lag0"]
+    assert [v.name for v in module.inputs] == names
+    assert [v.name for v in module.outputs] == ["vorticity_lead1", "vorticity_lead2"]
+    mean, deviation = module.statistics["vorticity_lag1"]
+    assert mean == pytest.approx(w[:10].double().mean().item(), abs=1e-9)
+    assert deviation == pytest.approx(w[:10].double().std(correction=0).item(), rel=1e-9)
+
+
+def test_strided_windows_skip_frames(flow_data):
+    module = OperatorDataModule(flow_data, window=(2, 1, 3))
+    w = torch.from_numpy(open_dataset(flow_data, "test").vorticity.values)
+    inputs, outputs = module.pairs("test")[:]
+    assert torch.equal(inputs[3], w[1, [1, 4]])
+    assert torch.equal(outputs[3], w[1, [7]])
+    with pytest.raises(ValueError, match="a window of 10 frames .* trajectories of 8"):
+        OperatorDataModule(flow_data, window=(2, 2, 3)).pairs("train")
+    with pytest.raises(ValueError, match="must be at least 1"):
+        OperatorDataModule(flow_data, window=(0, 1))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_streamed_batches_are_those_from_memory(flow_data, workers):
+    """A small set lies in one shard, so that both orders are the same permutation."""
+    kept, streamed = (
+        OperatorDataModule(flow_data, batch_size=7, in_memory=in_memory, workers=n)
+        for in_memory, n in ((True, 0), (False, workers))
+    )
+    pairs = zip(kept.train_dataloader(), streamed.train_dataloader(), strict=True)
+    for (a, b), (c, d) in pairs:
+        assert torch.equal(a, c)
+        assert torch.equal(b, d)
+
+
+def test_spectral_restriction_cuts_modes(flow_data):
+    module = OperatorDataModule(flow_data, resolution=8, restriction="spectral")
+    w = torch.from_numpy(open_dataset(flow_data, "test").vorticity.values)
+    expected = module.stored.resample(w[:, 0], module.grid)
+    assert torch.allclose(module.pairs("test").inputs[::7, 0], expected, atol=1e-6)
+    picked = OperatorDataModule(flow_data, resolution=8).pairs("test").inputs[::7, 0]
+    assert torch.equal(picked, w[:, 0, ::2, ::2])
+    assert not torch.allclose(picked, expected, atol=1e-3)
+    with pytest.raises(ValueError, match=r"cannot be restricted to \(32, 32\)"):
+        OperatorDataModule(flow_data, resolution=32, restriction="spectral")
+
+
+def test_grouped_orders_mix_a_few_shards_at_a_time():
+    groups = [5] * 20
+    sampler = EpochSampler(100, 0, groups)
+    order = list(sampler)
+    assert sorted(order) == list(range(100))
+    first = {item // 5 for item in order[: 5 * SHUFFLED_SHARDS]}
+    assert len(first) == SHUFFLED_SHARDS
+    assert [item // 5 for item in order[:5]] != [order[0] // 5] * 5
+    sampler.set_epoch(1)
+    assert list(sampler) != order
+
+
+@pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # Lightning with this torch
+def test_one_step_of_a_flow_can_be_learned_and_judged(flow_data, tmp_path):
+    """Four frames in, one out: the channels' meaning goes from the data module to the surrogate."""
+    import lightning
+
+    from sobolev.operators import FNO
+    from sobolev.training import OperatorModule
+
+    data = OperatorDataModule(flow_data, batch_size=8, window=(4, 1), augment=False)
+    module = OperatorModule(FNO(4, 1, modes=(4, 4), width=8, depth=2), data)
+    trainer = lightning.Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(module, data)
+    assert [v.name for v in module.surrogate.inputs][-1] == "vorticity_lag0"
+    assert module.surrogate.provenance["data"]["window"] == [4, 1, 1]
+    frames = open_dataset(flow_data, "test").vorticity
+    named = {f"vorticity_lag{3 - i}": frames.isel(time=i, drop=True) for i in range(4)}
+    assert module.surrogate.predict(xr.Dataset(named)).vorticity.shape == (3, 16, 16)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import pytest
 import torch
 import xarray as xr
 
+import sobolev.datasets.executors as executors
 import sobolev.datasets.generation as generation
 from sobolev.datasets import (
     BurgersRecipe,
@@ -142,6 +144,7 @@ def test_full_disk_loses_nothing(tmp_path, monkeypatch):
 
 _WRITER = """
 import sys
+import sobolev.datasets.executors as executors
 import sobolev.datasets.generation as generation
 from sobolev.datasets import BurgersRecipe
 generation.SHARD_SIZE = 4
@@ -323,3 +326,54 @@ def test_data_from_an_unknown_recipe_class_can_be_read_but_not_drawn_again(tmp_p
 def test_copying_a_data_set_keeps_it_whole(tmp_path):
     shutil.copytree(draw(tmp_path / "d"), tmp_path / "elsewhere")
     assert verify(tmp_path / "elsewhere") == []
+
+
+def test_bytes_do_not_depend_on_the_number_of_workers(tmp_path):
+    alone = content(draw(tmp_path / "a"))
+    assert content(draw(tmp_path / "b", workers=2)) == alone
+
+
+def _die_once(task):
+    """The first process that comes here leaves a mark and is gone."""
+    mark = task.path / "died"
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return task.path.name
+
+
+def _always_die(task):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass
+class _Errand:
+    path: Path
+
+
+def test_lost_workers_are_replaced(tmp_path):
+    errands = [_Errand(tmp_path)] * 4
+    with executors.executor(2, None) as results:
+        assert list(results(_die_once, errands)) == [tmp_path.name] * 4
+        with pytest.raises(OSError, match="worker processes died 3 times in a row"):
+            list(results(_always_die, errands))
+
+
+def test_bytes_from_a_cluster_are_the_same(tmp_path):
+    distributed = pytest.importorskip("distributed", reason="pip install 'sobolev[distributed]'")
+    alone = content(draw(tmp_path / "a"))
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as cluster:
+        assert content(draw(tmp_path / "b", dask=cluster.scheduler_address)) == alone
+
+
+def test_an_unreachable_cluster_is_said_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(executors, "PATIENCE", 1)
+    with pytest.raises(OSError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
+        draw(tmp_path / "d", dask="tcp://127.0.0.1:9")
+
+
+def test_a_bad_recipe_fails_the_same_in_workers(tmp_path):
+    with pytest.raises(ValueError, match="viscosity must be positive"):
+        draw(tmp_path / "d", recipe=replace(RECIPE, viscosity=-1.0), workers=2)

@@ -1,0 +1,141 @@
+"""Recipes: the measures are those they claim to be, and their promises hold."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sobolev.datasets import (
+    PRESETS,
+    BurgersRecipe,
+    DarcyRecipe,
+    DecayingTurbulenceRecipe,
+    NavierStokesRecipe,
+)
+from sobolev.datasets.recipes import recipe_from
+from sobolev.solvers.navier_stokes import band_limited, energy
+from sobolev.solvers.random_fields import stream
+
+SMALL = {
+    "burgers": BurgersRecipe(solver_resolution=128, steps=40),
+    "darcy": DarcyRecipe(solver_resolution=33),
+    "lognormal": DarcyRecipe(solver_resolution=33, medium="lognormal", sigma=3.0),
+    "navier-stokes": NavierStokesRecipe(
+        viscosity=0.01, time=0.5, interval=0.1, solver_resolution=32
+    ),
+    "turbulence": DecayingTurbulenceRecipe(
+        viscosity=0.1, time=0.2, interval=0.1, warm_up=0.5, solver_resolution=64
+    ),
+}
+
+
+def streams(count=2):
+    return [stream(0, i) for i in range(count)]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_survive_their_json(name):
+    assert recipe_from(PRESETS[name].configuration()) == PRESETS[name]
+
+
+@pytest.mark.parametrize(
+    ("convention", "deviation"), [("published", 0.262), ("kl", 0.185), ("paper", 0.043)]
+)
+def test_vorticity_has_the_spread_of_its_convention(convention, deviation):
+    """Σ σ²(4π²|k|² + 49)^−2.5 over the lattice, and its sampled value; DATA: 0.262, 0.185, 0.043."""
+    k = np.arange(-200, 201)
+    square = 4 * math.pi**2 * (k[:, None] ** 2 + k**2)
+    variance = {"published": 2 * 343.0, "kl": 343.0, "paper": 7**1.5}[convention]
+    exact = math.sqrt(variance * (np.where(square > 0, (square + 49.0) ** -2.5, 0)).sum())
+    assert exact == pytest.approx(deviation, abs=6e-4)
+    w = NavierStokesRecipe(convention=convention).draw(streams(200))
+    assert w.std().item() == pytest.approx(exact, rel=0.03)
+
+
+def test_initial_vorticity_is_band_limited():
+    recipe = NavierStokesRecipe()
+    w = recipe.draw(streams())[:, 0]
+    assert torch.allclose(band_limited(w, recipe.grid(64)), w, atol=1e-14)
+
+
+def test_decaying_turbulence_starts_with_its_energy_and_spectrum():
+    recipe = DecayingTurbulenceRecipe(solver_resolution=64)
+    w = recipe.draw(streams(40))[:, 0]
+    grid = recipe.grid(64)
+    assert torch.allclose(energy(w, grid) / (2 * math.pi) ** 2, torch.tensor(0.5).double())
+    power = torch.fft.fft2(w).abs().square().mean(dim=0)  # |ω̂|² = k⁴|ψ̂|² ∝ k³ / (1 + (k/4)⁴)
+    shape = lambda k: k**3 / (1 + (k / 4) ** 4)  # noqa: E731
+    ratio = (power[0, 4] + power[4, 0]) / (power[0, 12] + power[12, 0])
+    assert ratio.item() == pytest.approx(shape(4.0) / shape(12.0), rel=0.4)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_draws_on_more_nodes_are_the_same_fields(name):
+    recipe = SMALL[name]
+    finer = recipe.refined()
+    coarse = recipe.grid(recipe.solver_resolution)
+    fine = finer.grid(finer.solver_resolution)
+    assert finer.grid(recipe.solver_resolution) == coarse
+    picked = fine.subsample(recipe.draw(streams(), finer.solver_resolution), coarse)
+    assert torch.allclose(picked, recipe.draw(streams()), atol=1e-10)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_solved_samples_keep_the_promises_of_their_equation(name):
+    recipe = SMALL[name]
+    solved = recipe.solved(streams())
+    grid = recipe.grid(recipe.solver_resolution)
+    for check in recipe.checks(solved.fields(recipe), grid):
+        assert (check.defect <= check.limit).all(), check
+    assert (recipe.residual(streams()) < 1e-3).all()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_spoilt_samples_break_a_promise(name):
+    recipe = SMALL[name]
+    fields = recipe.solved(streams()).fields(recipe)
+    last = recipe.outputs[0].name
+    fields[last] = fields[last] + 2 * fields[last].abs().amax()
+    grid = recipe.grid(recipe.solver_resolution)
+    assert any((check.defect > check.limit).any() for check in recipe.checks(fields, grid))
+
+
+def test_error_estimates_are_the_error():
+    """Against Burgers' solution on four times the nodes in eight times the steps, and for Darcy
+    against the next two refinements of a smooth medium."""
+    coarse = BurgersRecipe(solver_resolution=128, steps=8)
+    fine = replace(coarse, solver_resolution=512, steps=64)
+    outputs = coarse.solved(streams()).outputs
+    truth = fine.solve(coarse.draw(streams(), 512), fine.grid(512))[..., ::4]
+    error = (outputs - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)
+    estimate = coarse.error_estimate(streams(), outputs)
+    assert torch.allclose(estimate, error, rtol=0.2)
+    darcy = DarcyRecipe(solver_resolution=17, medium="lognormal", sigma=3.0)
+    first = darcy.error_estimate(streams(), darcy.solved(streams()).outputs)
+    second = darcy.refined().error_estimate(  # the same coefficient, next refinement
+        streams(), darcy.refined().solve(darcy.draw(streams(), 33), darcy.grid(33))
+    )
+    assert second.isfinite().all()
+    assert (first < 0.05).all()
+
+
+def test_the_symmetric_forcing_is_symmetric():
+    """A solution turned by a quarter about node 0 solves the problem of the turned input."""
+    recipe = replace(SMALL["navier-stokes"], forcing="symmetric")
+    assert recipe.symmetries == ("quarter turns",)
+    turn = lambda w: w.rot90(1, (-2, -1)).roll(1, -2)  # noqa: E731
+    w, grid = recipe.draw(streams()), recipe.grid(32)
+    assert torch.allclose(recipe.solve(turn(w), grid), turn(recipe.solve(w, grid)), atol=1e-12)
+
+
+def test_parameters_that_make_no_recipe_are_refused():
+    with pytest.raises(ValueError, match="convention must be one of published, kl, paper"):
+        NavierStokesRecipe(convention="book")
+    with pytest.raises(ValueError, match="time must be a multiple of interval"):
+        NavierStokesRecipe(time=1.0, interval=0.3)
+    with pytest.raises(ValueError, match="medium must be two-phase or lognormal"):
+        DarcyRecipe(medium="sand")
