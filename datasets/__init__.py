@@ -12,6 +12,7 @@ from sobolev.datasets.recipes import (
     DarcyRecipe,
     DecayingTurbulenceRecipe,
     NavierStokesRecipe,
+    ShallowWaterRecipe,
     find_recipe,
 )
 from sobolev.datasets.store import DamagedDataError, Manifest, open_dataset
@@ -30,6 +31,7 @@ __all__ = [
     "NavierStokesRecipe",
     "OperatorDataModule",
     "Recipe",
+    "ShallowWaterRecipe",
     "Variable",
     "find_recipe",
     "generate",

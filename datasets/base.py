@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sobolev.solvers import Grid, SolutionError, sobolev_norm
+from sobolev.solvers import AbstractGrid, Grid, SolutionError, sobolev_norm
 from sobolev.solvers.grids import subsampled_sizes
 
 
@@ -87,7 +87,7 @@ class Recipe(ABC):
         return self.solver_resolution
 
     @abstractmethod
-    def grid(self, resolution: int) -> Grid:
+    def grid(self, resolution: int) -> AbstractGrid:
         """The grid with ``resolution`` nodes per axis."""
 
     @abstractmethod
@@ -101,8 +101,8 @@ class Recipe(ABC):
         """
 
     @abstractmethod
-    def solve(self, inputs: Tensor, grid: Grid) -> Tensor:
-        """The outputs that belong to ``inputs`` on any grid of the recipe, ``(sample, output,
+    def solve(self, inputs: Tensor, grid: Any) -> Tensor:
+        """The outputs that belong to ``inputs`` on a grid that ``self.grid`` made, ``(sample, output,
         [time,] *space)``."""
 
     @abstractmethod
@@ -140,21 +140,22 @@ class Recipe(ABC):
         difference = (outputs - reference).square().sum(dim=space).sqrt()
         return (difference / reference.square().sum(dim=space).sqrt()).amax(dim=1)
 
-    def checks(self, fields: dict[str, Tensor], grid: Grid) -> list[Check]:
+    def checks(self, fields: dict[str, Tensor], grid: Any) -> list[Check]:
         """What the equation promises of stored fields at any resolution: conserved quantities,
         maximum principles, boundary values."""
         return []
 
     def resolutions(self) -> list[int]:
         """Every resolution at which fields can be stored, finest first."""
-        return subsampled_sizes(self.grid(self.solver_resolution).axes[0])
+        grid = self.grid(self.solver_resolution)
+        return subsampled_sizes(grid.axes[0]) if isinstance(grid, Grid) else [grid.shape[0]]
 
     def configuration(self) -> dict[str, Any]:
         """The recipe as JSON: its class and its parameters."""
         return {"class": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
 
 
-def restricted(u: Tensor, grid: Grid, coarser: Grid) -> Tensor:
+def restricted(u: Tensor, grid: AbstractGrid, coarser: AbstractGrid) -> Tensor:
     """``u`` at the nodes of a coarser grid: picked where they are nodes of ``grid``, else by
     cutting modes."""
     if grid.can_subsample(coarser):
@@ -162,7 +163,7 @@ def restricted(u: Tensor, grid: Grid, coarser: Grid) -> Tensor:
     return grid.resample(u, coarser)
 
 
-def relative_residual(residual: Tensor, scale: Tensor, grid: Grid) -> Tensor:
+def relative_residual(residual: Tensor, scale: Tensor, grid: AbstractGrid) -> Tensor:
     """‖residual‖_{H⁻¹} / ‖scale‖_{H⁻¹}, one value per sample."""
     return sobolev_norm(residual, grid, -1.0) / sobolev_norm(scale, grid, -1.0)
 

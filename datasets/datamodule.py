@@ -17,9 +17,8 @@ from torch.utils.data import DataLoader, Sampler
 from sobolev.datasets.base import Variable
 from sobolev.datasets.store import STATUS, Manifest, ShardReader, check_shard
 from sobolev.datasets.windows import EpochSampler, FromMemory, FromShards, Items, Window
-from sobolev.solvers import Grid
+from sobolev.solvers import AbstractGrid, SphereGrid
 from sobolev.solvers.random_fields import stream
-from sobolev.solvers.sphere import SphereGrid
 
 MEMORY = 4 * 2**30
 """Bytes of float32 fields per split up to which they are held in memory."""
@@ -184,11 +183,12 @@ class OperatorDataModule(lightning.LightningDataModule):
         if not len(samples):
             raise ValueError(f"no sample of split {split!r} of {self.path} could be solved")
         restrict = None if self.grid == self.stored else self._restricted
+        source: FromMemory | FromShards
         if self._fits(len(samples)) if self.in_memory is None else self.in_memory:
             source, samples = self._read(reader, split, samples, restrict)
             restrict = None
         else:
-            source: FromMemory | FromShards = FromShards(reader)
+            source = FromShards(reader)
             if self.workers:  # once here, rather than once in every worker
                 for shard in reader.shards:
                     check_shard(self.path, shard)
@@ -249,15 +249,14 @@ class OperatorDataModule(lightning.LightningDataModule):
             return self.stored.subsample(fields, self.grid)
         return self.stored.resample(fields, self.grid)
 
-    def _grid(self, resolution: int | None) -> Grid | SphereGrid:
+    def _grid(self, resolution: int | None) -> AbstractGrid:
         if self.restriction not in ("subsample", "spectral"):
             raise ValueError(f"restriction must be subsample or spectral, got {self.restriction!r}")
         if resolution is None:
             return self.stored
-        if isinstance(self.stored, SphereGrid):
-            grid = self.stored.resized(resolution, 2 * resolution)
-        else:
-            grid = self.stored.resized(*[resolution] * self.stored.ndim)
+        on_sphere = isinstance(self.stored, SphereGrid)
+        sizes = (resolution, 2 * resolution) if on_sphere else [resolution] * self.stored.ndim
+        grid = self.stored.resized(*sizes)
         if self.restriction == "subsample":  # says which sizes are possible
             self.stored.subsample(torch.zeros(self.stored.shape), grid)
         elif any(n > m for n, m in zip(grid.shape, self.stored.shape, strict=True)):
@@ -276,7 +275,7 @@ class OperatorDataModule(lightning.LightningDataModule):
 
 def turned(
     u: Tensor,
-    grid: Grid | SphereGrid,
+    grid: AbstractGrid,
     symmetries: Sequence[str],
     coins: Sequence[int],
     offsets: Sequence[int] = (),

@@ -36,8 +36,7 @@ from xarray.core import indexing
 
 from sobolev.datasets.base import Recipe, Variable
 from sobolev.datasets.recipes import is_known, recipe_from
-from sobolev.solvers import Axis, Grid, SolutionError
-from sobolev.solvers.sphere import SphereGrid
+from sobolev.solvers import AbstractGrid, Axis, Grid, SolutionError, SphereGrid
 
 MANIFEST = "manifest.json"
 SCHEMA = 2
@@ -146,7 +145,7 @@ class Manifest:
         }
 
     @property
-    def grid(self) -> Grid | SphereGrid:
+    def grid(self) -> AbstractGrid:
         return grid_from(self.nodes)
 
     @property
@@ -301,21 +300,23 @@ def describe(variable: Variable) -> dict[str, str]:
     return {"long_name": variable.long_name, "units": variable.units}
 
 
-def describe_grid(grid: Grid | SphereGrid) -> dict[str, Any]:
+def describe_grid(grid: AbstractGrid) -> dict[str, Any]:
     """A grid as JSON."""
+    if isinstance(grid, Grid):
+        return {"axes": [asdict(axis) for axis in grid.axes]}
     if isinstance(grid, SphereGrid):
         return {"sphere": asdict(grid)}
-    return {"axes": [asdict(axis) for axis in grid.axes]}
+    raise ValueError(f"a data set lives on a Grid or a SphereGrid, got {type(grid).__name__}")
 
 
-def grid_from(description: dict[str, Any]) -> Grid | SphereGrid:
+def grid_from(description: dict[str, Any]) -> AbstractGrid:
     """The grid that ``describe_grid`` described."""
     if "sphere" in description:
         return SphereGrid(**description["sphere"])
     return Grid(*(Axis(**axis) for axis in description["axes"]))
 
 
-def axis_coords(grid: Grid | SphereGrid) -> dict[str, xr.Variable]:
+def axis_coords(grid: AbstractGrid) -> dict[str, xr.Variable]:
     """Coordinates that say where each node lies and how the axis ends."""
     if isinstance(grid, SphereGrid):
         attrs = {"axis": "Y", "units": "degrees_north", "standard_name": "latitude"}
@@ -326,6 +327,8 @@ def axis_coords(grid: Grid | SphereGrid) -> dict[str, xr.Variable]:
                 "lon", lon, {"axis": "X", "units": "degrees_east", "standard_name": "longitude"}
             ),
         }
+    if not isinstance(grid, Grid):
+        raise ValueError(f"a data set lives on a Grid or a SphereGrid, got {type(grid).__name__}")
     return {
         axis.name: xr.Variable(
             axis.name, axis.points().numpy(),

@@ -16,7 +16,14 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sobolev.solvers import Axis, GaussianRandomField, Grid, energy_spectrum, sobolev_norm
+    from sobolev.solvers import (
+        Axis,
+        GaussianRandomField,
+        Grid,
+        SphereGrid,
+        energy_spectrum,
+        sobolev_norm,
+    )
     from sobolev.training import Surrogate
 
 __version__ = _version("sobolev")
@@ -25,13 +32,22 @@ _HOME = {
     "Axis": "sobolev.solvers",
     "GaussianRandomField": "sobolev.solvers",
     "Grid": "sobolev.solvers",
+    "SphereGrid": "sobolev.solvers",
     "Surrogate": "sobolev.training",
     "energy_spectrum": "sobolev.solvers",
     "sobolev_norm": "sobolev.solvers",
 }
 _ROOMS = ("datasets", "operators", "solvers", "training")
 
-__all__ = ["Axis", "GaussianRandomField", "Grid", "Surrogate", "energy_spectrum", "sobolev_norm"]
+__all__ = [
+    "Axis",
+    "GaussianRandomField",
+    "Grid",
+    "SphereGrid",
+    "Surrogate",
+    "energy_spectrum",
+    "sobolev_norm",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -3,14 +3,17 @@ the data."""
 
 from sobolev.solvers.burgers import Burgers
 from sobolev.solvers.darcy import Darcy
-from sobolev.solvers.grids import Axis, Grid
+from sobolev.solvers.grids import AbstractGrid, Axis, Grid
 from sobolev.solvers.integrators import ETDRK4, Semilinear, SolutionError
 from sobolev.solvers.navier_stokes import NavierStokes
 from sobolev.solvers.norms import energy_spectrum, sobolev_norm
 from sobolev.solvers.random_fields import GaussianRandomField
+from sobolev.solvers.shallow_water import ShallowWater
+from sobolev.solvers.sphere import SphereGrid
 
 __all__ = [
     "ETDRK4",
+    "AbstractGrid",
     "Axis",
     "Burgers",
     "Darcy",
@@ -18,7 +21,9 @@ __all__ = [
     "Grid",
     "NavierStokes",
     "Semilinear",
+    "ShallowWater",
     "SolutionError",
+    "SphereGrid",
     "energy_spectrum",
     "sobolev_norm",
 ]

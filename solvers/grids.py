@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import functools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -226,8 +227,80 @@ _FORWARD = {"periodic": _fourier, "dirichlet": _sine, "neumann": _cosine}
 _INVERSE = {"periodic": _inverse_fourier, "dirichlet": _inverse_sine, "neumann": _inverse_cosine}
 
 
+class AbstractGrid(ABC):
+    """Nodes with a quadrature and the orthonormal eigenbasis of their Laplacian.
+
+    What is written against this face – norms, random fields, spectra, data sets – works on every
+    grid.
+    """
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Nodes per axis."""
+
+    @property
+    @abstractmethod
+    def mode_shape(self) -> tuple[int, ...]:
+        """Shape of a field's coefficients."""
+
+    @property
+    @abstractmethod
+    def ndim(self) -> int:
+        """Number of axes of a field."""
+
+    @property
+    @abstractmethod
+    def dims(self) -> tuple[str, ...]:
+        """Names of the axes."""
+
+    @abstractmethod
+    def points(self, device: torch.device | str = "cpu") -> tuple[Tensor, ...]:
+        """One float64 coordinate vector per axis."""
+
+    @abstractmethod
+    def eigenvalues(self, device: torch.device | str = "cpu") -> Tensor:
+        """Eigenvalues of −Δ for each mode, float64, shape ``mode_shape``."""
+
+    @abstractmethod
+    def shells(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """Wavenumbers of the shells of modes, and the shell of each mode (in flat order)."""
+
+    @abstractmethod
+    def to_modes(self, u: Tensor) -> Tensor:
+        """Coefficients of ``u``: ``(..., *shape) -> (..., *mode_shape)``."""
+
+    @abstractmethod
+    def from_modes(self, c: Tensor) -> Tensor:
+        """The field with these coefficients: ``(..., *mode_shape) -> (..., *shape)``."""
+
+    @abstractmethod
+    def resized(self, *sizes: int) -> AbstractGrid:
+        """The same domain with other numbers of nodes."""
+
+    @abstractmethod
+    def resample(self, u: Tensor, other: AbstractGrid) -> Tensor:
+        """The expansion of ``u`` on another grid of the same domain."""
+
+    @abstractmethod
+    def subsample(self, u: Tensor, coarser: AbstractGrid) -> Tensor:
+        """The values of ``u`` at the nodes of ``coarser``, all of which are nodes here."""
+
+    @abstractmethod
+    def can_subsample(self, coarser: AbstractGrid) -> bool:
+        """Whether every node of ``coarser`` is a node of this grid."""
+
+    @abstractmethod
+    def without_border(self, u: Tensor) -> Tensor:
+        """``u`` with zeros where the domain prescribes them."""
+
+    @abstractmethod
+    def check(self, u: Tensor, *, modes: bool = False) -> None:
+        """Refuse a tensor that is no real field on this grid."""
+
+
 @dataclass(frozen=True, init=False)
-class Grid:
+class Grid(AbstractGrid):
     """A tensor product of axes; the last axis is x and varies fastest.
 
     >>> grid = Grid.periodic(8, 16, length=2.0)
@@ -364,15 +437,15 @@ class Grid:
             *(replace(axis, size=size) for axis, size in zip(self.axes, sizes, strict=True))
         )
 
-    def resample(self, u: Tensor, other: Grid) -> Tensor:
+    def resample(self, u: Tensor, other: AbstractGrid) -> Tensor:
         """Evaluate the eigenfunction expansion of ``u`` on another grid of the same domain.
 
         Between axes of one boundary kind modes are cut or padded with zeros (FFT); between kinds –
         cell centres to nodes, say – the modes are summed at the other's points. Exact for every
         field that both grids resolve.
         """
-        if other.ndim != self.ndim:
-            raise ValueError(f"cannot resample from {self.ndim} to {other.ndim} axes")
+        if not isinstance(other, Grid) or other.ndim != self.ndim:
+            raise ValueError(f"cannot resample from {self} to {other}")
         self.check(u)
         for i, (axis, target) in enumerate(zip(self.axes, other.axes, strict=True)):
             if not (_same(axis.length, target.length) and _same(axis.origin, target.origin)):
@@ -391,22 +464,27 @@ class Grid:
             u = values.movedim(-1, i - self.ndim)
         return u
 
-    def subsample(self, u: Tensor, coarser: Grid) -> Tensor:
+    def subsample(self, u: Tensor, coarser: AbstractGrid) -> Tensor:
         """Pick the values of ``u`` at the nodes of ``coarser``, every one of which must be a node
         here."""
         self.check(u)
-        for i, (axis, target) in enumerate(zip(self.axes, coarser.axes, strict=True)):
+        for i, (axis, target) in enumerate(zip(self.axes, self._like(coarser).axes, strict=True)):
             u = u.movedim(i - self.ndim, -1)[..., _picked(axis, target)].movedim(-1, i - self.ndim)
         return u
 
-    def can_subsample(self, coarser: Grid) -> bool:
+    def can_subsample(self, coarser: AbstractGrid) -> bool:
         """Whether every node of ``coarser`` is a node of this grid."""
         try:
-            for axis, target in zip(self.axes, coarser.axes, strict=True):
+            for axis, target in zip(self.axes, self._like(coarser).axes, strict=True):
                 _picked(axis, target)
         except ValueError:
             return False
         return True
+
+    def _like(self, other: AbstractGrid) -> Grid:
+        if not isinstance(other, Grid) or other.ndim != self.ndim:
+            raise ValueError(f"the nodes of {other} are not among those of {self}")
+        return other
 
     def without_border(self, u: Tensor) -> Tensor:
         """``u`` with zeros on the border of its Dirichlet axes."""

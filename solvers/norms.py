@@ -7,11 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from sobolev.solvers.grids import Grid
-from sobolev.solvers.sphere import SphereGrid
+from sobolev.solvers.grids import AbstractGrid
 
 
-def sobolev_norm(u: Tensor, grid: Grid | SphereGrid, order: float = 0.0) -> Tensor:
+def sobolev_norm(u: Tensor, grid: AbstractGrid, order: float = 0.0) -> Tensor:
     """‖u‖_{H^s} = (Σ_k (1 + λ_k)^s |û_k|²)^½, with λ_k the eigenvalues of −Δ on ``grid``.
 
     Args:
@@ -38,7 +37,7 @@ def sobolev_norm(u: Tensor, grid: Grid | SphereGrid, order: float = 0.0) -> Tens
     return torch.linalg.vector_norm(weighted, dim=tuple(range(-len(grid.mode_shape), 0)))
 
 
-def energy_spectrum(u: Tensor, grid: Grid | SphereGrid) -> tuple[Tensor, Tensor]:
+def energy_spectrum(u: Tensor, grid: AbstractGrid) -> tuple[Tensor, Tensor]:
     """Energy Σ|û_k|² per shell of wavenumber: ``(shells,)`` and ``(..., shells)``.
 
     Shells are as wide as the smallest wavenumber of the grid and centred on its multiples; on a

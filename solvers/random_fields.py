@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sobolev.solvers.grids import Grid
-from sobolev.solvers.sphere import SphereGrid
+from sobolev.solvers.grids import AbstractGrid
 
 
 def stream(seed: int, *key: int) -> np.random.Generator:
@@ -46,7 +45,7 @@ class GaussianRandomField:
 
     def __init__(
         self,
-        grid: Grid | SphereGrid,
+        grid: AbstractGrid,
         alpha: float,
         tau: float,
         sigma: float = 1.0,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sobolev.solvers.grids import AbstractGrid
 from sobolev.solvers.spherical_transform import (
     KINDS,
     HarmonicTransform,
@@ -19,23 +20,23 @@ from sobolev.solvers.spherical_transform import (
 
 
 @dataclass(frozen=True)
-class SphereGrid:
+class SphereGrid(AbstractGrid):
     """``nlat`` rings of ``nlon`` nodes on a sphere, from north to south and eastward from 0°.
 
-    ================  ==========================================  =========================
-    kind              latitudes                                   degrees below ``lmax``
-    ================  ==========================================  =========================
-    legendre-gauss    arcsines of the Gauss nodes, no poles       min(nlat, (nlon+1)//2)
-    equiangular       π/2 − i π/(nlat−1), both poles included     min of halves, rounded up
-    ================  ==========================================  =========================
+    ================  =======================================  ==================================
+    kind              latitudes                                degrees ``lmax``
+    ================  =======================================  ==================================
+    legendre-gauss    arcsines of the Gauss nodes, no poles    min(nlat, (nlon+1)//2)
+    equiangular       π/2 − iπ/(nlat−1), both poles included   min((nlat+1)//2, (nlon+1)//2)
+    ================  =======================================  ==================================
 
     The modes are the real spherical harmonics of degree l = 0 … lmax − 1 and order m = −l … l,
     flat, by degree and then by order: mode l² + l + m is cos(mλ) for m ≥ 0 and sin(−mλ) for m < 0,
     times the associated Legendre function without Condon–Shortley sign, over the radius r. They are
     orthonormal in L² of the sphere, so coefficients obey Parseval: Σ c² = ∫ u² r² dΩ for every field
-    the grid resolves. ``lmax`` is where the quadrature stops being exact for products of two
-    harmonics: ``to_modes`` inverts ``from_modes``, and is the L² projection of what it cannot
-    resolve up to aliasing. A coarser grid has the first modes of a finer one.
+    the grid resolves. Below degree ``lmax`` the quadrature is exact for products of two harmonics,
+    so that ``to_modes(from_modes(c))`` is c; there are fewer modes than nodes, and what lies above
+    is cut off. The modes of a coarser grid are the first ones of a finer grid.
 
     >>> grid = SphereGrid(16, 32)
     >>> latitude, longitude = grid.points()
@@ -67,14 +68,14 @@ class SphereGrid:
         if not (self.radius > 0 and math.isfinite(self.radius)):
             raise ValueError(f"a sphere needs a positive radius, got {self.radius}")
         object.__setattr__(self, "radius", float(self.radius))
-        for name, least in (("nlat", 3), ("nlon", 3)):
+        for name in ("nlat", "nlon"):
             size = getattr(self, name)
             if isinstance(size, np.integer):
                 object.__setattr__(self, name, int(size))
             elif isinstance(size, bool) or not isinstance(size, int):
                 raise ValueError(f"{name} must be a whole number, got {size!r}")
-            if size < least:
-                raise ValueError(f"a sphere needs {name} of at least {least}, got {size}")
+            if size < 3:
+                raise ValueError(f"a sphere needs {name} of at least 3, got {size}")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -144,30 +145,33 @@ class SphereGrid:
         a = a.unflatten(-1, (2, self.lmax, 2, transform.half)).movedim((-4, -3), (0, 1))
         return transform.synthesis(a)
 
-    def resized(self, nlat: int, nlon: int) -> SphereGrid:
-        """The same sphere with other numbers of nodes."""
+    def resized(self, *sizes: int) -> SphereGrid:
+        """The same sphere with ``nlat, nlon`` other numbers of nodes."""
+        if len(sizes) != 2:
+            raise ValueError(f"a sphere is resized to nlat and nlon, got {sizes}")
+        nlat, nlon = sizes
         return replace(self, nlat=nlat, nlon=nlon)
 
-    def resample(self, u: Tensor, other: SphereGrid) -> Tensor:
+    def resample(self, u: Tensor, other: AbstractGrid) -> Tensor:
         """Evaluate the expansion of ``u`` in harmonics on another grid of the same sphere.
 
         Exact for every field that both grids resolve; degrees beyond the other's are left out.
         """
-        self._check_same_sphere(other)
+        target = self._of_same_sphere(other)
         self.check(u)
-        if other == self:
+        if target == self:
             return u
-        c, width = self.to_modes(u), other.lmax**2 - self.lmax**2
-        return other.from_modes(torch.nn.functional.pad(c, (0, width)))
+        width = target.lmax**2 - self.lmax**2
+        return target.from_modes(torch.nn.functional.pad(self.to_modes(u), (0, width)))
 
-    def subsample(self, u: Tensor, coarser: SphereGrid) -> Tensor:
+    def subsample(self, u: Tensor, coarser: AbstractGrid) -> Tensor:
         """Pick the values of ``u`` at the nodes of ``coarser``, every one of which must be a node
         here."""
         self.check(u)
         lat, lon = self._strides(coarser)
         return u[..., ::lat, ::lon]
 
-    def can_subsample(self, coarser: SphereGrid) -> bool:
+    def can_subsample(self, coarser: AbstractGrid) -> bool:
         """Whether every node of ``coarser`` is a node of this grid."""
         try:
             self._strides(coarser)
@@ -199,27 +203,28 @@ class SphereGrid:
         if u.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"expected a float32 or float64 tensor, got {u.dtype}")
 
-    def _check_same_sphere(self, other: SphereGrid) -> None:
+    def _of_same_sphere(self, other: AbstractGrid) -> SphereGrid:
         if not isinstance(other, SphereGrid):
-            raise ValueError(f"a sphere can only be resampled to a sphere, got {other!r}")
+            raise ValueError(f"a field on a sphere stays on a sphere, got the grid {other!r}")
         if not math.isclose(self.radius, other.radius, rel_tol=1e-9):
             raise ValueError(
                 f"this sphere has radius {self.radius:g}, the other {other.radius:g}; both must be one sphere"
             )
+        return other
 
-    def _strides(self, coarser: SphereGrid) -> tuple[int, int]:
+    def _strides(self, coarser: AbstractGrid) -> tuple[int, int]:
         """The steps along latitude and longitude that lead from node to node of ``coarser``."""
-        self._check_same_sphere(coarser)
-        lon, lon_rest = divmod(self.nlon, coarser.nlon)
+        target = self._of_same_sphere(coarser)
+        lon, lon_rest = divmod(self.nlon, target.nlon)
+        nodes = [self.nlon // s for s in _divisors(self.nlon)]
         if self.kind == "equiangular":
-            lat, lat_rest = divmod(self.nlat - 1, coarser.nlat - 1)
+            lat, lat_rest = divmod(self.nlat - 1, target.nlat - 1)
             rings = [(self.nlat - 1) // s + 1 for s in _divisors(self.nlat - 1)]
-        else:
-            lat, lat_rest, rings = 1, abs(self.nlat - coarser.nlat), [self.nlat]
-        if self.kind != coarser.kind or lat_rest or lon_rest or not (lat and lon):
-            nodes = [self.nlon // s for s in _divisors(self.nlon)]
+        else:  # Gauss rings of different numbers share at most the equator
+            lat, lat_rest, rings = 1, self.nlat - target.nlat, [self.nlat]
+        if self.kind != target.kind or lat_rest or lon_rest or not (lat and lon):
             raise ValueError(
-                f"the nodes of {coarser} are not among those of {self}, which can be subsampled to kind={self.kind!r}, "
+                f"the nodes of {target} are not among those of {self}, which can be subsampled to kind={self.kind!r}, "
                 f"nlat in {[n for n in rings if n >= 3]}, nlon in {[n for n in nodes if n >= 3]}; resample works "
                 "between any two"
             )

@@ -112,7 +112,8 @@ def evaluate(
             )
         data = refined(data, split, recipe.solver_resolution)
     module = OperatorDataModule(data, resolution=resolution, window=window)
-    grid, (inputs, outputs) = module.grid, module.pairs(split)[:]
+    inputs, outputs = module.pairs(split)[:]
+    grid = surrogate.grid.resized(*module.grid.shape)
     predictions, seconds = _timed_predictions(surrogate, inputs, grid)
     comparison = Comparison(grid, inputs, outputs, predictions)
     solver_seconds, solver_error = None, None
@@ -136,7 +137,9 @@ def _check_same_meaning(
 ) -> None:
     """Refuse fields that are not those the surrogate was trained on."""
     wanted = _meaning([*surrogate.inputs, *surrogate.outputs], surrogate.grid)
-    found = _meaning([*module.inputs, *module.outputs], module.grid)
+    found = "fields on a sphere"
+    if isinstance(module.grid, Grid):
+        found = _meaning([*module.inputs, *module.outputs], module.grid)
     if wanted != found:
         raise ValueError(f"the surrogate was trained on {wanted}; {data} holds {found}")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sobolev.solvers import Grid, sobolev_norm
+from sobolev.solvers import AbstractGrid, sobolev_norm
 
 
 def relative_error(
     prediction: Float[Tensor, "batch ..."],
     target: Float[Tensor, "batch ..."],
-    grid: Grid,
+    grid: AbstractGrid,
     order: float = 0.0,
 ) -> Float[Tensor, " batch"]:
     """‖p − y‖_{H^s} / ‖y‖_{H^s} per sample, the norm taken over all channels.
@@ -22,7 +22,7 @@ def relative_error(
     return _per_sample(prediction - target, grid, order) / _per_sample(target, grid, order)
 
 
-def _per_sample(u: Tensor, grid: Grid, order: float) -> Tensor:
+def _per_sample(u: Tensor, grid: AbstractGrid, order: float) -> Tensor:
     """The norm of each sample over its channels, if it has any."""
     return (
         sobolev_norm(u, grid, order).flatten(1).norm(dim=1)
@@ -40,7 +40,7 @@ class SobolevLoss(nn.Module):
         relative: divide each sample's error by the norm of its target.
     """
 
-    def __init__(self, grid: Grid, order: float = 1.0, relative: bool = True) -> None:
+    def __init__(self, grid: AbstractGrid, order: float = 1.0, relative: bool = True) -> None:
         super().__init__()
         if isinstance(order, bool) or not isinstance(order, (int, float)):
             raise ValueError(f"the order of a Sobolev norm is a real number, got {order!r}")

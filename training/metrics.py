@@ -6,7 +6,7 @@ import torch
 import torchmetrics
 from torch import Tensor
 
-from sobolev.solvers import Grid
+from sobolev.solvers import AbstractGrid
 from sobolev.training.losses import relative_error
 
 
@@ -18,7 +18,7 @@ class RelativeError(torchmetrics.Metric):
     total: Tensor
     count: Tensor
 
-    def __init__(self, grid: Grid, order: float = 0.0) -> None:
+    def __init__(self, grid: AbstractGrid, order: float = 0.0) -> None:
         super().__init__()
         self.grid, self.order = grid, order
         self.add_state(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sobolev.datasets import OperatorDataModule
 from sobolev.operators import Operator
+from sobolev.solvers import Grid
 from sobolev.training.losses import SobolevLoss
 from sobolev.training.metrics import RelativeError
 from sobolev.training.surrogate import Surrogate
@@ -49,6 +50,10 @@ class OperatorModule(lightning.LightningModule):
         compile: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(data.grid, Grid):
+            raise ValueError(
+                f"{data.path} lives on a sphere; no operator here is built for spheres yet (export it to train elsewhere)"
+            )
         self.surrogate = Surrogate(
             operator, data.grid, data.inputs, data.outputs, data.statistics, {"data": data.provenance}
         )
