@@ -80,7 +80,9 @@ def accuracy() -> None:
         seconds = time.perf_counter()
         u = solve()
         seconds = time.perf_counter() - seconds
-        print(f"| {name} | {float((u - reference).norm() / reference.norm()):.1e} | {seconds:.3f} |")
+        print(
+            f"| {name} | {float((u - reference).norm() / reference.norm()):.1e} | {seconds:.3f} |"
+        )
 
     print("| scheme | relative error at T = 2 | seconds |\n|---|---|---|")
     for step in (0.1, 0.05, 0.025):
@@ -102,13 +104,18 @@ def timed(f: Callable[[], object]) -> float:
 
 def cost(exponax: str | None) -> None:
     """Milliseconds per sample and step, medians of runs that take turns."""
-    print("| grid, batch | sobolev | 8 bare complex FFTs | 16 bare real FFTs | exponax | sobolev / exponax |")
+    print(
+        "| grid, batch | sobolev | 8 bare complex FFTs | 16 bare real FFTs | exponax | sobolev / exponax |"
+    )
     print("|---|---|---|---|---|---|")
     for n, batch in SIZES:
         grid = Grid.periodic(n, n)
         modes = _Modes(grid, torch.device("cpu"))
         w = NavierStokesRecipe(solver_resolution=n).draw([stream(0, i) for i in range(batch)])[:, 0]
-        v, f = modes.transform(w), modes.transform(FORCING(*torch.meshgrid(*grid.points(), indexing="ij")))
+        v, f = (
+            modes.transform(w),
+            modes.transform(FORCING(*torch.meshgrid(*grid.points(), indexing="ij"))),
+        )
         stepper = ETDRK4(-1e-3 * modes.k2, _RightSide(modes, f, batch), 0.01)
 
         def ours(v: Tensor = v, stepper: ETDRK4 = stepper) -> None:
@@ -132,7 +139,9 @@ def cost(exponax: str | None) -> None:
             theirs.kill()
         ms = {name: 1e3 * statistics.median(values) for name, values in times.items() if values}
         other = f"{ms['theirs']:.3f} | {ms['ours'] / ms['theirs']:.2f}" if theirs else "– | –"
-        print(f"| {n}², {batch} | {ms['ours']:.3f} | {ms['complex']:.3f} | {ms['real']:.3f} | {other} |")
+        print(
+            f"| {n}², {batch} | {ms['ours']:.3f} | {ms['complex']:.3f} | {ms['real']:.3f} | {other} |"
+        )
 
 
 def _exponax(python: str, n: int, batch: int) -> subprocess.Popen:
@@ -145,7 +154,9 @@ def _exponax(python: str, n: int, batch: int) -> subprocess.Popen:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--exponax", metavar="PYTHON", help="interpreter with exponax 0.2.0")
     options = parser.parse_args()
     accuracy()

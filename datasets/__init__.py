@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sobolev.datasets.base import Recipe, Variable
+from sobolev.datasets.derived import diagnostics
+from sobolev.datasets.exports import export
 from sobolev.datasets.generation import generate, refined
+from sobolev.datasets.imports import import_data
 from sobolev.datasets.recipes import (
     PRESETS,
     BurgersRecipe,
     DarcyRecipe,
     DecayingTurbulenceRecipe,
     NavierStokesRecipe,
+    PublishedDarcyRecipe,
     ShallowWaterRecipe,
     find_recipe,
 )
@@ -20,6 +24,7 @@ from sobolev.datasets.verification import verify
 
 if TYPE_CHECKING:
     from sobolev.datasets.datamodule import OperatorDataModule
+    from sobolev.datasets.gallery import show
 
 __all__ = [
     "PRESETS",
@@ -30,21 +35,31 @@ __all__ = [
     "Manifest",
     "NavierStokesRecipe",
     "OperatorDataModule",
+    "PublishedDarcyRecipe",
     "Recipe",
     "ShallowWaterRecipe",
     "Variable",
+    "diagnostics",
+    "export",
     "find_recipe",
     "generate",
+    "import_data",
     "open_dataset",
     "refined",
+    "show",
     "verify",
 ]
 
 
 def __getattr__(name: str) -> object:
-    """Lightning is imported by those who train, not by every process that draws data."""
+    """Lightning and matplotlib are imported by those who train and look, not by every process that
+    draws data."""
     if name == "OperatorDataModule":
         from sobolev.datasets.datamodule import OperatorDataModule
 
         return OperatorDataModule
+    if name == "show":
+        from sobolev.datasets.gallery import show
+
+        return show
     raise AttributeError(f"module 'sobolev.datasets' has no attribute {name!r}")

@@ -91,9 +91,7 @@ class Recipe(ABC):
         """The grid with ``resolution`` nodes per axis."""
 
     @abstractmethod
-    def draw(
-        self, streams: Sequence[np.random.Generator], resolution: int | None = None
-    ) -> Tensor:
+    def draw(self, streams: Sequence[np.random.Generator], resolution: int | None = None) -> Tensor:
         """One input from each stream, ``(sample, input, *space)``, float64.
 
         The random coefficients are those of the solver's grid; ``resolution`` only says on how many
@@ -110,9 +108,9 @@ class Recipe(ABC):
         """The same problem on a grid with twice the cells, in steps of half the size."""
 
     @abstractmethod
-    def residual(self, streams: Sequence[np.random.Generator]) -> Tensor:
+    def residual(self, streams: Sequence[np.random.Generator]) -> Tensor | None:
         """By how much solved samples miss the PDE: the H⁻¹ norm of its residual over that of its
-        largest term, one value per sample."""
+        largest term, one value per sample; None where that has no meaning."""
 
     def solved(self, streams: Sequence[np.random.Generator]) -> Solved:
         """Draw and solve; samples that fail are marked, and NaN from the failure on."""
@@ -121,7 +119,9 @@ class Recipe(ABC):
             outputs = self.solve(inputs, self.grid(self.solver_resolution))
         except SolutionError as error:
             return Solved(inputs, error.solution, error.status)
-        return Solved(inputs, outputs, torch.zeros(len(inputs), dtype=torch.int8, device=inputs.device))
+        return Solved(
+            inputs, outputs, torch.zeros(len(inputs), dtype=torch.int8, device=inputs.device)
+        )
 
     def error_estimate(self, streams: Sequence[np.random.Generator], outputs: Tensor) -> Tensor:
         """Relative L² difference of ``outputs`` from a solve in half the steps on a grid of twice

@@ -131,7 +131,9 @@ def _times(manifest: Manifest) -> str:
     if not manifest.times:
         return "one field per sample"
     unit = "" if manifest.time_units == "1" else f" {manifest.time_units}"
-    return f"{len(manifest.times)} frames from {manifest.times[0]:g} to {manifest.times[-1]:g}{unit}"
+    return (
+        f"{len(manifest.times)} frames from {manifest.times[0]:g} to {manifest.times[-1]:g}{unit}"
+    )
 
 
 def _size(count: int) -> str:

@@ -76,7 +76,9 @@ class OperatorDataModule(lightning.LightningDataModule):
         if train_samples is not None and train_samples < 1:
             raise ValueError(f"train_samples must be at least 1, got {train_samples}")
         if not 2 <= len(window) <= 3:
-            raise ValueError(f"window is [history, horizon] or [history, horizon, stride], got {window}")
+            raise ValueError(
+                f"window is [history, horizon] or [history, horizon, stride], got {window}"
+            )
         self.path, self.batch_size, self.augment, self.seed = Path(path), batch_size, augment, seed
         self.train_samples, self.valid_fraction, self.workers = (
             train_samples,
@@ -205,7 +207,9 @@ class OperatorDataModule(lightning.LightningDataModule):
         arrays = {}
         for variable in self.manifest.variables:
             parts = []
-            for chunk in np.array_split(samples, math.ceil(len(samples) / self.manifest.shard_size)):
+            for chunk in np.array_split(
+                samples, math.ceil(len(samples) / self.manifest.shard_size)
+            ):
                 part = torch.from_numpy(reader.read(variable.name, chunk)).float()
                 parts.append(part if restrict is None else restrict(part))
             values = torch.cat(parts)

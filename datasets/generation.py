@@ -118,22 +118,24 @@ def generate(
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     path = Path(path).resolve()
-    with _locked(path):
-        manifest = _begin(path, _described(drawn, resolution, seed, dtype), overwrite)
+    with locked(path):
+        manifest = begin(path, _described(drawn, resolution, seed, dtype), overwrite)
         manifest.requested = {
             **manifest.requested,
             **{k: max(n, manifest.requested.get(k, 0)) for k, n in samples.items()},
         }
         manifest.write(path)
         tasks = _missing(path, manifest, drawn)
-        with _progress_bar(manifest, tasks, progress) as advance:
-            with executor(min(workers, len(tasks)), dask) as results:
-                for split, shard in results(_draw_shard, tasks):
-                    manifest.add(split, shard)
-                    with _disk_trouble(manifest, path, split):
-                        manifest.write(path)
-                    advance(split, shard.count)
-        with _disk_trouble(manifest, path, "data card"):
+        with (
+            _progress_bar(manifest, tasks, progress) as advance,
+            executor(min(workers, len(tasks)), dask) as results,
+        ):
+            for split, shard in results(_draw_shard, tasks):
+                manifest.add(split, shard)
+                with disk_trouble(path / split):
+                    manifest.write(path)
+                advance(split, shard.count)
+        with disk_trouble(path / "README.md"):
             write_card(path, manifest)
     return path
 
@@ -191,12 +193,23 @@ def _draw_shard(task: _Task) -> tuple[str, Shard]:
         )
     manifest, file = task.manifest, f"{task.split}/{task.first // task.manifest.shard_size:05d}.nc"
     samples = range(task.first, task.first + task.count)
-    with _one_thread():
-        dataset = draw(task.recipe, manifest, task.split, samples)
-    with _disk_trouble(manifest, task.path, task.split):
+    dataset = draw(task.recipe, manifest, task.split, samples)
+    with disk_trouble(task.path / task.split):
         return task.split, write_shard(task.path, file, dataset, versions())
 
 
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """The same arithmetic whatever the number of workers: sums are split over threads otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_one_thread()
 def draw(recipe: Recipe, manifest: Manifest, split: str, samples: range) -> xr.Dataset:
     """Some samples of a split, drawn and solved in batches that begin at multiples of 8.
 
@@ -249,23 +262,13 @@ def streams(manifest: Manifest, split: str, samples: range) -> list[np.random.Ge
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """The same arithmetic whatever the number of workers: sums are split over threads otherwise."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@contextlib.contextmanager
-def _disk_trouble(manifest: Manifest, path: Path, split: str) -> Iterator[None]:
+def disk_trouble(place: Path) -> Iterator[None]:
+    """Say what a failed write leaves behind."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # HDF5 reports a full disk as either
         raise OSError(
-            f"could not write to {path / split}: {error}. What was finished is safe; make room and run the same "
+            f"could not write to {place}: {error}. What was finished is safe; make room and run the same "
             "command again to continue"
         ) from error
 
@@ -299,7 +302,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def _begin(path: Path, fresh: Manifest, overwrite: bool) -> Manifest:
+def begin(path: Path, fresh: Manifest, overwrite: bool) -> Manifest:
     """The manifest to continue, or a fresh one."""
     if not (path / MANIFEST).exists():
         foreign = [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
@@ -340,7 +343,8 @@ def _clear(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """The folder, made if need be, for one writer at a time."""
     path.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path / ".lock")
     try:
@@ -368,7 +372,9 @@ def _progress_bar(
         rich.progress.TimeElapsedColumn(),
         rich.progress.TimeRemainingColumn(),
     )
-    missing = {split: sum(t.count for t in tasks if t.split == split) for split in manifest.requested}
+    missing = {
+        split: sum(t.count for t in tasks if t.split == split) for split in manifest.requested
+    }
     # in a notebook rich needs ipywidgets, and would warn instead of drawing
     drawable = not rich.get_console().is_jupyter or importlib.util.find_spec("ipywidgets")
     with rich.progress.Progress(*columns, disable=not (shown and tasks and drawable)) as bar:

@@ -18,6 +18,7 @@ memory and read at the speed of a copy, whole trajectories and short windows ali
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import hashlib
 import json
@@ -41,6 +42,8 @@ from sobolev.solvers import AbstractGrid, Axis, Grid, SolutionError, SphereGrid
 MANIFEST = "manifest.json"
 SCHEMA = 2
 STATUS, ERROR = "status", "error_estimate"
+IMPORTED = "Imported"
+"""Class of the "recipe" of data that sobolev did not draw."""
 
 
 class DamagedDataError(OSError):
@@ -159,6 +162,13 @@ class Manifest:
         return is_known(self.recipe)
 
     @property
+    def remedy(self) -> str:
+        """What brings back the samples that are missing."""
+        if self.recipe.get("class") == IMPORTED:
+            return "import the data set again with --overwrite"
+        return "run `sobolev generate` again with --resume"
+
+    @property
     def dims(self) -> dict[str, tuple[str, ...]]:
         """Dimensions of each variable."""
         space = self.grid.dims
@@ -195,8 +205,7 @@ class Manifest:
             )
         if self.count(split) < self.requested[split]:
             raise ValueError(
-                f"split {split!r} is unfinished: {self.count(split)} of {self.requested[split]} samples; run "
-                "`sobolev generate` again with --resume to complete it"
+                f"split {split!r} is unfinished: {self.count(split)} of {self.requested[split]} samples; {self.remedy}"
             )
         return self.splits[split]
 
@@ -209,10 +218,18 @@ def write_shard(path: Path, file: str, dataset: xr.Dataset, versions: dict[str, 
     """Write one shard durably and describe it."""
     target = path / file
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_netcdf(dataset, target, {str(name): {"_FillValue": None} for name in dataset.variables})
+    encoding: dict[str, Any] = {str(name): {"_FillValue": None} for name in dataset.variables}
+    with replacing(target) as part:
+        dataset.to_netcdf(part, engine="h5netcdf", encoding=encoding)
+        with concurrent.futures.ThreadPoolExecutor(
+            1
+        ) as other:  # the disk is slow, and so is SHA-256
+            synced = other.submit(_sync, part)
+            digest = file_digest(part)
+            synced.result()
     sample, errors = dataset["sample"].values, dataset[ERROR].values
     return Shard(
-        file, int(sample[0]), len(sample), target.stat().st_size, _file_digest(target), versions,
+        file, int(sample[0]), len(sample), target.stat().st_size, digest, versions,
         failed=int((dataset[STATUS].values != 0).sum()),
         error=float(np.nanmax(errors)) if np.isfinite(errors).any() else None,
     )  # fmt: skip
@@ -237,10 +254,10 @@ def check_shard(path: Path, shard: Shard, *, content: bool = True) -> None:
         raise DamagedDataError(
             f"{file} ({shard.samples}) has {size} bytes instead of {shard.bytes}: truncated or altered"
         )
-    if content and _file_digest(file) != shard.sha256:
+    if content and file_digest(file) != shard.sha256:
         raise DamagedDataError(
-            f"{file} ({shard.samples}) is damaged: its SHA-256 is not the one in {MANIFEST}; "
-            "delete it and run `sobolev generate` with --resume to draw it again"
+            f"{file} ({shard.samples}) is damaged: its SHA-256 is not the one in {MANIFEST}; delete the file and "
+            f"{Manifest.read(path).remedy}"
         )
 
 
@@ -344,7 +361,11 @@ def coords(manifest: Manifest, samples: np.ndarray) -> dict[str, xr.Variable]:
     number = {"long_name": "index within the split"}
     found = {"sample": xr.Variable("sample", samples.astype(np.int64), number)}
     if manifest.times:
-        attrs = {"axis": "T", "long_name": "time since the first frame", "units": manifest.time_units}
+        attrs = {
+            "axis": "T",
+            "long_name": "time since the first frame",
+            "units": manifest.time_units,
+        }
         found["time"] = xr.Variable("time", np.array(manifest.times), attrs)
     return {**found, **axis_coords(manifest.grid)}
 
@@ -447,7 +468,10 @@ class _LazyField(BackendArray):
         # scalars stay axes of length 1 until the end, so that positions keep their meaning
         kept = tuple(k if isinstance(k, slice) else np.atleast_1d(k) for k in rest)
         values = self.reader.read(self.name, np.atleast_1d(samples), kept)
-        scalar = [np.ndim(samples) == 0, *(not isinstance(k, slice) and np.ndim(k) == 0 for k in rest)]
+        scalar = [
+            np.ndim(samples) == 0,
+            *(not isinstance(k, slice) and np.ndim(k) == 0 for k in rest),
+        ]
         return values.squeeze(axis=tuple(i for i, dropped in enumerate(scalar) if dropped))
 
 
@@ -459,11 +483,15 @@ def replacing(target: Path) -> Iterator[Path]:
     part = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         yield part
-        with part.open("rb+") as handle:
-            os.fsync(handle.fileno())
+        _sync(part)
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb+") as handle:
+        os.fsync(handle.fileno())
 
 
 def _refuse_foreign_paths(content: dict[str, Any], file: Path) -> None:
@@ -482,6 +510,7 @@ def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _file_digest(file: Path) -> str:
+def file_digest(file: Path) -> str:
+    """SHA-256 of a file's bytes."""
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

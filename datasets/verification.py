@@ -57,7 +57,8 @@ def verify(path: str | Path, *, redraw: int = 0) -> list[str]:
                 problems.append(str(error))
                 continue
             problems += [
-                f"{path / shard.file}: {text}" for text in _wrong_values(path, manifest, shard, recipe)
+                f"{path / shard.file}: {text}"
+                for text in _wrong_values(path, manifest, shard, recipe)
             ]
         if redraw and recipe is not None and have and not problems:
             problems += _redrawn(path, manifest, recipe, split, redraw)
@@ -115,11 +116,11 @@ def _redrawn(
                     f"{room:.1e} allowed for other versions ({shard.versions} drew it)"
                 )
         if int(old[STATUS]) == 0:
-            residual = float(recipe.residual(streams(manifest, split, range(sample, sample + 1))))
-            if not residual <= RESIDUAL:
+            residual = recipe.residual(streams(manifest, split, range(sample, sample + 1)))
+            if residual is not None and not float(residual) <= RESIDUAL:
                 yield (
-                    f"{split} sample {sample}: the solver's field misses the PDE by {residual:.1e} in H^-1, relative "
-                    f"(allowed {RESIDUAL:g})"
+                    f"{split} sample {sample}: the solver's field misses the PDE by {float(residual):.1e} in H^-1, "
+                    f"relative (allowed {RESIDUAL:g})"
                 )
 
 

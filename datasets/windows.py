@@ -137,14 +137,21 @@ class Items(Dataset):
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         where = [(int(self.samples[i // self.starts]), i % self.starts) for i in indices]
-        static = [self._stacked(name, [(sample, None) for sample, _ in where]) for name in self.names_in]
+        static = [
+            self._stacked(name, [(sample, None) for sample, _ in where]) for name in self.names_in
+        ]
         if self.frames is None:
-            states = [self._stacked(name, [(sample, None) for sample, _ in where]) for name in self.names_out]
+            states = [
+                self._stacked(name, [(sample, None) for sample, _ in where])
+                for name in self.names_out
+            ]
             return torch.stack(static, dim=1), torch.stack(states, dim=1)
         stride, span = self.window.stride, self.window.span
         cuts = [(sample, slice(start, start + span, stride)) for sample, start in where]
         # (batch, time, variable, *space)
-        states_over_time = torch.stack([self._stacked(name, cuts) for name in self.names_out], dim=2)
+        states_over_time = torch.stack(
+            [self._stacked(name, cuts) for name in self.names_out], dim=2
+        )
         history, horizon = states_over_time.split([self.window.history, self.window.horizon], dim=1)
         past = history.flatten(1, 2)
         inputs = torch.cat([torch.stack(static, dim=1), past], dim=1) if static else past
@@ -176,7 +183,9 @@ class Items(Dataset):
 
     def _stacked(self, name: str, cuts: Sequence[tuple[int, slice | None]]) -> Tensor:
         """Float32 fields of several samples, ``(batch, [time,] *space)``."""
-        views = [self.source(name, s) if cut is None else self.source(name, s)[cut] for s, cut in cuts]
+        views = [
+            self.source(name, s) if cut is None else self.source(name, s)[cut] for s, cut in cuts
+        ]
         stacked = np.empty((len(views), *views[0].shape), np.float32)
         for target, view in zip(stacked, views, strict=True):
             target[...] = view

@@ -1,4 +1,4 @@
-"""The command line: ``sobolev generate | train | evaluate | predict | verify | demo``."""
+"""The command line: ``sobolev generate | train | evaluate | predict | verify | export …``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 _GENERATE = """\
 Draw random inputs, solve the PDE, and write NetCDF shards with a data card. Interrupted runs continue when called
@@ -20,9 +21,11 @@ examples:
 presets:
   burgers-fno                                   u(.,0) to u(.,1), viscosity 0.1 (Li et al. 2021)
   darcy-fno, darcy-lognormal, darcy-rough       permeability to pressure
+  darcy-fno-published                           the same with the released files' detours
   ns-fno-1e-3, ns-fno-1e-4, ns-fno-1e-5         forced turbulence on the torus, trajectories
   ns-sym                                        the same with a forcing that quarter turns leave alone
   ns-mcwilliams                                 decaying turbulence
+  swe-random, swe-galewsky                      shallow water on the rotating sphere
 """
 
 
@@ -44,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 130
-    except (ValueError, OSError, ArithmeticError) as error:
+    except (ValueError, OSError, ArithmeticError, ImportError) as error:
         if os.environ.get("SOBOLEV_TRACEBACK"):
             raise
         print(f"sobolev: error: {error}", file=sys.stderr)
@@ -151,6 +154,71 @@ def _parser() -> argparse.ArgumentParser:
         help="draw N samples of each split again from their seeds and compare (default: none)",
     )
 
+    sub = add("show", _show, "draw a data set: samples, animations, spectra, statistics", _SHOW)
+    sub.add_argument("data", help="folder of the data set")
+    sub.add_argument("--out", help="folder for the files (default: DATA/figures)")
+    sub.add_argument("--split", help="split to draw (default: the first)")
+    sub.add_argument(
+        "--samples", type=int, nargs="+", metavar="N", help="samples to draw (default: the first 4)"
+    )
+    sub.add_argument(
+        "--animation",
+        choices=("gif", "mp4", "none"),
+        default="gif",
+        help="how to animate trajectories (default: gif; mp4 needs ffmpeg)",
+    )
+
+    sub = add("export", _export, "write a data set in another tool's layout", _EXPORT)
+    sub.add_argument("data", help="folder of the data set")
+    sub.add_argument("target", help="folder for the files")
+    sub.add_argument("--to", required=True, choices=("well", "pdebench", "neuralop"))
+    sub.add_argument(
+        "--split", action="append", help="split to export; repeat (default: all of them)"
+    )
+    sub.add_argument("--name", help="name of the data set in the files (default: the folder's)")
+    sub.add_argument("--float32", action="store_true", help="round float64 fields to float32")
+    sub.add_argument("--skip-failed", action="store_true", help="leave out flagged samples")
+    sub.add_argument("--overwrite", action="store_true", help="replace files of the same names")
+
+    sub = add("import", _import, "read another tool's data set into a sobolev one", _IMPORT)
+    sub.add_argument(
+        "source", nargs="+", help="a file, a folder of The Well, or SPLIT=FILE for each split"
+    )
+    sub.add_argument("path", help="folder of the new data set")
+    sub.add_argument(
+        "--from",
+        dest="layout",
+        choices=("well", "pdebench", "neuralop", "fno-mat"),
+        help="layout of the source (default: recognised by its content)",
+    )
+    sub.add_argument("--split", default="train", help="where all samples go (default: train)")
+    sub.add_argument(
+        "--splits",
+        action="append",
+        type=_share,
+        metavar="SPLIT=COUNT",
+        help="cut one file into splits, by count (train=1000) or fraction (train=0.8); repeat",
+    )
+    sub.add_argument(
+        "--boundary",
+        action="append",
+        type=_per_axis,
+        metavar="[AXIS=]KIND",
+        help="periodic, dirichlet or neumann, for all axes or one, where the file does not say",
+    )
+    sub.add_argument(
+        "--length",
+        action="append",
+        type=_per_axis,
+        metavar="[AXIS=]LENGTH",
+        help="extent of the axes, where the file does not say",
+    )
+    sub.add_argument("--without", action="append", default=[], help="variable to leave out; repeat")
+    sub.add_argument(
+        "--dtype", choices=("float32", "float64"), help="on disk (default: the file's)"
+    )
+    sub.add_argument("--overwrite", action="store_true", help="replace a data set in PATH")
+
     sub = add(
         "demo", _demo, "generate, train, evaluate and plot, from nothing to a saved surrogate"
     )
@@ -173,6 +241,28 @@ time per field beside the solver's own. Resolutions finer than the data are draw
 data set's seeds, once, on the solver's grid.
 """
 
+
+_SHOW = """\
+Draw samples, trajectories (as strips and animated), energy spectra and statistics of a data set to files. Statistics
+are of all samples; those that the solver gave up on are left out.
+"""
+
+_EXPORT = """\
+Write a data set in the layout of The Well (HDF5 and stats.yaml), of PDEBench (HDF5), or of neuralop (.pt of plain
+tensors). What the target cannot hold is refused, unless an option says to leave it out.
+
+example:
+  sobolev export data/ns exports --to well
+"""
+
+_IMPORT = """\
+Read The Well, PDEBench, neuralop's .pt, or the .mat files of the original FNO (v5 and v7.3) into a sobolev data set.
+What a file does not say about its grid is asked for, not guessed.
+
+examples:
+  sobolev import NavierStokes_V1e-3_N5000_T50.mat data/ns --splits train=1000 --splits test=200
+  sobolev import train=darcy_train_16.pt test=darcy_test_16.pt data/darcy --boundary neumann --length 1
+"""
 
 _VERIFY = """\
 Check every file's presence, size and SHA-256, that all values are finite, and what the equation
@@ -198,6 +288,21 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _share(text: str) -> tuple[str, int | float]:
+    name, _, share = text.partition("=")
+    try:
+        return name, float(share) if "." in share else int(share)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not of the form SPLIT=COUNT or SPLIT=FRACTION, such as train=1000 or train=0.8"
+        ) from None
+
+
+def _per_axis(text: str) -> tuple[str, str]:
+    axis, equals, value = text.partition("=")
+    return (axis, value) if equals else ("", text)
+
+
 def _split(text: str) -> tuple[str, int]:
     name, equals, count = text.partition("=")
     if not (name and equals and count.isdigit() and int(count) > 0):
@@ -209,6 +314,8 @@ def _split(text: str) -> tuple[str, int]:
 
 def _generate(options: argparse.Namespace) -> int:
     from pathlib import Path
+
+    import torch
 
     from sobolev.datasets import Manifest, generate
 
@@ -222,7 +329,7 @@ def _generate(options: argparse.Namespace) -> int:
         dtype = dtype or found.dtype
     generate(
         options.recipe, options.path, samples, resolution=resolution, seed=seed or 0, dtype=dtype or "float32",
-        overwrite=options.overwrite, workers=options.workers or len(os.sched_getaffinity(0)), dask=options.dask,
+        overwrite=options.overwrite, workers=options.workers or torch.get_num_threads(), dask=options.dask,
     )  # fmt: skip
     total = ", ".join(
         f"{split} {count}" for split, count in Manifest.read(Path(options.path)).requested.items()
@@ -231,6 +338,63 @@ def _generate(options: argparse.Namespace) -> int:
         f"{options.path}: {total} samples. Open with sobolev.datasets.open_dataset({options.path!r})"
     )
     return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from sobolev.datasets import show
+
+    animation = None if options.animation == "none" else options.animation
+    for file in show(
+        options.data, options.out, split=options.split, samples=options.samples, animation=animation
+    ):
+        print(file)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from sobolev.datasets import export
+
+    files = export(
+        options.data, options.target, options.to, splits=options.split, name=options.name,
+        round_to_float32=options.float32, skip_failed=options.skip_failed, overwrite=options.overwrite,
+    )  # fmt: skip
+    for file in files:
+        print(file)
+    return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    from sobolev.datasets import Manifest, import_data
+
+    sources = dict(s.partition("=")[::2] for s in options.source if "=" in s)
+    if (sources and len(sources) < len(options.source)) or (
+        len(options.source) > 1 and not sources
+    ):
+        raise ValueError(
+            f"give one file or folder, or SPLIT=FILE for each split; got {options.source}"
+        )
+    path = import_data(
+        sources or options.source[0], options.path, options.layout, split=options.split,
+        splits=dict(options.splits) if options.splits else None, boundary=_by_axis(options.boundary),
+        length=_by_axis(options.length, float), without=options.without, dtype=options.dtype,
+        overwrite=options.overwrite,
+    )  # fmt: skip
+    total = ", ".join(f"{split} {count}" for split, count in Manifest.read(path).requested.items())
+    print(f"{path}: {total} samples")
+    return 0
+
+
+def _by_axis(pairs: list[tuple[str, str]] | None, kind: Callable[[str], Any] = str) -> Any:
+    """One value for all axes, or one for each that is named."""
+    if not pairs:
+        return None
+    try:
+        values = {axis: kind(value) for axis, value in pairs}
+    except ValueError:
+        raise ValueError(f"--length takes a number, got {', '.join(v for _, v in pairs)}") from None
+    if "" in values and len(values) > 1:
+        raise ValueError("give one value for all axes, or AXIS=VALUE for each")
+    return values.get("", values)
 
 
 def _train(arguments: Sequence[str]) -> int:

@@ -2,9 +2,11 @@
 the data."""
 
 from sobolev.solvers.burgers import Burgers
-from sobolev.solvers.darcy import Darcy
+from sobolev.solvers.darcy import Darcy, RoundingWarning, Solution
+from sobolev.solvers.darcy_published import EllipticityWarning, PublishedDarcy
 from sobolev.solvers.grids import AbstractGrid, Axis, Grid
 from sobolev.solvers.integrators import ETDRK4, Semilinear, SolutionError
+from sobolev.solvers.multigrid import Multigrid
 from sobolev.solvers.navier_stokes import NavierStokes
 from sobolev.solvers.norms import energy_spectrum, sobolev_norm
 from sobolev.solvers.random_fields import GaussianRandomField
@@ -17,11 +19,16 @@ __all__ = [
     "Axis",
     "Burgers",
     "Darcy",
+    "EllipticityWarning",
     "GaussianRandomField",
     "Grid",
+    "Multigrid",
     "NavierStokes",
+    "PublishedDarcy",
+    "RoundingWarning",
     "Semilinear",
     "ShallowWater",
+    "Solution",
     "SolutionError",
     "SphereGrid",
     "energy_spectrum",

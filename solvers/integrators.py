@@ -102,7 +102,8 @@ class ETDRK4:
         """One step of the complex modes ``v``."""
         if self.is_real:  # real coefficients on (real, imaginary) pairs: a third of the arithmetic
             pairs = self._step(
-                torch.view_as_real(v), lambda w: torch.view_as_real(self.N(torch.view_as_complex(w)))
+                torch.view_as_real(v),
+                lambda w: torch.view_as_real(self.N(torch.view_as_complex(w))),
             )
             return torch.view_as_complex(pairs)
         return self._step(v, self.N)

@@ -365,9 +365,7 @@ def _check(vorticity: Tensor, grid: Grid) -> None:
 
 
 def _check_mean(field: Tensor, what: str) -> None:
-    scale, mean = (
-        float(value.detach().abs().max()) for value in (field, field.mean(dim=(-2, -1)))
-    )
+    scale, mean = (float(value.detach().abs().max()) for value in (field, field.mean(dim=(-2, -1))))
     room = 1e-4 if field.dtype == torch.float32 else 1e-8
     if mean > room * scale:
         raise ValueError(

@@ -25,6 +25,7 @@ def sobolev_norm(u: Tensor, grid: AbstractGrid, order: float = 0.0) -> Tensor:
         One norm per field, shape ``(...)``, differentiable (with gradient 0 at u = 0).
 
     >>> import math
+    >>> from sobolev.solvers import Grid
     >>> grid = Grid.periodic(32, length=2 * math.pi)
     >>> u = torch.cos(3 * grid.points()[0])                       # ∫ cos² = π and 1 + λ = 10
     >>> round((sobolev_norm(u, grid, order=1.0) ** 2 / math.pi).item(), 12)

@@ -38,6 +38,7 @@ class GaussianRandomField:
         sigma: scale σ (not its square).
         zero_mean: leave out the constant mode (periodic and Neumann grids).
 
+    >>> from sobolev.solvers import Grid
     >>> field = GaussianRandomField(Grid.periodic(64), alpha=2.0, tau=5.0, sigma=25.0)
     >>> field.sample(3, seed=1).shape
     torch.Size([3, 64])

@@ -17,12 +17,12 @@ _checks.checked = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=T
 sys.modules[_checks.__name__] = _checks
 jaxtyping.install_import_hook("sobolev", f"{_checks.__name__}.checked")
 
-from sobolev.datasets import (
+from sobolev.datasets import (  # noqa: E402
     BurgersRecipe,
     DarcyRecipe,
     NavierStokesRecipe,
     generate,
-)  # noqa: E402
+)
 
 SMALL_BURGERS = BurgersRecipe(solver_resolution=128, steps=40)
 SMALL_DARCY = DarcyRecipe(solver_resolution=33)

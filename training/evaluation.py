@@ -132,9 +132,7 @@ def evaluate(
     return score, comparison
 
 
-def _check_same_meaning(
-    surrogate: Surrogate, module: OperatorDataModule, data: str | Path
-) -> None:
+def _check_same_meaning(surrogate: Surrogate, module: OperatorDataModule, data: str | Path) -> None:
     """Refuse fields that are not those the surrogate was trained on."""
     wanted = _meaning([*surrogate.inputs, *surrogate.outputs], surrogate.grid)
     found = "fields on a sphere"

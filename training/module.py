@@ -52,10 +52,15 @@ class OperatorModule(lightning.LightningModule):
         super().__init__()
         if not isinstance(data.grid, Grid):
             raise ValueError(
-                f"{data.path} lives on a sphere; no operator here is built for spheres yet (export it to train elsewhere)"
+                f"{data.path} lives on a sphere; no operator here is built for spheres yet"
             )
         self.surrogate = Surrogate(
-            operator, data.grid, data.inputs, data.outputs, data.statistics, {"data": data.provenance}
+            operator,
+            data.grid,
+            data.inputs,
+            data.outputs,
+            data.statistics,
+            {"data": data.provenance},
         )
         self.loss = SobolevLoss(data.grid, order)
         self.learning_rate, self.weight_decay, self.warmup = learning_rate, weight_decay, warmup

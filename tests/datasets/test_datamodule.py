@@ -141,7 +141,7 @@ def test_strided_windows_skip_frames(flow_data):
     inputs, outputs = module.pairs("test")[:]
     assert torch.equal(inputs[3], w[1, [1, 4]])
     assert torch.equal(outputs[3], w[1, [7]])
-    with pytest.raises(ValueError, match="a window of 10 frames .* trajectories of 8"):
+    with pytest.raises(ValueError, match=r"a window of 10 frames .* trajectories of 8"):
         OperatorDataModule(flow_data, window=(2, 2, 3)).pairs("train")
     with pytest.raises(ValueError, match="must be at least 1"):
         OperatorDataModule(flow_data, window=(0, 1))
@@ -184,7 +184,9 @@ def test_grouped_orders_mix_a_few_shards_at_a_time():
     assert list(sampler) != order
 
 
-@pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # Lightning with this torch
+@pytest.mark.filterwarnings(
+    "ignore:.isinstance.treespec:FutureWarning"
+)  # Lightning with this torch
 def test_one_step_of_a_flow_can_be_learned_and_judged(flow_data, tmp_path):
     """Four frames in, one out: the channels' meaning goes from the data module to the surrogate."""
     import lightning

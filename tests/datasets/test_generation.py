@@ -244,7 +244,7 @@ def test_a_folder_with_other_things_in_it_is_refused(tmp_path):
 
 
 def test_two_writers_do_not_share_a_folder(tmp_path):
-    with generation._locked(tmp_path), pytest.raises(FileExistsError, match="another process"):
+    with generation.locked(tmp_path), pytest.raises(FileExistsError, match="another process"):
         draw(tmp_path)
 
 

@@ -15,6 +15,7 @@ from sobolev.datasets import (
     DarcyRecipe,
     DecayingTurbulenceRecipe,
     NavierStokesRecipe,
+    PublishedDarcyRecipe,
     ShallowWaterRecipe,
 )
 from sobolev.datasets.base import restricted
@@ -26,6 +27,7 @@ SMALL = {
     "burgers": BurgersRecipe(solver_resolution=128, steps=40),
     "darcy": DarcyRecipe(solver_resolution=33),
     "lognormal": DarcyRecipe(solver_resolution=33, medium="lognormal", sigma=3.0),
+    "published": PublishedDarcyRecipe(solver_resolution=33),
     "navier-stokes": NavierStokesRecipe(
         viscosity=0.01, time=0.5, interval=0.1, solver_resolution=32
     ),
@@ -79,7 +81,7 @@ def test_decaying_turbulence_starts_with_its_energy_and_spectrum():
     assert ratio.item() == pytest.approx(shape(4.0) / shape(12.0), rel=0.4)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", sorted(SMALL.keys() - {"published"}))  # cells nest in no nodes
 def test_draws_on_more_nodes_are_the_same_fields(name):
     recipe = SMALL[name]
     finer = recipe.refined()
@@ -98,10 +100,11 @@ def test_solved_samples_keep_the_promises_of_their_equation(name):
     grid = recipe.grid(recipe.solver_resolution)
     for check in recipe.checks(solved.fields(recipe), grid):
         assert (check.defect <= check.limit).all(), check
-    assert (recipe.residual(streams()) < 1e-3).all()
+    if (residual := recipe.residual(streams())) is not None:
+        assert (residual < 1e-3).all()
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", sorted(SMALL.keys() - {"published"}))
 def test_spoilt_samples_break_a_promise(name):
     recipe = SMALL[name]
     fields = recipe.solved(streams()).fields(recipe)

@@ -17,7 +17,7 @@ from sobolev.datasets import (
     open_dataset,
     verify,
 )
-from sobolev.datasets.store import Shard, _file_digest
+from sobolev.datasets.store import Shard, file_digest
 from sobolev.solvers import SolutionError
 
 RECIPE = NavierStokesRecipe(viscosity=0.01, time=0.3, interval=0.1, solver_resolution=16)
@@ -34,7 +34,7 @@ def forge(path, change, name="vorticity"):
     shard = manifest.splits["train"][0]
     with h5py.File(path / shard.file, "r+") as file:
         file[name][...] = change(file[name][...])
-    forged = {**vars(shard), "sha256": _file_digest(path / shard.file)}
+    forged = {**vars(shard), "sha256": file_digest(path / shard.file)}
     manifest.splits["train"][0] = Shard(**forged)
     manifest.write(path)
 

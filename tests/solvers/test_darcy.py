@@ -12,6 +12,7 @@ import torch
 
 from sobolev import GaussianRandomField, Grid, sobolev_norm
 from sobolev.solvers import Darcy
+from sobolev.solvers.darcy import RoundingWarning, Stiffness
 
 
 def sparse_lu(a: np.ndarray, grid: Grid, forcing: float = 1.0) -> np.ndarray:
@@ -92,6 +93,13 @@ def test_residual_is_small_for_the_solution_and_is_the_forcing_for_zero():
     )
 
 
+def test_the_residual_is_differentiable():
+    grid = Grid.dirichlet(5, 6)
+    a = (1 + torch.rand(1, 5, 6, dtype=torch.float64)).requires_grad_()
+    u = torch.rand(1, 5, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda u, a: Darcy().residual(u, a, grid), (u, a))
+
+
 def test_a_sample_does_not_depend_on_its_batch():
     grid = Grid.dirichlet(33, 33)
     easy, hard = torch.ones(1, 33, 33, dtype=torch.float64), two_phase(grid, 1000.0, 1.0)
@@ -128,3 +136,73 @@ def test_no_convergence_is_an_error():
     grid = Grid.dirichlet(33, 33)
     with pytest.raises(ArithmeticError, match=r"contrast of the permeability is 1\.0e\+04"):
         Darcy(max_iterations=3).solve(two_phase(grid, 1e4, 1.0), grid)
+
+
+@pytest.mark.parametrize("preconditioner", ["poisson", "multigrid"])
+@pytest.mark.parametrize("contrast", [1.0, 10.0, 1000.0])
+def test_both_preconditioners_lead_to_the_solution_of_sparse_lu(preconditioner, contrast):
+    grid = Grid.dirichlet(21, 34)
+    a = two_phase(grid, contrast, 1.0)
+    solution = Darcy(preconditioner=preconditioner).solve(a, grid)[0].numpy()
+    truth = sparse_lu(a[0].numpy(), grid)
+    assert np.linalg.norm(solution - truth) < 1e-9 * np.linalg.norm(truth)
+
+
+def test_the_contrast_of_each_sample_decides_and_not_its_batch():
+    grid = Grid.dirichlet(85, 85)
+    media = [two_phase(grid, high, 1.0) for high in (1.0, 1e4, 2.0, 1e3)]
+    together = Darcy().solution(torch.cat(media), grid)
+    assert together.preconditioner == ("poisson", "multigrid", "poisson", "multigrid")
+    for i, a in enumerate(media):
+        alone = Darcy().solution(a, grid)
+        assert together.iterations[i] == alone.iterations[0]
+        assert torch.allclose(together.pressure[i], alone.pressure[0], rtol=1e-12, atol=0)
+
+
+def test_flat_cells_and_few_nodes_are_left_to_the_fast_poisson_solve():
+    flat, square, small = (
+        Grid.dirichlet(41, 161),
+        Grid.dirichlet(41, 161, length=(1.0, 4.0)),
+        Grid.dirichlet(21, 21),
+    )
+    chosen = [
+        Darcy().solution(two_phase(g, 100.0, 1.0), g).preconditioner for g in (flat, square, small)
+    ]
+    assert chosen == [("poisson",), ("multigrid",), ("poisson",)]
+
+
+def test_the_solution_tells_its_true_residual():
+    grid = Grid.dirichlet(50, 50)
+    a = torch.cat([two_phase(grid, 1e3, 1.0), torch.ones(1, 50, 50, dtype=torch.float64)])
+    f = torch.stack([torch.ones(50, 50), torch.zeros(50, 50)]).double()
+    solution = Darcy(tolerance=1e-7).solution(a, grid, f)
+    r = Darcy().residual(solution.pressure, a, grid, f)[0]
+    assert solution.residual[0].item() == pytest.approx(r.norm().item() / 48, rel=1e-3)
+    assert solution.residual[0] <= 1e-7
+    assert solution.residual[1] == 0
+    assert solution.iterations[1] == 0
+
+
+def test_a_tolerance_beyond_float64_is_told_and_the_pressure_is_exact_to_rounding():
+    grid = Grid.dirichlet(50, 50)
+    a = two_phase(grid, 1e6, 1.0)
+    with pytest.warns(RoundingWarning, match=r"1 of 1 pressures are exact to rounding.*1\.0e-13"):
+        solution = Darcy(tolerance=1e-13).solution(a, grid)
+    rounding = Stiffness(a, grid).rounding(solution.pressure[:, 1:-1, 1:-1]).norm().item() / 48
+    assert solution.residual.item() < 4 * rounding
+    truth = sparse_lu(a[0].numpy(), grid)
+    assert np.linalg.norm(solution.pressure[0].numpy() - truth) < 1e-9 * np.linalg.norm(truth)
+
+
+def test_an_iteration_that_stands_still_ends_before_the_last_one(monkeypatch):
+    monkeypatch.setattr("sobolev.solvers.darcy._PATIENCE", 2)
+    grid = Grid.dirichlet(33, 33)
+    with pytest.raises(
+        ArithmeticError, match=r"poisson.* of 1000 iterations.*or use the multigrid"
+    ):
+        Darcy(preconditioner="poisson").solve(two_phase(grid, 1e6, 1.0), grid)
+
+
+def test_an_unknown_preconditioner_is_refused():
+    with pytest.raises(ValueError, match=r"'auto', 'poisson' or 'multigrid', got 'jacobi'"):
+        Darcy(preconditioner="jacobi")
