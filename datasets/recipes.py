@@ -289,7 +289,7 @@ class NavierStokesRecipe(Recipe):
 
     @property
     def default_resolution(self) -> int:
-        return min(64, self.solver_resolution)
+        return next(n for n in self.resolutions() if n <= 64)
 
     def grid(self, resolution: int) -> Grid:
         return Grid.periodic(resolution, resolution)
@@ -307,7 +307,7 @@ class NavierStokesRecipe(Recipe):
 
     def residual(self, streams: Sequence[np.random.Generator]) -> Tensor:
         grid, h = self.grid(self.solver_resolution), min(self.step, self.interval) / 16
-        times = [self.interval - i * h for i in range(4, -1, -1)]
+        times = [self._begin + self.interval - i * h for i in range(4, -1, -1)]
         frames = self._equation.solve(self.draw(streams)[:, 0], grid, times)
         rate = central_difference(frames, h)
         return relative_residual(self._equation.residual(frames[:, 2], rate, grid), rate, grid)
@@ -327,6 +327,11 @@ class NavierStokesRecipe(Recipe):
     def is_resolved_by(self, grid: Grid) -> bool:
         """Whether fields on ``grid`` hold all modes of the solver's."""
         return grid.shape[0] >= self.solver_resolution
+
+    @property
+    def _begin(self) -> float:
+        """When the first frame is recorded."""
+        return 0.0
 
     @property
     def _equation(self) -> NavierStokes:
@@ -373,8 +378,12 @@ class DecayingTurbulenceRecipe(NavierStokesRecipe):
         return _evaluated(w[:, None], grid, self, resolution)
 
     def solve(self, inputs: Tensor, grid: Grid) -> Tensor:
-        times = [self.warm_up + t for t in self.times]
+        times = [self._begin + t for t in self.times]
         return _with_channel(lambda: self._equation.solve(inputs[:, 0], grid, times))
+
+    @property
+    def _begin(self) -> float:
+        return self.warm_up
 
 
 @dataclass(frozen=True)
@@ -426,13 +435,11 @@ class ShallowWaterRecipe(Recipe):
 
     @property
     def default_resolution(self) -> int:
-        return min(self.stored_resolution, self.solver_resolution)
+        return next(n for n in self.resolutions() if n <= self.stored_resolution)
 
     def resolutions(self) -> list[int]:
         n = self.solver_resolution
-        return sorted(
-            {n * a // b for a, b in ((1, 1), (3, 4), (1, 2), (3, 8), (1, 4))}, reverse=True
-        )
+        return [n, *(m for m in range(n - 1, 7, -1) if m % 4 == 0)]
 
     def grid(self, resolution: int) -> SphereGrid:
         return SphereGrid(resolution, 2 * resolution)

@@ -5,15 +5,20 @@ A tensor made without ``device=`` would land on the meta device and fail here, a
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from sobolev import Axis, GaussianRandomField, Grid, energy_spectrum, sobolev_norm
-from sobolev.solvers import Burgers, Darcy
+from sobolev.solvers import Burgers, Darcy, NavierStokes, ShallowWater, SphereGrid
+from sobolev.solvers.navier_stokes import stream_function, velocity
+from sobolev.solvers.shallow_water_states import balanced
 from sobolev.training import RelativeError, SobolevLoss
 
 MIXED = Grid(Axis("z", 6), Axis("y", 7, boundary="dirichlet"), Axis("x", 8, boundary="neumann"))
-CIRCLE, SQUARE = Grid.periodic(32), Grid.dirichlet(9, 9)
+CIRCLE, SQUARE, TORUS = Grid.periodic(32), Grid.dirichlet(9, 9), Grid.periodic(16, 16)
+SPHERE = SphereGrid(12, 24)
 
 
 def field(grid):
@@ -21,6 +26,13 @@ def field(grid):
     with torch.device("cpu"):
         values = torch.arange(2 * torch.Size(grid.shape).numel(), dtype=torch.float64)
         return 1.5 + torch.sin(values).reshape(2, *grid.shape)
+
+
+def eddies():
+    """Vorticity that the 2/3 rule keeps."""
+    with torch.device("cpu"):
+        y, x = torch.meshgrid(*TORUS.points(), indexing="ij")
+        return torch.stack([(math.tau * x).sin(), (math.tau * y).cos()])
 
 
 WORK = {
@@ -38,6 +50,18 @@ WORK = {
     "Burgers residual": lambda: Burgers(0.1).residual(field(CIRCLE), field(CIRCLE), CIRCLE),
     "Darcy": lambda: Darcy().solve(field(SQUARE), SQUARE),
     "Darcy residual": lambda: Darcy().residual(field(SQUARE), field(SQUARE), SQUARE),
+    "Darcy by multigrid": lambda: Darcy(preconditioner="multigrid").solve(field(SQUARE), SQUARE),
+    "Navier–Stokes": lambda: NavierStokes(0.1, lambda y, x: (math.tau * y).sin()).solve(
+        eddies(), TORUS, [0.1, 0.2]
+    ),
+    "beta plane": lambda: NavierStokes(0.1, beta=1.0).solve(eddies(), TORUS, 0.1),
+    "Navier–Stokes residual": lambda: NavierStokes(0.1).residual(eddies(), eddies(), TORUS),
+    "velocity": lambda: velocity(eddies(), TORUS),
+    "stream function": lambda: stream_function(eddies(), TORUS),
+    "norm on the sphere": lambda: sobolev_norm(field(SPHERE), SPHERE, -0.5),
+    "shallow water": lambda: ShallowWater().solve(
+        balanced(ShallowWater(), 1e-6 * field(SPHERE), SPHERE), SPHERE, 600.0
+    ),
     "loss": lambda: SobolevLoss(SQUARE)(field(SQUARE)[:, None], 2 * field(SQUARE)[:, None]),
 }
 
