@@ -74,6 +74,8 @@ class Recipe(ABC):
     ``"reflections"`` of each axis, ``"transposition"``, ``"odd reflection"`` (u(x) → −u(−x)),
     ``"quarter turns"``, ``"shifts"`` along periodic axes."""
     time_units: ClassVar[str] = "1"
+    chaotic: ClassVar[bool] = False
+    """Whether rounding grows with time, so that other machines find other late frames."""
     solver_resolution: int
 
     @property
@@ -114,14 +116,35 @@ class Recipe(ABC):
 
     def solved(self, streams: Sequence[np.random.Generator]) -> Solved:
         """Draw and solve; samples that fail are marked, and NaN from the failure on."""
-        inputs = self.draw(streams)
+        inputs, grid = self.draw(streams), self.grid(self.solver_resolution)
         try:
-            outputs = self.solve(inputs, self.grid(self.solver_resolution))
+            outputs = self.solve(inputs, grid)
         except SolutionError as error:
             return Solved(inputs, error.solution, error.status)
+        except ArithmeticError:
+            return self._solved_singly(inputs, grid)
         return Solved(
             inputs, outputs, torch.zeros(len(inputs), dtype=torch.int8, device=inputs.device)
         )
+
+    def _solved_singly(self, inputs: Tensor, grid: AbstractGrid) -> Solved:
+        """One sample at a time, to keep those that can be solved.
+
+        Raises:
+            ArithmeticError: if none can.
+        """
+        found, failure = {}, None
+        for i in range(len(inputs)):
+            try:
+                found[i] = self.solve(inputs[i : i + 1], grid)[0]
+            except ArithmeticError as error:
+                failure = error
+        if not found and failure is not None:
+            raise failure
+        lost = torch.full_like(next(iter(found.values())), torch.nan)
+        outputs = torch.stack([found.get(i, lost) for i in range(len(inputs))])
+        status = torch.tensor([int(i not in found) for i in range(len(inputs))], dtype=torch.int8)
+        return Solved(inputs, outputs, status.to(inputs.device))
 
     def error_estimate(self, streams: Sequence[np.random.Generator], outputs: Tensor) -> Tensor:
         """Relative L² difference of ``outputs`` from a solve in half the steps on a grid of twice

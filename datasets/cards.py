@@ -104,12 +104,16 @@ def write_card(path: Path, manifest: Manifest) -> None:
         digest=manifest.digest,
     )
     with replacing(path / "README.md") as part:
-        part.write_text(text)
+        part.write_text(text, encoding="utf-8")
 
 
 def is_card(file: Path, *, missing: bool = False) -> bool:
     """Whether ``file`` was written by ``write_card``; ``missing`` if there is no such file."""
-    return file.read_text().startswith(MARK) if file.is_file() else missing
+    return (
+        file.read_text(encoding="utf-8", errors="replace").startswith(MARK)
+        if file.is_file()
+        else missing
+    )
 
 
 def grid_in_words(manifest: Manifest) -> str:

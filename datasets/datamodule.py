@@ -179,7 +179,7 @@ class OperatorDataModule(lightning.LightningDataModule):
             name, part = split, slice(0, min(end, self.train_samples or end))
         else:
             name, part = split, slice(None)
-        reader = ShardReader(self.path, self.manifest.shards(name))
+        reader = ShardReader(self.path, self.manifest, name)
         samples = np.arange(self.manifest.count(name))[part]
         samples = samples[self._solved(reader, samples)]
         if not len(samples):

@@ -41,13 +41,25 @@ def diagnostics(dataset: xr.Dataset) -> xr.Dataset:
             f"diagnostics need whole fields of shape {tuple(grid.shape)}, got {dict(dataset.sizes)}"
         )
     state = torch.from_numpy(np.stack([dataset[n].values for n in names], axis=-3)).double()
+    lost = ~state.isfinite().flatten(-3).all(dim=-1)[..., None, None]  # samples that failed
+    state = torch.where(lost[..., None], _rest(recipe), state)
+    if isinstance(recipe, NavierStokesRecipe):
+        state = state - state.mean(dim=(-2, -1), keepdim=True)  # rounding, or folded modes
     derive = _FLOW if isinstance(recipe, NavierStokesRecipe) else _LAYER
     dims, like = dataset[names[0]].dims, dataset[names[0]].dtype
-    fields = {
-        v.name: xr.Variable(dims, f(state, grid).numpy().astype(like), {"long_name": v.long_name, "units": v.units})
-        for v, f in derive
-    }  # fmt: skip
+    fields = {}
+    for v, derived in derive:
+        values = torch.where(lost, torch.nan, derived(state, grid)).numpy().astype(like)
+        fields[v.name] = xr.Variable(dims, values, {"long_name": v.long_name, "units": v.units})
     return xr.Dataset(fields, dataset.coords, dataset.attrs)
+
+
+def _rest(recipe: Recipe) -> Tensor:
+    """A state at rest, ``(channel, 1, 1)``, to compute with where a sample is lost."""
+    rest = torch.zeros(len(recipe.outputs), 1, 1, dtype=torch.float64)
+    if isinstance(recipe, ShallowWaterRecipe):
+        rest[2] = 1.0
+    return rest
 
 
 def _recipe_of(dataset: xr.Dataset) -> Recipe:

@@ -40,9 +40,13 @@ def executor(workers: int, dask: str | None) -> Iterator[Results]:
 def _in_processes(
     workers: int, function: Callable[[Any], Any], tasks: Sequence[Any]
 ) -> Iterator[Any]:
-    """Processes that die (killed, out of memory) are replaced, and their tasks started again."""
-    left, losses = dict(enumerate(tasks)), 0
-    while left:
+    """Processes that die (killed, out of memory) are replaced, and their tasks started again. After
+    a task has failed no other is begun, but those at work are finished and their results kept."""
+    if len(tasks) <= 1:
+        yield from map(function, tasks)
+        return
+    left, losses, failure = dict(enumerate(tasks)), 0, None
+    while left and failure is None:
         before = len(left)
         with concurrent.futures.ProcessPoolExecutor(
             min(workers, len(left)), _context(), _die_with_parent
@@ -50,9 +54,17 @@ def _in_processes(
             futures = {pool.submit(function, task): key for key, task in left.items()}
             try:
                 for future in concurrent.futures.as_completed(futures):
-                    result = future.result()
-                    del left[futures[future]]
-                    yield result
+                    if future.cancelled():
+                        continue
+                    error = future.exception()
+                    if isinstance(error, BrokenProcessPool):
+                        raise error
+                    if error is None:
+                        del left[futures[future]]
+                        yield future.result()
+                    elif failure is None:
+                        failure = error
+                        pool.shutdown(wait=False, cancel_futures=True)
             except BrokenProcessPool as error:
                 losses = 1 if len(left) < before else losses + 1
                 if losses >= ATTEMPTS:
@@ -60,9 +72,13 @@ def _in_processes(
                         f"worker processes died {losses} times in a row (killed, out of memory, or a script without "
                         "`if __name__ == '__main__':`); what was finished is safe. Try fewer workers"
                     ) from error
-            except BaseException:
+            except BaseException:  # Ctrl-C: a shard is whole or absent, so that nobody need wait
+                for process in list(pool._processes.values()):
+                    process.terminate()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
+    if failure is not None:
+        raise failure
 
 
 def _context() -> multiprocessing.context.BaseContext:
@@ -117,9 +133,10 @@ def _on_cluster(client: Any, function: Callable[[Any], Any], tasks: Sequence[Any
         for future in as_completed(futures, loop=client.loop):
             yield future.result()
             future.release()
-    except KilledWorker as error:
+    except (KilledWorker, concurrent.futures.CancelledError) as error:
         raise OSError(
-            f"the Dask cluster lost every worker that tried a shard ({error}); what was finished is safe"
+            f"the Dask cluster lost its scheduler, or every worker that tried a shard ({error}); what was finished is "
+            "safe"
         ) from error
     finally:
         client.cancel(futures)

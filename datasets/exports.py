@@ -199,7 +199,7 @@ class _Split:
                 done += count
 
     def _good(self, shard: Shard) -> dict[str, np.ndarray]:
-        reader = ShardReader(self.path, [shard])
+        reader = ShardReader(self.path, self.manifest, self.split)
         samples = np.arange(shard.first, shard.first + shard.count)
         samples = samples[reader.read(STATUS, samples) == 0]
         with np.errstate(over="ignore"):  # found below

@@ -69,7 +69,8 @@ def show(
     ``statistics.png``, .json   distribution of the values; moments over all samples; failures; errors
     ==========================  =======================================================================
 
-    Samples that failed in the solver are left out everywhere, and named in the log.
+    Samples that failed in the solver are left out everywhere; those asked for are named in the log.
+    Spectra and distributions are of the first 64 others, or fewer of large fields; moments are of all.
 
     Args:
         path: folder of the data set.
@@ -90,6 +91,7 @@ def show(
     view = _view(Path(path), split, samples)
     trajectories = [v for v in view.variables if view.is_trajectory(v)]
     _check_animation(animation, needed=bool(trajectories))
+    found = {v.name: Statistics.of(view.data, v.name, view.grid) for v in view.variables}
     folder = Path(path) / "figures" if out is None else Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     files = []
@@ -102,7 +104,6 @@ def show(
         files.append(_saved(figure, folder / f"samples-{name}.png"))
         if animation:
             files.append(_animated(view, variable, folder / f"animation-{name}.{animation}"))
-    found = {v.name: Statistics.of(view.data, v.name, view.grid) for v in view.variables}
     files.append(_saved(_spectra(view), folder / "spectra.png"))
     files.append(_saved(_statistics(view, found), folder / "statistics.png"))
     files.append(folder / "statistics.json")
@@ -465,7 +466,8 @@ def _animated(view: _View, variable: Variable, file: Path) -> Path:
     else:
         panels[0, 0].set_ylabel(_label(variable), fontsize=8)
         low, high = float(fields.min()), float(fields.max())
-        panels[0, 0].set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low) or 1.0)
+        room = 0.05 * (high - low) or 1.0
+        panels[0, 0].set_ylim(low - room, high + room)
 
     def pictures() -> Iterator[None]:
         for frame, number in enumerate(frames):

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
+import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,7 @@ import rich.progress
 import torch
 import xarray as xr
 
-from sobolev.datasets.base import Recipe, restricted
+from sobolev.datasets.base import Recipe, Solved, restricted
 from sobolev.datasets.cards import is_card, write_card
 from sobolev.datasets.executors import executor
 from sobolev.datasets.recipes import PRESETS, find_recipe
@@ -98,7 +99,7 @@ def generate(
     """
     drawn = find_recipe(recipe)
     samples = {"train": 1000, "valid": 100, "test": 200} if samples is None else samples
-    resolution = resolution or drawn.default_resolution
+    resolution = drawn.default_resolution if resolution is None else resolution
     if resolution not in drawn.resolutions():
         raise ValueError(
             f"{_name_of(drawn)} solves on {drawn.solver_resolution} nodes per axis and cannot be "
@@ -115,10 +116,10 @@ def generate(
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
     stream(seed)  # refuses a bad seed before anything is written
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}")
+    if not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"workers must be a whole number of at least 1, got {workers!r}")
     path = Path(path).resolve()
-    with locked(path):
+    with locked(path), executor(workers, dask) as results:
         manifest = begin(path, _described(drawn, resolution, seed, dtype), overwrite)
         manifest.requested = {
             **manifest.requested,
@@ -126,10 +127,7 @@ def generate(
         }
         manifest.write(path)
         tasks = _missing(path, manifest, drawn)
-        with (
-            _progress_bar(manifest, tasks, progress) as advance,
-            executor(min(workers, len(tasks)), dask) as results,
-        ):
+        with _progress_bar(manifest, tasks, progress) as advance:
             for split, shard in results(_draw_shard, tasks):
                 manifest.add(split, shard)
                 with disk_trouble(path / split):
@@ -216,27 +214,29 @@ def draw(recipe: Recipe, manifest: Manifest, split: str, samples: range) -> xr.D
     Raises:
         ValueError: if the recipe's own parameters cannot be solved.
     """
-    fine, stored = recipe.grid(recipe.solver_resolution), manifest.grid
-    pieces: dict[str, list[torch.Tensor]] = {}
-    for start in range(samples.start, samples.stop, SOLVER_BATCH):
-        batch = range(start, min(start + SOLVER_BATCH, samples.stop))
-        solved = recipe.solved(streams(manifest, split, batch))
-        for name, field in solved.fields(recipe).items():
-            pieces.setdefault(name, []).append(restricted(field, fine, stored))
-        pieces.setdefault(STATUS, []).append(solved.status)
-        pieces.setdefault(ERROR, []).append(
-            _estimates(recipe, manifest, split, batch, solved.outputs)
-        )
-    values = {name: torch.cat(parts).numpy() for name, parts in pieces.items()}
-    variables = {
-        v.name: xr.Variable(
-            manifest.dims[v.name], values[v.name].astype(manifest.dtype), describe(v)
+    fine, stored, sizes = recipe.grid(recipe.solver_resolution), manifest.grid, manifest.sizes
+    values = {
+        v.name: np.empty(
+            (len(samples), *(sizes[dim] for dim in manifest.dims[v.name][1:])), manifest.dtype
         )
         for v in manifest.variables
     }
+    status, errors = np.zeros(len(samples), np.int8), np.full(len(samples), np.nan, np.float32)
+    for start in range(0, len(samples), SOLVER_BATCH):
+        batch = samples[start : start + SOLVER_BATCH]
+        place = slice(start, start + len(batch))
+        solved = recipe.solved(streams(manifest, split, batch))
+        for name, field in solved.fields(recipe).items():  # at once to its final size and type
+            values[name][place] = restricted(field, fine, stored).numpy()
+        status[place] = solved.status.numpy()
+        errors[place] = _estimates(recipe, manifest, split, batch, solved)
+    variables = {
+        v.name: xr.Variable(manifest.dims[v.name], values[v.name], describe(v))
+        for v in manifest.variables
+    }
     quality = {
-        STATUS: xr.Variable("sample", values[STATUS], STATUS_ATTRIBUTES),
-        ERROR: xr.Variable("sample", values[ERROR].astype(np.float32), ERROR_ATTRIBUTES),
+        STATUS: xr.Variable("sample", status, STATUS_ATTRIBUTES),
+        ERROR: xr.Variable("sample", errors, ERROR_ATTRIBUTES),
     }
     return xr.Dataset(
         {**variables, **quality},
@@ -246,14 +246,16 @@ def draw(recipe: Recipe, manifest: Manifest, split: str, samples: range) -> xr.D
 
 
 def _estimates(
-    recipe: Recipe, manifest: Manifest, split: str, batch: range, outputs: torch.Tensor
-) -> torch.Tensor:
-    """Error estimates of those samples of a batch whose turn it is, NaN for the others."""
-    found = torch.full((len(batch),), torch.nan, dtype=torch.float64)
+    recipe: Recipe, manifest: Manifest, split: str, batch: range, solved: Solved
+) -> np.ndarray:
+    """Error estimates of those samples of a batch whose turn it is, NaN for the others and for those
+    that failed, infinite where the finer solve failed."""
+    found = np.full(len(batch), np.nan)
     for i, sample in enumerate(batch):
-        if sample % ESTIMATED_EVERY == 0:
+        if sample % ESTIMATED_EVERY == 0 and solved.status[i] == 0:
             one = streams(manifest, split, range(sample, sample + 1))
-            found[i] = recipe.error_estimate(one, outputs[i : i + 1])[0]
+            estimate = float(recipe.error_estimate(one, solved.outputs[i : i + 1])[0])
+            found[i] = estimate if math.isfinite(estimate) else math.inf
     return found
 
 
@@ -295,8 +297,10 @@ def _described(recipe: Recipe, resolution: int, seed: int, dtype: str) -> Manife
 
 
 def versions() -> dict[str, str]:
-    packages = ("sobolev", "torch", "numpy", "h5py")
+    """What decides the bits of a sample: packages, interpreter and processor."""
+    packages = ("sobolev", "torch", "torch-harmonics", "numpy", "scipy", "h5py")
     return {
+        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in packages},
     }
@@ -305,6 +309,8 @@ def versions() -> dict[str, str]:
 def begin(path: Path, fresh: Manifest, overwrite: bool) -> Manifest:
     """The manifest to continue, or a fresh one."""
     if not (path / MANIFEST).exists():
+        for leftover in path.glob(".*.part"):
+            leftover.unlink()
         foreign = [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
         if foreign and not overwrite:
             raise FileExistsError(
@@ -312,12 +318,14 @@ def begin(path: Path, fresh: Manifest, overwrite: bool) -> Manifest:
                 "another folder"
             )
         return fresh
-    for leftover in path.glob("*/*.part"):  # of a writer that was killed
+    for leftover in [*path.glob(".*.part"), *path.glob("*/.*.part")]:  # of a writer that was killed
         leftover.unlink()
     if overwrite:
         _clear(path)
         return fresh
     found = Manifest.read(path)
+    if not any(found.splits.values()):  # a first attempt that drew nothing binds nobody
+        return fresh
     changed = [name for name, value in fresh.identity.items() if found.identity[name] != value]
     if changed:
         details = "; ".join(

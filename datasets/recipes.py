@@ -71,6 +71,10 @@ class BurgersRecipe(Recipe):
     steps: int = 500
     solver_resolution: int = 8192
 
+    def __post_init__(self) -> None:
+        if self.steps < 4:
+            raise ValueError(f"steps must be at least 4, got {self.steps}")
+
     def grid(self, resolution: int) -> Grid:
         return Grid.periodic(resolution, length=self.length)
 
@@ -144,6 +148,8 @@ class DarcyRecipe(Recipe):
     stored_resolution: int | None = None
 
     def __post_init__(self) -> None:
+        if not min(self.low, self.high) > 0:
+            raise ValueError(f"the permeabilities must be positive, got {self.low=}, {self.high=}")
         if self.medium not in ("two-phase", "lognormal"):
             raise ValueError(f"medium must be two-phase or lognormal, got {self.medium!r}")
 
@@ -250,6 +256,7 @@ class NavierStokesRecipe(Recipe):
 
     inputs = ()
     outputs = (Variable("vorticity", "vorticity", "1"),)
+    chaotic = True
     title = "Navier–Stokes on the torus: trajectories of the vorticity"
     equation = "ω_t + u·∇ω = ν Δω + f, −Δψ = ω, u = (ψ_y, −ψ_x), periodic"
     measure = "ω(·, 0) ~ N(0, σ²(−Δ + τ²)^−α), cut to the kept modes"
@@ -271,8 +278,12 @@ class NavierStokesRecipe(Recipe):
                 raise ValueError(
                     f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
                 )
-        frames = self.time / self.interval
-        if not (frames > 0 and math.isclose(frames, round(frames), rel_tol=1e-9)):
+        frames = self.time / self.interval if self.interval > 0 else math.nan
+        if not (
+            math.isfinite(frames)
+            and frames > 0
+            and math.isclose(frames, round(frames), rel_tol=1e-9)
+        ):
             raise ValueError(
                 f"time must be a multiple of interval, got time={self.time}, interval={self.interval}"
             )
@@ -291,6 +302,9 @@ class NavierStokesRecipe(Recipe):
     def default_resolution(self) -> int:
         return next(n for n in self.resolutions() if n <= 64)
 
+    def resolutions(self) -> list[int]:
+        return [n for n in super().resolutions() if n >= 4]
+
     def grid(self, resolution: int) -> Grid:
         return Grid.periodic(resolution, resolution)
 
@@ -307,16 +321,21 @@ class NavierStokesRecipe(Recipe):
 
     def residual(self, streams: Sequence[np.random.Generator]) -> Tensor:
         grid, h = self.grid(self.solver_resolution), min(self.step, self.interval) / 16
-        times = [self._begin + self.interval - i * h for i in range(4, -1, -1)]
+        times = [self.interval - i * h for i in range(4, -1, -1)]
         frames = self._equation.solve(self.draw(streams)[:, 0], grid, times)
+        finer = grid.resized(*(2 * n for n in grid.shape))  # where the products have room
+        frames = grid.resample(frames, finer)
         rate = central_difference(frames, h)
-        return relative_residual(self._equation.residual(frames[:, 2], rate, grid), rate, grid)
+        missing = self._equation.residual(frames[:, 2], rate, finer)
+        return relative_residual(missing, rate, finer)
 
     def checks(self, fields: dict[str, Tensor], grid: Grid) -> list[Check]:
         w = fields["vorticity"].double()
         mean = w.mean(dim=(-2, -1), keepdim=True)
         drift, w = mean.abs().flatten(1).amax(dim=1) / w.abs().flatten(1).amax(dim=1), w - mean
         found = [Check("the mean vorticity vanishes", drift, 1e-5)]
+        if grid.shape[0] <= (self.solver_resolution - 1) // 3:
+            found = []  # picking so few nodes folds some modes onto the mean
         if self.forcing == "none" and self.is_resolved_by(grid):
             for name, quantity in (("energy", energy), ("enstrophy", enstrophy)):
                 values = quantity(w.flatten(0, 1), grid).reshape(w.shape[:2])
@@ -329,11 +348,6 @@ class NavierStokesRecipe(Recipe):
         return grid.shape[0] >= self.solver_resolution
 
     @property
-    def _begin(self) -> float:
-        """When the first frame is recorded."""
-        return 0.0
-
-    @property
     def _equation(self) -> NavierStokes:
         return NavierStokes(self.viscosity, _FORCINGS[self.forcing], step=self.step)
 
@@ -344,7 +358,7 @@ class DecayingTurbulenceRecipe(NavierStokesRecipe):
 
     |ψ̂|² ∝ 1 / (k (1 + (k/``peak``)⁴)) with random phases, scaled to kinetic energy ½ per unit area;
     the flow is left to itself for ``warm_up`` before the first stored frame, so that vortices have
-    formed.
+    formed. That frame counts as drawn: error estimates start from it.
     """
 
     title = "Decaying two-dimensional turbulence: trajectories of the vorticity"
@@ -358,7 +372,7 @@ class DecayingTurbulenceRecipe(NavierStokesRecipe):
     time: float = 10.0
     interval: float = 0.1
     forcing: str = "none"
-    step: float = 0.01
+    step: float = 0.005
     solver_resolution: int = 256
     peak: float = 4.0
     warm_up: float = 4.5
@@ -375,15 +389,8 @@ class DecayingTurbulenceRecipe(NavierStokesRecipe):
         w = band_limited(w, grid)
         area = (2 * math.pi) ** 2
         w = w * (0.5 * area / energy(w, grid)).sqrt()[:, None, None]
-        return _evaluated(w[:, None], grid, self, resolution)
-
-    def solve(self, inputs: Tensor, grid: Grid) -> Tensor:
-        times = [self._begin + t for t in self.times]
-        return _with_channel(lambda: self._equation.solve(inputs[:, 0], grid, times))
-
-    @property
-    def _begin(self) -> float:
-        return self.warm_up
+        formed = self._equation.solve(w, grid, self.warm_up)
+        return _evaluated(formed[:, None], grid, self, resolution)
 
 
 @dataclass(frozen=True)
@@ -413,6 +420,7 @@ class ShallowWaterRecipe(Recipe):
         "Galewsky, Scott & Polvani, Tellus A 56, 2004, doi:10.3402/tellusa.v56i5.14436"
     )
     time_units = "s"
+    chaotic = True
 
     start: str = "random"
     hours: int = 24

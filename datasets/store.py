@@ -112,16 +112,20 @@ class Manifest:
             raise DamagedDataError(
                 f"{file} is damaged or was edited: its checksum does not match its content"
             )
-        _refuse_foreign_paths(content, file)
         if schema != SCHEMA:
             raise ValueError(
                 f"{file} has schema {schema}; this version of sobolev reads schema {SCHEMA}"
             )
-        content["splits"] = {
-            split: [Shard(**shard) for shard in shards]
-            for split, shards in content["splits"].items()
-        }
-        return cls(**content)
+        try:
+            content["splits"] = {
+                split: [Shard(**shard) for shard in shards]
+                for split, shards in content["splits"].items()
+            }
+            manifest = cls(**content)
+            _refuse_foreign_paths(manifest, file)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DamagedDataError(f"{file} does not describe a data set: {error}") from error
+        return manifest
 
     def write(self, path: Path) -> None:
         """Replace the manifest in one step."""
@@ -277,7 +281,7 @@ def open_dataset(path: str | Path, split: str = "train", *, content: bool = True
     shards = manifest.shards(split)
     for shard in shards:
         check_shard(path, shard, content=False)
-    reader = ShardReader(path, shards, content=content)
+    reader = ShardReader(path, manifest, split, content=content)
     count, sizes = manifest.count(split), manifest.sizes
 
     def lazy(name: str, dims: tuple[str, ...], dtype: str, attrs: dict[str, Any]) -> xr.Variable:
@@ -388,15 +392,19 @@ def attributes(manifest: Manifest, split: str, versions: dict[str, str]) -> dict
 
 
 class ShardReader:
-    """Reads samples from shards through memory maps, verifying each file once.
+    """Reads samples of a split from its shards through memory maps, verifying each file once.
 
-    A reader that is sent to another process leaves its maps behind and makes new ones there.
+    Few maps are kept at a time. A reader that is sent to another process leaves its maps behind and
+    makes new ones there.
     """
 
-    def __init__(self, path: Path, shards: list[Shard], *, content: bool = True) -> None:
-        self.path, self.shards, self.content = path, shards, content
-        self.starts = np.array([shard.first for shard in shards])
-        self._maps: dict[tuple[str, str], np.ndarray] = {}
+    KEPT = 64
+
+    def __init__(self, path: Path, manifest: Manifest, split: str, *, content: bool = True) -> None:
+        self.path, self.manifest, self.content = path, manifest, content
+        self.shards = manifest.shards(split)
+        self.starts = np.array([shard.first for shard in self.shards])
+        self._maps: dict[int, dict[str, np.ndarray]] = {}
         self._verified: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -418,25 +426,62 @@ class ShardReader:
 
     def mapped(self, name: str, number: int) -> np.ndarray:
         """All values of ``name`` in one shard, mapped and not yet read."""
-        shard = self.shards[number]
-        if (shard.file, name) not in self._maps:
+        if number not in self._maps:
+            shard = self.shards[number]
             if self.content and shard.file not in self._verified:
                 check_shard(self.path, shard)
                 self._verified.add(shard.file)
-            self._maps[shard.file, name] = self._map(shard, name)
-        return self._maps[shard.file, name]
+            while len(self._maps) >= self.KEPT:  # the oldest goes
+                del self._maps[next(iter(self._maps))]
+            self._maps[number] = self._map(shard)
+        return self._maps[number][name]
 
-    def _map(self, shard: Shard, name: str) -> np.ndarray:
+    def _map(self, shard: Shard) -> dict[str, np.ndarray]:
+        """Views of one map of the file, each of the type and shape that the manifest promises: what
+        a stranger's file says of itself is not believed."""
         file = self.path / shard.file
+        whole = np.memmap(file, np.uint8, "r")
+        views = {}
         try:
             with h5py.File(file, "r") as opened:
-                values = opened[name]
-                offset = values.id.get_offset()
-                return np.memmap(file, values.dtype, "r", offset, values.shape)
+                for name, (dtype, shape) in self._promised(shard).items():
+                    offset = _block(opened, name, dtype, shape)
+                    views[name] = np.ndarray(shape, dtype, buffer=whole, offset=offset)
         except (OSError, KeyError, TypeError, ValueError) as error:
-            raise DamagedDataError(
-                f"{file} ({shard.samples}) cannot be read: {name}: {error}"
-            ) from error
+            raise DamagedDataError(f"{file} ({shard.samples}) cannot be read: {error}") from error
+        return views
+
+    def _promised(self, shard: Shard) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+        sizes, fields = self.manifest.sizes, np.dtype(self.manifest.dtype)
+        shapes = {
+            name: (fields, (shard.count, *(sizes[dim] for dim in dims[1:])))
+            for name, dims in self.manifest.dims.items()
+        }
+        count = (shard.count,)
+        return {
+            **shapes,
+            STATUS: (np.dtype(np.int8), count),
+            ERROR: (np.dtype(np.float32), count),
+        }
+
+
+def _block(opened: h5py.File, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> int:
+    """Where the values of a variable begin in its file.
+
+    Raises:
+        ValueError: if they are not one block of this type and shape in this very file.
+    """
+    link = opened.get(name, getlink=True)
+    values = opened[name] if isinstance(link, h5py.HardLink) else None
+    if (
+        not isinstance(values, h5py.Dataset)
+        or (values.dtype, values.shape) != (dtype, shape)
+        or values.external is not None
+        or values.is_virtual
+        or values.id.get_offset() is None
+    ):
+        raise ValueError(f"{name} is not one block of {dtype} values of shape {shape}")
+    return values.id.get_offset()
 
 
 def _outer(values: np.ndarray, rest: tuple[Any, ...], rows: Any = slice(None)) -> np.ndarray:
@@ -480,7 +525,7 @@ def replacing(target: Path) -> Iterator[Path]:
     """A path to write to; what was written is synced and takes ``target``'s place, or vanishes on
     an error."""
     # a name of its own: a worker that was given up for lost may still be writing the same shard
-    part = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.part")
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         yield part
         _sync(part)
@@ -494,15 +539,23 @@ def _sync(file: Path) -> None:
         os.fsync(handle.fileno())
 
 
-def _refuse_foreign_paths(content: dict[str, Any], file: Path) -> None:
-    """A manifest may come from a stranger: its shards lie in its own folder, under plain names."""
-    for split, shards in content["splits"].items():
-        for number, shard in enumerate(shards):
-            if not split.isidentifier() or shard["file"] != f"{split}/{number:05d}.nc":
+def _refuse_foreign_paths(manifest: Manifest, file: Path) -> None:
+    """A manifest may come from a stranger: its shards lie in its own folder, under plain names, in
+    order and without overlap."""
+    for split, shards in manifest.splits.items():
+        if split not in manifest.requested or not split.isidentifier():
+            raise DamagedDataError(f"{file} names the split {split!r}, which it does not have")
+        firsts = [shard.first for shard in shards]
+        if firsts != sorted(set(firsts)):
+            raise DamagedDataError(f"{file} lists the shards of {split!r} out of order")
+        for shard in shards:
+            number, rest = divmod(shard.first, manifest.shard_size)
+            fits = rest == 0 <= number and 1 <= shard.count <= manifest.shard_size
+            if not fits or shard.file != f"{split}/{number:05d}.nc":
                 raise DamagedDataError(
-                    f"{file} names the file {shard['file']!r}, which is none of a data set's"
+                    f"{file} names the file {shard.file!r}, which is none of a data set's"
                 )
-    if not all(split.isidentifier() for split in content["requested"]):
+    if not all(split.isidentifier() for split in manifest.requested):
         raise DamagedDataError(f"{file} names a split that is no plain word")
 
 

@@ -19,6 +19,10 @@ _STABLE = 2.8
 """|λ| Δt up to which the classical fourth-order Runge–Kutta method damps advection, λ = i U k."""
 
 
+_MOST_STEPS = 1e7
+"""A solve that needs more is given up: the flow runs away."""
+
+
 class NavierStokes:
     """ω_t + u·∇ω + β v = ν Δω − μ ω + f on a torus, u = (u, v) = (ψ_y, −ψ_x), −Δψ = ω.
 
@@ -34,9 +38,9 @@ class NavierStokes:
             function of the points, ``forcing(y, x)``, or None. Its mean must vanish.
         drag: linear friction μ ≥ 0.
         beta: gradient β of the planetary vorticity in y.
-        step: time step Δt; shortened evenly to meet the output times. By default, before each
-            output time, Δt = ``courant`` / max(|u| kx + |v| ky) with the largest kept wavenumbers kx and ky.
-            A fixed step makes a sample independent of its batch.
+        step: time step Δt; shortened evenly to meet the output times. By default Δt = ``courant`` /
+            max(|u| kx + |v| ky) with the largest kept wavenumbers kx and ky, measured anew every
+            eight steps. A fixed step makes a sample independent of its batch.
         courant: the constant in that rule; ``benchmarks/navier_stokes.py`` shows the error over it.
             ETDRK4 is stable up to about 2.8.
 
@@ -86,10 +90,10 @@ class NavierStokes:
 
         Raises:
             ValueError: for a field, forcing or grid that does not fit, an initial field the grid
-                cannot resolve (naming the grid that can), or an unstable ``step`` (naming the
-                largest stable one).
-            SolutionError: if samples blow up or develop scales that the grid does not resolve; it
-                names them and when, and carries the others' solutions.
+                cannot resolve (naming the grid that can), or a ``step`` that is unstable for every
+                sample (naming the largest stable one).
+            SolutionError: if samples are too fast for the step, blow up or develop scales that the
+                grid does not resolve; it names them and when, and carries the others' solutions.
         """
         _check(vorticity, grid)
         moments, single = check_times(times)
@@ -97,20 +101,15 @@ class NavierStokes:
         v = modes.transform(vorticity.double())
         _check_resolved(vorticity, modes, v)
         forcing = self._forcing(grid, modes, vorticity)
-        symbol = self._symbol(modes)
-        frames, now, stepper, last = [], 0.0, None, 0.0
         failures = _Failures(len(v), v.device)
+        v = failures.drop(v, self._too_fast(modes, v, moments[-1]), 0.0)
+        advance = _Advance(self, modes, self._symbol(modes), forcing, failures, moments[-1])
+        frames, now = [], 0.0
         for moment in moments:
             if moment == 0:
                 frames.append(vorticity.double())
                 continue
-            count = self._step_count(moment - now, now == 0, modes, v)
-            if stepper is None or not math.isclose(last, (moment - now) / count, rel_tol=1e-12):
-                last = (moment - now) / count
-                stepper = ETDRK4(symbol, _RightSide(modes, forcing, len(v)), last)
-            for _ in range(count):
-                v = stepper.step(v)
-            now = moment
+            v, now = advance(v, now, moment), moment
             frames.append(failures.observe(moment, modes, v))
         solution = torch.stack(frames, dim=1)
         result = (solution[:, 0] if single else solution).to(vorticity.dtype)
@@ -153,19 +152,31 @@ class NavierStokes:
             )
         f = f.double()
         _check_mean(f, "forcing")
-        return modes.transform(f)
+        kept = modes.transform(f)
+        _check_resolved(
+            f.reshape(-1, *grid.shape), modes, kept.reshape(-1, *kept.shape[-2:]), "forcing"
+        )
+        return kept
 
-    def _step_count(self, interval: float, first: bool, modes: _Modes, v: Tensor) -> int:
-        """Steps for one interval between output times."""
-        rate = modes.advection_rate(v)
+    def _too_fast(self, modes: _Modes, v: Tensor, end: float) -> Tensor:
+        """Which samples the step cannot follow, or cannot within ten million steps."""
+        rates = modes.advection_rates(v)
         if self.step is None:
-            return max(1, math.ceil(interval * max(rate / self.courant, 2 / interval) - 1e-9))
-        if first and self.step * rate > _STABLE:
+            return rates * end > _MOST_STEPS * self.courant
+        fast = rates * self.step > _STABLE
+        if bool(fast.all()):
             raise ValueError(
                 f"a time step of {self.step:g} is unstable here: the flow crosses the grid's smallest scales at a rate "
-                f"of {rate:.3g}; use step <= {_STABLE / rate:.2g}, or leave it out"
+                f"of {float(rates.min()):.3g} or more; use step <= {_STABLE / float(rates.max()):.2g}, or leave it out"
             )
-        return max(1, math.ceil(interval / self.step - 1e-9))
+        return fast
+
+    def largest_step(self, rate: float, forcing_rate: float) -> float:
+        """The step for a flow of this advection rate, under a force that makes so much more of it
+        per unit of time."""
+        if self.step is not None:
+            return self.step
+        return self.courant / max(rate, math.sqrt(self.courant * forcing_rate), 1e-300)
 
 
 def velocity(vorticity: Tensor, grid: Grid) -> Tensor:
@@ -201,22 +212,23 @@ def kinetic_energy_spectrum(vorticity: Tensor, grid: Grid) -> tuple[Tensor, Tens
 
 def band_limited(vorticity: Tensor, grid: Grid) -> Tensor:
     """``vorticity`` cut to the modes that the 2/3 rule keeps on ``grid``, without its mean."""
-    modes = _modes_of(vorticity, grid)
+    modes = _modes_of(vorticity, grid, dealiased=True)
     return modes.inverse(modes.transform(vorticity.double())).to(vorticity.dtype)
 
 
 class _Modes:
-    """The Fourier modes that the 2/3 rule keeps: ky = −K … K in rows, kx = 0 … K in columns.
+    """The Fourier modes that the 2/3 rule keeps, or all but the Nyquist modes for linear maps: ky =
+    −K … K in rows, kx = 0 … K in columns.
 
     Storing them from −K upwards, rather than in the order of the FFT, turns the field on the nodes
     by a phase e^{−iKx} per axis and its square by e^{−2iKx}; the square's modes −K … K are then the
     entries K … 3K of its transform, in one piece, since 3K < n. Padding and cutting are slices.
     """
 
-    def __init__(self, grid: Grid, device: torch.device) -> None:
+    def __init__(self, grid: Grid, device: torch.device, *, dealiased: bool = True) -> None:
         self.grid = grid
         self.shape = grid.shape
-        self.Ky, self.Kx = ((n - 1) // 3 for n in grid.shape)
+        self.Ky, self.Kx = ((n - 1) // (3 if dealiased else 2) for n in grid.shape)
         base_y, base_x = (2 * math.pi / axis.length for axis in grid.axes)
         integers = torch.arange(-max(self.Ky, self.Kx), max(self.Ky, self.Kx) + 1, device=device)
         whole = integers.double()
@@ -252,11 +264,11 @@ class _Modes:
         v_modes = v * (-1j * self.kx * self.inverse_k2)
         return torch.complex(self.inverse(u_modes), self.inverse(v_modes))
 
-    def advection_rate(self, v: Tensor) -> float:
-        """The largest |u| kx + |v| ky over the nodes (of those samples that are finite)."""
-        z = torch.nan_to_num(torch.view_as_real(self.velocity(v)), 0.0, 0.0, 0.0).abs()
-        fastest = z[..., 0] * self.kx.amax() + z[..., 1] * self.ky.amax()
-        return float(fastest.max())
+    def advection_rates(self, v: Tensor) -> Tensor:
+        """The largest |u| kx + |v| ky over the nodes of each sample, 0 for those that are lost."""
+        z = torch.view_as_real(self.velocity(v)).abs()
+        fastest = (z[..., 0] * self.kx.amax() + z[..., 1] * self.ky.amax()).flatten(-2).amax(dim=-1)
+        return torch.nan_to_num(fastest, 0.0, 0.0, 0.0)
 
     def advection(self, v: Tensor) -> Tensor:
         """−(u·∇ω)^ from the kept modes ``v`` of ω."""
@@ -279,6 +291,67 @@ class _Modes:
         here = squared[..., 2 * self.Kx : 3 * self.Kx + 1]
         opposite = squared[..., self.Kx : 2 * self.Kx + 1].flip(-2, -1)
         return (self.to_advection * opposite).conj().addcmul(self.to_advection, here)
+
+
+class _Advance:
+    """Steps from one output time to the next; the step is measured anew every few steps."""
+
+    RECHECK = 8
+
+    def __init__(
+        self,
+        flow: NavierStokes,
+        modes: _Modes,
+        symbol: Tensor,
+        forcing: Tensor | None,
+        failures: _Failures,
+        end: float,
+    ) -> None:
+        self.flow, self.modes, self.symbol, self.failures, self.end = (
+            flow,
+            modes,
+            symbol,
+            failures,
+            end,
+        )
+        self.right_side = _RightSide(modes, forcing, len(failures.status))
+        self.forcing_rate = 0.0
+        if forcing is not None:
+            self.forcing_rate = float(modes.advection_rates(forcing).max())
+            if flow.step is None and end / flow.largest_step(0.0, self.forcing_rate) > _MOST_STEPS:
+                raise ValueError(
+                    f"the forcing drives the flow so hard that it would take over {_MOST_STEPS:.0e} steps; use shorter "
+                    "times or a weaker forcing"
+                )
+        self.step, self.stepper = math.nan, None
+
+    def __call__(self, v: Tensor, now: float, moment: float) -> Tensor:
+        left = moment - now
+        while left > 0:
+            rates = self.modes.advection_rates(v)
+            if self.flow.step is None:
+                runaway = rates * self.end > _MOST_STEPS * self.flow.courant
+                v = self.failures.drop(v, runaway, moment - left)
+                rates = rates * ~runaway
+            count, stepper = self._stepper(left, float(rates.max()))
+            some = min(count, self.RECHECK)
+            for _ in range(some):
+                v = stepper.step(v)
+            left = left * (count - some) / count
+        return v
+
+    def _stepper(self, left: float, rate: float) -> tuple[int, ETDRK4]:
+        """Steps that divide what is left of the interval; the last ones again while they fit."""
+        largest = self.flow.largest_step(rate, self.forcing_rate)
+        if self.stepper is not None and largest / 2 <= self.step <= largest * (1 + 1e-9):
+            count = round(left / self.step)
+            if math.isclose(count * self.step, left, rel_tol=1e-9):
+                return count, self.stepper
+        count = max(1, math.ceil(left / largest - 1e-9))
+        if self.stepper is None or not math.isclose(self.step, left / count, rel_tol=1e-9):
+            self.step = left / count
+            self.stepper = ETDRK4(self.symbol, self.right_side, self.step)
+        return count, self.stepper
 
 
 class _RightSide:
@@ -305,12 +378,21 @@ class _Failures:
         self.moment = torch.full((batch,), math.nan, dtype=torch.float64, device=device)
         self.palinstrophy = torch.zeros(batch, dtype=torch.float64, device=device)
 
+    def drop(self, v: Tensor, lost: Tensor, moment: float) -> Tensor:
+        """``v`` without the samples that are lost from ``moment`` on."""
+        fresh = lost & (self.status == 0)
+        self.moment = torch.where(fresh, moment, self.moment)
+        self.status = torch.where(fresh, 1, self.status).to(torch.int8)
+        return torch.where(lost[:, None, None], torch.full_like(v, math.nan), v)
+
     def observe(self, moment: float, modes: _Modes, v: Tensor) -> Tensor:
         """The fields at ``moment``, NaN where they have failed by then."""
         power = torch.view_as_real(v).square().sum(-1)
         power = torch.cat([power[..., :1] / 2, power[..., 1:]], dim=-1)  # kx = 0 is stored twice
-        cutoff = min(float(modes.ky.max()), float(modes.kx.max())) * self.TAIL
-        tail = (power * (modes.k2.sqrt() >= cutoff)).sum(dim=(-2, -1))
+        rim = (modes.ky.abs() >= self.TAIL * modes.ky.amax()) | (
+            modes.kx >= self.TAIL * modes.kx.amax()
+        )
+        tail = (power * rim).sum(dim=(-2, -1))
         total = power.sum(dim=(-2, -1))
         broken = ~total.isfinite()
         unresolved = tail > self.UNRESOLVED * total
@@ -337,7 +419,10 @@ class _Failures:
             # the enstrophy cascade ends near (η/ν³)^{1/6}, with η = 2νP the rate of dissipation
             end = (2 * float(self.palinstrophy[first]) / max(viscosity, 1e-9) ** 2) ** (1 / 6)
             sizes = [math.ceil(3 * end * axis.length / (2 * math.pi)) for axis in grid.axes]
-            sizes = [max(n, 3 * axis.size // 2) for n, axis in zip(sizes, grid.axes, strict=True)]
+            sizes = [
+                min(max(n, 3 * axis.size // 2), 16 * axis.size)
+                for n, axis in zip(sizes, grid.axes, strict=True)
+            ]
             text = (
                 f"{when} more than {self.UNRESOLVED:g} of its enstrophy had gathered at the grid's cutoff; it needs "
                 f"about {sizes[0]} × {sizes[1]} nodes"
@@ -374,23 +459,23 @@ def _check_mean(field: Tensor, what: str) -> None:
         )
 
 
-def _check_resolved(vorticity: Tensor, modes: _Modes, v: Tensor) -> None:
-    """The initial field must lie within the kept modes."""
+def _check_resolved(vorticity: Tensor, modes: _Modes, v: Tensor, what: str = "vorticity") -> None:
+    """The initial field and the forcing must lie within the kept modes."""
     lost = (vorticity - modes.inverse(v)).flatten(1).norm(dim=1)
     share = lost / vorticity.flatten(1).norm(dim=1).clamp(min=1e-300)
     if bool((share > 1e-3).any()):
         worst = int(share.argmax())
         needed = tuple(3 * n // 2 + 1 for n in modes.shape)
         raise ValueError(
-            f"the vorticity of sample {worst} has {100 * float(share[worst]):.2g} % of its norm in modes that the 2/3 "
+            f"the {what} of sample {worst} has {100 * float(share[worst]):.2g} % of its norm in modes that the 2/3 "
             f"rule cuts off; resample it to {needed[0]} × {needed[1]} nodes (grid.resample), or cut it with "
             "band_limited"
         )
 
 
-def _modes_of(vorticity: Tensor, grid: Grid) -> _Modes:
+def _modes_of(vorticity: Tensor, grid: Grid, *, dealiased: bool = False) -> _Modes:
     _check(vorticity.reshape(-1, *vorticity.shape[-2:]), grid)
-    return _Modes(grid, vorticity.device)
+    return _Modes(grid, vorticity.device, dealiased=dealiased)
 
 
 def _cell(grid: Grid) -> float:

@@ -216,7 +216,7 @@ def on_a_sphere(original: Path, path: Path) -> Path:
     height = {"name": "height", "long_name": "height", "units": "m"}
     manifest = replace(
         manifest, nodes=describe_grid(SphereGrid(6, 12, radius=2.0)), inputs=[], outputs=[height],
-        times=[0.0, 1.0], splits={}, requested={"train": 3},
+        times=[0.0, 1.0], splits={}, requested={"train": 3}, shard_size=64,
     )  # fmt: skip
     values = np.random.default_rng(0).standard_normal((3, 2, 6, 12)).astype(np.float32)
     fields = {

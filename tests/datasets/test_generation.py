@@ -261,7 +261,7 @@ def test_two_writers_do_not_share_a_folder(tmp_path):
         (lambda p: draw(p, recipe=replace(RECIPE, viscosity=-1.0)), "viscosity must be positive"),
         (
             lambda p: draw(p, recipe=DarcyRecipe(solver_resolution=9, low=-1.0)),
-            "permeability must be positive",
+            "permeabilities must be positive",
         ),
     ],
 )

@@ -20,7 +20,7 @@ from sobolev.datasets import (
 from sobolev.datasets.store import Shard, file_digest
 from sobolev.solvers import SolutionError
 
-RECIPE = NavierStokesRecipe(viscosity=0.01, time=0.3, interval=0.1, solver_resolution=16)
+RECIPE = NavierStokesRecipe(viscosity=0.05, time=0.3, interval=0.1, solver_resolution=16)
 
 
 @pytest.fixture
@@ -58,8 +58,7 @@ def test_samples_that_the_seeds_do_not_give_are_found(drawn):
     forge(drawn, lambda values: values * np.float32(1 + 1e-6))
     assert verify(drawn) == []
     problems = verify(drawn, redraw=10)
-    assert len(problems) == 10
-    assert all("should be equal bit for bit" in problem for problem in problems)
+    assert sum("should be equal bit for bit" in problem for problem in problems) == 10
 
 
 def test_other_versions_are_held_to_a_tolerance(drawn):
@@ -71,8 +70,7 @@ def test_other_versions_are_held_to_a_tolerance(drawn):
     assert verify(drawn, redraw=10) == []
     forge(drawn, lambda values: values * np.float32(1.1))
     problems = verify(drawn, redraw=10)
-    assert len(problems) == 10
-    assert "allowed for other versions" in problems[0]
+    assert sum("allowed for other versions" in problem for problem in problems) == 10
 
 
 def test_error_estimates_are_stored_for_every_64th_sample(drawn):
@@ -116,9 +114,11 @@ def test_redrawing_foreign_data_is_refused(drawn):
     manifest.recipe = {"class": "Imported"}
     manifest.write(drawn)
     assert verify(drawn) == []
-    with pytest.raises(ValueError, match="was imported"):
+    with pytest.raises(ValueError, match="cannot be drawn again here"):
         verify(drawn, redraw=1)
 
 
 def test_versions_name_what_draws():
-    assert set(generation.versions()) == {"python", "sobolev", "torch", "numpy", "h5py"}
+    assert set(generation.versions()) == {
+        *("processor", "python", "sobolev", "torch", "torch-harmonics", "numpy", "scipy", "h5py")
+    }

@@ -247,3 +247,49 @@ def test_unfit_forcing_and_grid_are_refused():
         NavierStokes(0.1, torch.ones(32, 32)).solve(w, TORUS, 1.0)
     with pytest.raises(ValueError, match="two periodic axes"):
         NavierStokes(0.1).solve(w, Grid.dirichlet(32, 32), 1.0)
+    fine = torch.cos(14 * nodes(TORUS)[1])
+    with pytest.raises(ValueError, match="the forcing of sample 0 has 1e\\+02 % of its norm"):
+        NavierStokes(0.1, fine).solve(w, TORUS, 1.0)
+
+
+def test_a_flow_forced_from_rest_is_followed():
+    """Of the default step nothing is known at rest; the reference takes many small ones."""
+    force = lambda y, x: 10 * (torch.sin(x + y) + torch.cos(2 * y))  # noqa: E731
+    rest = torch.zeros(1, 32, 32, dtype=torch.float64)
+    got = NavierStokes(0.3, force).solve(rest, TORUS, 2.0)
+    reference = NavierStokes(0.3, force, step=1e-3).solve(rest, TORUS, 2.0)
+    assert (got - reference).norm() < 1e-5 * reference.norm()
+
+
+def test_a_runaway_flow_ends_and_is_named():
+    w = turbulence(TORUS, 2) * torch.tensor([1.0, 1e9]).double()[:, None, None]
+    with pytest.raises(SolutionError, match="number 1: it blew up by time 0"):
+        NavierStokes(0.1).solve(w, TORUS, [0.1, 0.2])
+    with pytest.raises(ValueError, match="over 1e\\+07 steps; use shorter times or a weaker"):
+        NavierStokes(0.1, lambda y, x: 1e16 * torch.sin(y)).solve(w[:1], TORUS, 1.0)
+
+
+def test_only_the_samples_that_are_too_fast_are_given_up():
+    w = turbulence(TORUS, 2) * torch.tensor([1.0, 100.0]).double()[:, None, None]
+    with pytest.raises(
+        SolutionError, match="1 of 2 samples failed, the first is number 1"
+    ) as caught:
+        NavierStokes(0.1, step=0.05).solve(w, TORUS, [0.1, 0.2])
+    alone = NavierStokes(0.1, step=0.05).solve(w[:1], TORUS, [0.1, 0.2])
+    assert torch.allclose(caught.value.solution[0], alone[0], atol=1e-13)
+    assert caught.value.status.tolist() == [0, 1]
+
+
+def test_waves_of_a_flat_grid_are_not_taken_for_unresolved():
+    grid = Grid.periodic(16, 256, length=2 * math.pi)
+    _, x = nodes(grid)
+    w = torch.cos(20 * x)[None]
+    got = NavierStokes(1e-3).solve(w, grid, 1.0)
+    assert torch.allclose(got, w * math.exp(-0.4), atol=1e-10)
+
+
+def test_velocity_keeps_every_mode_of_the_grid():
+    """ω = cos 14x on 32 nodes, beyond the 2/3 rule: v = sin(14x)/14."""
+    _, x = nodes(TORUS)
+    v = velocity(torch.cos(14 * x), TORUS)[1]
+    assert torch.allclose(v, torch.sin(14 * x) / 14, atol=1e-13)
