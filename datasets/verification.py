@@ -166,7 +166,7 @@ def _difference(old: np.ndarray, new: np.ndarray, exact: bool, room: float) -> s
     if not np.array_equal(np.isnan(old), np.isnan(new)):
         return "drawn again holds NaN in other places"
     a, b = np.nan_to_num(old).astype(float), np.nan_to_num(new).astype(float)
-    difference = float(np.linalg.norm(a - b) / max(np.linalg.norm(a), 1e-300))
+    difference = float(np.linalg.norm(a - b)) / max(float(np.linalg.norm(a)), 1e-300)
     if exact:
         return (
             f"drawn again differs by {difference:.1e}; with the same versions on the same kind of processor it should "

@@ -323,7 +323,8 @@ class _Advance:
                     f"the forcing drives the flow so hard that it would take over {_MOST_STEPS:.0e} steps; use shorter "
                     "times or a weaker forcing"
                 )
-        self.step, self.stepper = math.nan, None
+        self.step = math.nan
+        self.stepper: ETDRK4 | None = None
 
     def __call__(self, v: Tensor, now: float, moment: float) -> Tensor:
         left = moment - now
