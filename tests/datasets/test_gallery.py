@@ -14,10 +14,13 @@ import torch
 import xarray as xr
 from PIL import Image
 
+import sobolev.datasets.drawing as drawing
 import sobolev.datasets.gallery as gallery
+import sobolev.datasets.statistics as statistics
 from sobolev.datasets import generate, open_dataset
 from sobolev.datasets.base import Recipe, Variable
-from sobolev.datasets.gallery import Spectra, Statistics, show
+from sobolev.datasets.gallery import show
+from sobolev.datasets.statistics import Spectra, Statistics
 from sobolev.solvers import Grid, SolutionError, SphereGrid, sobolev_norm
 
 FAILED = 1  # the sample of ``Decay`` that blows up at its second frame
@@ -85,7 +88,7 @@ def figures(monkeypatch):
         drawn[file.name] = figure
         return file
 
-    monkeypatch.setattr(gallery, "_saved", keep)
+    monkeypatch.setattr(gallery, "save_figure", keep)
     return drawn
 
 
@@ -152,8 +155,8 @@ def test_maps_hold_the_stored_values_on_scales_that_suit_them(decay, darcy_data,
 
 @pytest.mark.parametrize("block", [1, 150, 2**22])
 def test_statistics_are_those_of_the_good_samples(decay, tmp_path, monkeypatch, block):
-    monkeypatch.setattr(gallery, "_BLOCK", block)
-    monkeypatch.setattr(gallery, "_saved", lambda figure, file: file)
+    monkeypatch.setattr(statistics, "_BLOCK", block)
+    monkeypatch.setattr(gallery, "save_figure", lambda figure, file: file)
     values = good(decay)
     assert len(values) == 5
     found = Statistics.of(open_dataset(decay, "test"), "height", Grid.periodic(8, 8))
@@ -236,11 +239,11 @@ def test_the_spectra_drawn_are_means_and_ranges_of_the_good_samples(decay, figur
 def test_mollweides_projection_keeps_areas_and_directions():
     grid = SphereGrid(180, 360, "equiangular")
     latitude, longitude = (p.numpy() for p in grid.points())
-    north = gallery._image(np.broadcast_to(latitude[:, None], grid.shape), grid, 1)
+    north = drawing._image(np.broadcast_to(latitude[:, None], grid.shape), grid, 1)
     share = (north > math.pi / 6).sum() / north.count()
     assert share == pytest.approx(1 / 4, abs=0.005)  # of the sphere lies beyond 30°N
     assert north[-1].mean() > 1  # drawn from the bottom to the top
-    middle = gallery._image(np.broadcast_to(longitude, grid.shape), grid, 1)[120].data
+    middle = drawing._image(np.broadcast_to(longitude, grid.shape), grid, 1)[120].data
     assert middle[[0, 120, 240, 360]] == pytest.approx(np.pi * np.array([0, 0.5, 1, 1.5]), abs=0.03)
 
 
@@ -287,7 +290,7 @@ def test_what_does_not_exist_is_named(decay, tmp_path, options, message):
 
 
 def test_an_mp4_without_ffmpeg_says_how_to_install_it(decay, darcy_data, monkeypatch, figures):
-    monkeypatch.setattr(gallery.FFMpegWriter, "isAvailable", lambda: False)
+    monkeypatch.setattr(drawing.FFMpegWriter, "isAvailable", lambda: False)
     with pytest.raises(FileNotFoundError, match="apt install ffmpeg"):
         show(decay, animation="mp4")
     show(darcy_data, animation="mp4")  # nothing to animate
@@ -295,6 +298,6 @@ def test_an_mp4_without_ffmpeg_says_how_to_install_it(decay, darcy_data, monkeyp
 
 def test_a_split_that_failed_altogether_is_refused(tmp_path, monkeypatch):
     path = generate(Decay(), tmp_path / "d", {"test": 2}, progress=False)
-    monkeypatch.setattr(gallery, "_good", lambda data: np.array([], int))
+    monkeypatch.setattr(gallery, "good_samples", lambda data: np.array([], int))
     with pytest.raises(ValueError, match="every sample of split 'test' failed"):
         show(path)
