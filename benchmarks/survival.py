@@ -28,9 +28,9 @@ from sobolev.datasets import NavierStokesRecipe
 generation.SHARD_SIZE = 4
 if __name__ == "__main__":
     print("ready", flush=True)
-    recipe = NavierStokesRecipe(viscosity=0.01, time=4.0, interval=0.5, solver_resolution=32)
+    recipe = NavierStokesRecipe(viscosity=0.01, time=2.0, interval=0.5, solver_resolution=32)
     options = {"workers": int(sys.argv[2])} if sys.argv[2].isdigit() else {"dask": sys.argv[2]}
-    generation.generate(recipe, sys.argv[1], {"train": 80, "test": 20}, progress=False, **options)
+    generation.generate(recipe, sys.argv[1], {"train": 48, "test": 12}, progress=False, **options)
 """
 
 _CLUSTER = """

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -31,6 +32,7 @@ from sobolev.datasets import (
     refined,
     verify,
 )
+from sobolev.datasets.store import Shard, file_digest
 
 RECIPE = BurgersRecipe(solver_resolution=64, steps=10)
 
@@ -377,3 +379,42 @@ def test_an_unreachable_cluster_is_said_so(tmp_path, monkeypatch):
 def test_a_bad_recipe_fails_the_same_in_workers(tmp_path):
     with pytest.raises(ValueError, match="viscosity must be positive"):
         draw(tmp_path / "d", recipe=replace(RECIPE, viscosity=-1.0), workers=2)
+
+
+def test_shards_may_be_finished_out_of_order(tmp_path):
+    """As workers leave them when they are interrupted."""
+    path = draw(tmp_path / "d")
+    before = content(path)
+    manifest = Manifest.read(path)
+    del manifest.splits["train"][1]
+    manifest.write(path)
+    assert verify(path) == ["split 'train' is unfinished: 6 of 10 samples"]
+    draw(path)
+    assert content(path) == before
+
+
+def test_a_first_attempt_that_drew_nothing_binds_nobody(tmp_path):
+    with pytest.raises(ValueError, match="viscosity must be positive"):
+        draw(tmp_path / "d", recipe=replace(RECIPE, viscosity=-1.0))
+    (tmp_path / "d" / ".manifest.json.0123abcd.part").touch()  # of a writer killed even earlier
+    draw(tmp_path / "d")
+    assert verify(tmp_path / "d") == []
+    assert not list((tmp_path / "d").glob(".*.part"))
+
+
+def test_what_a_strangers_shard_says_of_itself_is_not_believed(tmp_path):
+    """A variable of another type or shape under right checksums: pointers, fewer nodes."""
+    for number, values in enumerate((np.array([b"x"] * 3, dtype=object), np.zeros((3, 8), "f4"))):
+        path = draw(tmp_path / str(number), {"test": 3})
+        file = path / "test" / "00000.nc"
+        with h5py.File(file, "r+") as opened:
+            del opened["velocity"]
+            kind = h5py.string_dtype() if values.dtype == object else values.dtype
+            opened.create_dataset("velocity", data=values, dtype=kind)
+        manifest = Manifest.read(path)
+        forged = {**vars(manifest.splits["test"][0]), "sha256": file_digest(file)}
+        manifest.splits["test"] = [Shard(**{**forged, "bytes": file.stat().st_size})]
+        manifest.write(path)
+        with pytest.raises(DamagedDataError, match="velocity is not one block of float32 values"):
+            open_dataset(path, "test").load()
+        assert "not one block" in verify(path)[0]
