@@ -42,7 +42,8 @@ if __name__ == "__main__":
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         print(cluster.scheduler_address, flush=True)
         for _ in sys.stdin:
-            print(*(worker.pid for worker in cluster.workers.values()), flush=True)
+            running = (w for w in cluster.workers.values() if w.status.name == "running")
+            print(*(worker.pid for worker in running), flush=True)
 """
 
 
