@@ -15,6 +15,8 @@ ATTEMPTS = 3
 """How often work is started again after its process was lost."""
 PATIENCE = 10
 """Seconds to wait for a scheduler's answer."""
+DESERTED = 60
+"""Seconds without a result after which a cluster must show that it has workers."""
 
 Results = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
 """Applies a function to tasks; results come as they are finished, in any order."""
@@ -124,19 +126,31 @@ def _dask_client(address: str) -> Iterator[Any]:
 
 
 def _on_cluster(client: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
-    """Dask starts the tasks of lost workers again by itself."""
-    from dask.distributed import as_completed
+    """Dask starts the tasks of lost workers again by itself, as long as there are others."""
     from distributed.scheduler import KilledWorker
 
-    futures = client.map(function, tasks, pure=False)
+    cluster = client.get_executor(pure=False)
+    pending = {cluster.submit(function, task) for task in tasks}
     try:
-        for future in as_completed(futures, loop=client.loop):
-            yield future.result()
-            future.release()
+        while pending:
+            done, pending = concurrent.futures.wait(pending, DESERTED, "FIRST_COMPLETED")
+            if not done:
+                _check_workers(client)
+            for future in done:
+                yield future.result()
     except (KilledWorker, concurrent.futures.CancelledError) as error:
         raise OSError(
             f"the Dask cluster lost its scheduler, or every worker that tried a shard ({error}); what was finished is "
             "safe"
         ) from error
     finally:
-        client.cancel(futures)
+        for future in pending:
+            future.cancel()
+
+
+def _check_workers(client: Any) -> None:
+    if not client.scheduler_info()["workers"]:
+        raise OSError(
+            f"the Dask cluster at {client.scheduler.address} has no workers (waited {DESERTED} s); start some with "
+            "`dask worker ADDRESS` and run the same command again: what was finished is safe"
+        )

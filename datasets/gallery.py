@@ -388,9 +388,12 @@ def _histogram(axes: Axes, view: _View, variable: Variable) -> None:
     for frame, (name, colour) in enumerate(zip(names, _TIMES[-len(names) :], strict=True)):
         density, _ = np.histogram(fields[:, frame], edges, weights=weights, density=True)
         axes.stairs(density, edges, color=colour, lw=1.1, label=name)
-    axes.set_yscale("log")
+        if density.max() > 10 * density[density > 0].min():  # two phases are two bars from 0
+            axes.set_yscale("log")
     if scale.kind == "logarithmic":
         axes.set_xscale("log")
+    else:
+        axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel("\n".join(wrap(label_of(variable), 40)), fontsize=8)
     axes.set_ylabel("probability density", fontsize=8)
     axes.set_title(_count(len(fields)), fontsize=8)

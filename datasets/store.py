@@ -23,6 +23,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -224,7 +225,8 @@ def write_shard(path: Path, file: str, dataset: xr.Dataset, versions: dict[str, 
     target.parent.mkdir(parents=True, exist_ok=True)
     encoding: dict[str, Any] = {str(name): {"_FillValue": None} for name in dataset.variables}
     with replacing(target) as part:
-        dataset.to_netcdf(part, engine="h5netcdf", encoding=encoding)
+        with _without_dask():
+            dataset.to_netcdf(part, engine="h5netcdf", encoding=encoding)
         with concurrent.futures.ThreadPoolExecutor(
             1
         ) as other:  # the disk is slow, and so is SHA-256
@@ -241,7 +243,7 @@ def write_shard(path: Path, file: str, dataset: xr.Dataset, versions: dict[str, 
 
 def write_netcdf(dataset: xr.Dataset, path: Path, encoding: dict[str, Any] | None = None) -> None:
     """Write a NetCDF-4 file that is whole or absent."""
-    with replacing(path) as part:
+    with replacing(path) as part, _without_dask():
         dataset.to_netcdf(part, engine="h5netcdf", encoding=encoding or {})
 
 
@@ -532,6 +534,15 @@ def replacing(target: Path) -> Iterator[Path]:
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _without_dask() -> Iterator[None]:
+    """Where a Dask client or worker is about, xarray would take a lock of the whole cluster, which a
+    killed worker may hold for ever; every file here has a writer of its own."""
+    dask = sys.modules.get("dask")
+    with contextlib.nullcontext() if dask is None else dask.config.set(scheduler="synchronous"):
+        yield
 
 
 def _sync(file: Path) -> None:

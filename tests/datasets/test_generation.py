@@ -370,6 +370,27 @@ def test_bytes_from_a_cluster_are_the_same(tmp_path):
         assert content(draw(tmp_path / "b", dask=cluster.scheduler_address)) == alone
 
 
+def test_files_are_written_without_the_locks_of_a_cluster(tmp_path, monkeypatch):
+    """In a process with a Dask client xarray would ask the scheduler for a lock per file."""
+    distributed = pytest.importorskip("distributed", reason="pip install 'sobolev[distributed]'")
+    monkeypatch.setattr(
+        distributed.Lock, "acquire", lambda *_, **__: pytest.fail("a distributed lock was taken")
+    )
+    with distributed.Client(n_workers=1, processes=False, dashboard_address=None):
+        draw(tmp_path / "d")
+    assert verify(tmp_path / "d") == []
+
+
+def test_a_cluster_without_workers_is_said_so(tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed", reason="pip install 'sobolev[distributed]'")
+    monkeypatch.setattr(executors, "DESERTED", 0.5)
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        pytest.raises(OSError, match=r"has no workers .* what was finished is safe"),
+    ):
+        draw(tmp_path / "d", dask=cluster.scheduler_address)
+
+
 def test_an_unreachable_cluster_is_said_so(tmp_path, monkeypatch):
     monkeypatch.setattr(executors, "PATIENCE", 1)
     with pytest.raises(OSError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
