@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 from sobolev.datasets import NavierStokesRecipe
-from sobolev.datasets.recipes import _FORCINGS
+from sobolev.datasets.flows import FORCINGS
 from sobolev.solvers import ETDRK4, Grid, NavierStokes
 from sobolev.solvers.navier_stokes import _Modes, _RightSide
 from sobolev.solvers.random_fields import stream
 
-FORCING = _FORCINGS["fno"]
+FORCING = FORCINGS["fno"]
 SIZES = ((64, 16), (128, 8), (256, 4))
 ROUNDS, STEPS = 7, 5
 

@@ -22,14 +22,8 @@ import xarray as xr
 
 from sobolev.datasets import NavierStokesRecipe, OperatorDataModule
 from sobolev.datasets.generation import _described, versions
-from sobolev.datasets.store import (
-    ERROR,
-    STATUS,
-    attributes,
-    coords,
-    describe,
-    write_shard,
-)
+from sobolev.datasets.manifest import ERROR, STATUS
+from sobolev.datasets.store import attributes, coords, describe, write_shard
 
 ROUNDS = 7
 

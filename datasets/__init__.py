@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING
 from sobolev.datasets.base import Recipe, Variable
 from sobolev.datasets.derived import diagnostics
 from sobolev.datasets.exports import export
+from sobolev.datasets.flows import DecayingTurbulenceRecipe, NavierStokesRecipe, ShallowWaterRecipe
 from sobolev.datasets.generation import generate, refined
 from sobolev.datasets.imports import import_data
+from sobolev.datasets.manifest import DamagedDataError, Manifest
 from sobolev.datasets.recipes import (
     PRESETS,
     BurgersRecipe,
     DarcyRecipe,
-    DecayingTurbulenceRecipe,
-    NavierStokesRecipe,
     PublishedDarcyRecipe,
-    ShallowWaterRecipe,
     find_recipe,
 )
-from sobolev.datasets.store import DamagedDataError, Manifest, open_dataset
+from sobolev.datasets.store import open_dataset
 from sobolev.datasets.verification import verify
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from sobolev.solvers import AbstractGrid, Grid, SolutionError, sobolev_norm
 from sobolev.solvers.grids import subsampled_sizes
+
+FNO_PAPER = "Li et al., Fourier Neural Operator for Parametric PDEs, ICLR 2021, arXiv:2010.08895"
 
 
 @dataclass(frozen=True)
@@ -196,3 +198,16 @@ def central_difference(frames: Tensor, step: float) -> Tensor:
     order."""
     a, b, _, d, e = frames.unbind(1)
     return (a - 8 * b + 8 * d - e) / (12 * step)
+
+
+def with_channel(solve: Callable[[], Tensor]) -> Tensor:
+    """The only output of a solve as a channel, also of one that failed in part."""
+    try:
+        return solve()[:, None]
+    except SolutionError as error:
+        raise SolutionError(str(error), error.solution[:, None], error.status) from error
+
+
+def evaluated(inputs: Tensor, grid: AbstractGrid, recipe: Recipe, resolution: int | None) -> Tensor:
+    """What was drawn on the solver's grid, at another resolution if one is asked for."""
+    return grid.resample(inputs, recipe.grid(resolution)) if resolution else inputs

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sobolev.datasets.store import Manifest, replacing
+from sobolev.datasets.manifest import Manifest, replacing
 
 MARK = "<!-- written by sobolev; your own text is safe once this line is gone -->"
 _CARD = """\

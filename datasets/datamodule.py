@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from sobolev.datasets.base import Variable
-from sobolev.datasets.store import STATUS, Manifest, ShardReader, check_shard
+from sobolev.datasets.manifest import STATUS, Manifest
+from sobolev.datasets.store import ShardReader, check_shard
 from sobolev.datasets.windows import EpochSampler, FromMemory, FromShards, Items, Window
 from sobolev.solvers import AbstractGrid, SphereGrid
 from sobolev.solvers.random_fields import stream

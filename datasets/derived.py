@@ -13,7 +13,8 @@ import xarray as xr
 from torch import Tensor
 
 from sobolev.datasets.base import Recipe, Variable
-from sobolev.datasets.recipes import NavierStokesRecipe, ShallowWaterRecipe, recipe_from
+from sobolev.datasets.flows import NavierStokesRecipe, ShallowWaterRecipe
+from sobolev.datasets.recipes import recipe_from
 from sobolev.solvers import ShallowWater
 from sobolev.solvers.navier_stokes import stream_function, velocity
 

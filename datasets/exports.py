@@ -41,7 +41,8 @@ import rich.progress
 import torch
 import yaml
 
-from sobolev.datasets.store import STATUS, Manifest, Shard, ShardReader, attributes, replacing
+from sobolev.datasets.manifest import STATUS, Manifest, Shard, replacing
+from sobolev.datasets.store import ShardReader, attributes
 from sobolev.solvers import AbstractGrid, Grid, SphereGrid
 
 DESCRIPTION = "sobolev"

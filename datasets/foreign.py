@@ -14,7 +14,7 @@ import numpy as np
 
 from sobolev.datasets.base import Variable
 from sobolev.datasets.exports import reversed_space
-from sobolev.datasets.store import ERROR, STATUS
+from sobolev.datasets.manifest import ERROR, STATUS
 from sobolev.solvers import AbstractGrid, Axis, Grid
 
 _ASKED = {

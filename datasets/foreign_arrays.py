@@ -14,8 +14,9 @@ import scipy.io
 import torch
 
 from sobolev.datasets.base import Variable
+from sobolev.datasets.flows import NavierStokesRecipe
 from sobolev.datasets.foreign import Foreign, Lazy, Meaning, array, decimals, unknown, wrong
-from sobolev.datasets.recipes import BurgersRecipe, DarcyRecipe, NavierStokesRecipe
+from sobolev.datasets.recipes import BurgersRecipe, DarcyRecipe
 from sobolev.solvers import Axis, Grid
 
 _FNO = BurgersRecipe.references

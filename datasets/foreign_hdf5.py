@@ -24,7 +24,7 @@ from sobolev.datasets.foreign import (
     unknown,
     wrong,
 )
-from sobolev.datasets.store import grid_from
+from sobolev.datasets.manifest import grid_from
 from sobolev.solvers import AbstractGrid, Axis, Grid, SphereGrid
 
 Points = dict[str, np.ndarray]

@@ -39,8 +39,9 @@ from sobolev.datasets.drawing import (
     with_units,
     wrap,
 )
+from sobolev.datasets.manifest import ERROR, STATUS, Manifest
 from sobolev.datasets.statistics import Spectra, Statistics, good_samples, node_weights
-from sobolev.datasets.store import ERROR, STATUS, Manifest, open_dataset
+from sobolev.datasets.store import open_dataset
 from sobolev.solvers import AbstractGrid, SolutionError, SphereGrid
 
 _TIMES = ("#9ecae1", "#4292c6", "#08306b")  # first, middle and last frame

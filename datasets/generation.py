@@ -23,21 +23,23 @@ import xarray as xr
 from sobolev.datasets.base import Recipe, Solved, restricted
 from sobolev.datasets.cards import is_card, write_card
 from sobolev.datasets.executors import executor
-from sobolev.datasets.recipes import PRESETS, find_recipe
-from sobolev.datasets.store import (
+from sobolev.datasets.manifest import (
     ERROR,
-    ERROR_ATTRIBUTES,
     MANIFEST,
     STATUS,
-    STATUS_ATTRIBUTES,
     DamagedDataError,
     Manifest,
     Shard,
+    describe_grid,
+)
+from sobolev.datasets.recipes import PRESETS, find_recipe
+from sobolev.datasets.store import (
+    ERROR_ATTRIBUTES,
+    STATUS_ATTRIBUTES,
     attributes,
     check_shard,
     coords,
     describe,
-    describe_grid,
     open_dataset,
     write_shard,
 )

@@ -42,18 +42,13 @@ from sobolev.datasets.foreign import Foreign, Meaning
 from sobolev.datasets.foreign_arrays import read_mat, read_neuralop
 from sobolev.datasets.foreign_hdf5 import read_pdebench, read_well
 from sobolev.datasets.generation import SHARD_SIZE, begin, disk_trouble, locked, versions
+from sobolev.datasets.manifest import ERROR, IMPORTED, STATUS, Manifest, describe_grid, file_digest
 from sobolev.datasets.store import (
-    ERROR,
     ERROR_ATTRIBUTES,
-    IMPORTED,
-    STATUS,
     STATUS_ATTRIBUTES,
-    Manifest,
     attributes,
     coords,
     describe,
-    describe_grid,
-    file_digest,
     write_shard,
 )
 from sobolev.solvers import SolutionError

@@ -11,14 +11,8 @@ import torch
 
 from sobolev.datasets.base import Recipe
 from sobolev.datasets.generation import SOLVER_BATCH, draw, streams, versions
-from sobolev.datasets.store import (
-    ERROR,
-    STATUS,
-    Manifest,
-    Shard,
-    ShardReader,
-    check_shard,
-)
+from sobolev.datasets.manifest import ERROR, STATUS, Manifest, Shard
+from sobolev.datasets.store import ShardReader, check_shard
 from sobolev.solvers.random_fields import stream
 
 TOLERANCE = 1e-5

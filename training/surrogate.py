@@ -21,7 +21,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 import sobolev.operators
-from sobolev.datasets.recipes import Variable
+from sobolev.datasets.base import Variable
 from sobolev.datasets.store import axis_coords, describe
 from sobolev.operators import Operator
 from sobolev.solvers import Axis, Grid

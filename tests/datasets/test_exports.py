@@ -26,7 +26,8 @@ from sobolev.datasets import (
     open_dataset,
 )
 from sobolev.datasets.exports import export
-from sobolev.datasets.store import ERROR, STATUS, coords, describe_grid, write_shard
+from sobolev.datasets.manifest import ERROR, STATUS, describe_grid
+from sobolev.datasets.store import coords, write_shard
 from sobolev.solvers.sphere import SphereGrid
 
 FLOW = NavierStokesRecipe(solver_resolution=16, time=0.5, interval=0.1, viscosity=0.01)

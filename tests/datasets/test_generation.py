@@ -32,7 +32,7 @@ from sobolev.datasets import (
     refined,
     verify,
 )
-from sobolev.datasets.store import Shard, file_digest
+from sobolev.datasets.manifest import Shard, file_digest
 
 RECIPE = BurgersRecipe(solver_resolution=64, steps=10)
 

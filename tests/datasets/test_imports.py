@@ -27,7 +27,7 @@ from sobolev.datasets import (
 )
 from sobolev.datasets.exports import coordinates, export
 from sobolev.datasets.imports import import_data
-from sobolev.datasets.store import ERROR
+from sobolev.datasets.manifest import ERROR
 from sobolev.solvers import Axis, Grid
 from sobolev.solvers.sphere import SphereGrid
 

@@ -17,7 +17,7 @@ from sobolev.datasets import (
     open_dataset,
     verify,
 )
-from sobolev.datasets.store import Shard, file_digest
+from sobolev.datasets.manifest import Shard, file_digest
 from sobolev.solvers import SolutionError
 
 RECIPE = NavierStokesRecipe(viscosity=0.05, time=0.3, interval=0.1, solver_resolution=16)
