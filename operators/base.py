@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from sobolev.solvers.grids import AbstractGrid, Grid
 
 
 class Operator(nn.Module, ABC):
     """A map between fields that is not tied to a grid: ``(batch, in_channels, *space) -> (batch,
-    out_channels, *space)``.
+    out_channels, *size)``.
 
     A subclass keeps each constructor argument, JSON-able, in an attribute of the same name;
     ``configuration`` reads them back, so that ``type(op)(**op.configuration)`` builds the same
-    operator with fresh weights.
+    operator with fresh weights. Its parameters are real. Its layers are applied through ``run``, so
+    that ``checkpointing`` – recomputing activations in the backward pass instead of keeping them –
+    is one attribute, to be set at any time.
     """
 
     in_channels: int
     out_channels: int
+    boundary: list[str] | None = None
+    """Kinds of the axes that the operator is built for; None if it takes what comes."""
+    checkpointing: bool = False
+    """Whether the layers' activations are recomputed in the backward pass."""
+    exportable: bool = False
+    """Whether ``torch.export`` and ONNX take it with a free resolution."""
 
     @property
     def configuration(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """The constructor's arguments, JSON-able."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Class and configuration, what ``operator_from`` builds from."""
+        return {"class": type(self).__name__, "arguments": self.configuration}
 
     @property
     @abstractmethod
@@ -53,3 +71,75 @@ class Operator(nn.Module, ABC):
                 f"{type(self).__name__} was built for in_channels={self.in_channels}, got {u.shape[1]} channels "
                 f"in a tensor of shape {tuple(u.shape)}"
             )
+
+    def check_grid(self, grid: AbstractGrid) -> None:
+        """Refuse a grid whose fields the operator is not built for.
+
+        Raises:
+            ValueError: saying what it is built for.
+        """
+        name = type(self).__name__
+        if not isinstance(grid, Grid):
+            raise ValueError(
+                f"{name} works on flat grids, the data live on a sphere; SFNO is for those"
+            )
+        if self.ndim != grid.ndim:
+            raise ValueError(
+                f"the operator works in {self.ndim} dimensions, the data have {grid.ndim}"
+            )
+        kinds = [axis.boundary for axis in grid.axes]
+        if self.boundary is not None and self.boundary != kinds:
+            raise ValueError(
+                f"the operator was built for boundary={self.boundary}, the data's axes are {kinds}"
+            )
+
+    def run(self, layer: nn.Module, *inputs: Any) -> Tensor:
+        """Apply one of the operator's layers, recomputing it in the backward pass if
+        ``checkpointing``."""
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(layer, *inputs, use_reentrant=False)
+        return layer(*inputs)
+
+
+def operator_from(description: Mapping[str, Any]) -> Operator:
+    """Build an operator from ``Operator.description``, by its name among sobolev's operators and
+    nowhere else.
+
+    >>> from sobolev.operators import FNO
+    >>> operator_from(FNO(1, 1, modes=(4,), width=8).description).width
+    8
+
+    Raises:
+        ValueError: for a name that is not one of sobolev's operators.
+    """
+    import sobolev.operators as room  # the room imports this module
+
+    name = description["class"]
+    known = {n: c for n in room.__all__ if _is_operator(c := getattr(room, n))}
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"{name!r} is not one of sobolev's operators ({', '.join(known)}){hint}")
+    return known[name](**description["arguments"])
+
+
+def check_whole(owner: str, **values: int | Sequence[int]) -> None:
+    """Refuse counts that are not whole numbers of at least 1.
+
+    Raises:
+        ValueError: naming the first wrong one.
+    """
+    for name, value in values.items():
+        for number in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+                raise ValueError(
+                    f"{owner} needs whole numbers of at least 1; {name} has {number!r}"
+                )
+
+
+def _is_operator(candidate: Any) -> bool:
+    return (
+        isinstance(candidate, type)
+        and issubclass(candidate, Operator)
+        and candidate is not Operator
+    )

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sobolev.operators.base import Operator
-from sobolev.operators.spectral_conv import SpectralConv, Transforms
-from sobolev.solvers.grids import BOUNDARIES, Axis, Grid
+from sobolev.operators.base import Operator, check_whole
+from sobolev.operators.fourier import Transforms
+from sobolev.operators.resampling import boundaries, resampled
+from sobolev.operators.spectral_conv import SpectralConv
+from sobolev.solvers.grids import Axis
 
 
 class FourierBlock(nn.Module):
@@ -75,9 +77,7 @@ class FNO(Operator):
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.modes, self.width, self.depth = list(modes), width, depth
-        self.boundary = (
-            [boundary] * len(self.modes) if isinstance(boundary, str) else list(boundary)
-        )
+        self.boundary = boundaries(boundary, len(self.modes))
         self.padding, self.positions = padding, positions
         self.projection = 2 * width if projection is None else projection
         self._check_arguments()
@@ -108,17 +108,15 @@ class FNO(Operator):
         periodic (exact for what the input grid resolves), else linearly.
         """
         self.check(u)
-        if size is not None and tuple(size) != tuple(u.shape[2:]):
-            u = self._resampled(u, size)
-        v = u.movedim(1, -1)
+        v = resampled(u, size, self.boundary).movedim(1, -1)
         if self.positions:
             v = torch.cat([v, self._positions(v)], dim=-1)
         v = self.lift(v)
         *hidden, last = (cast(FourierBlock, block) for block in self.blocks)
-        transforms = last.kernel.transforms(v.shape[1:-1], v.shape[1:-1], v)
+        transforms = last.kernel.modes.between(v.shape[1:-1], v.shape[1:-1], v)
         for block in hidden:
-            v = F.gelu(block(v, transforms))
-        return self.project(last(v, transforms)).movedim(-1, 1)
+            v = F.gelu(self.run(block, v, transforms))
+        return self.project(self.run(last, v, transforms)).movedim(-1, 1)
 
     def _positions(self, v: Tensor) -> Tensor:
         channels = []
@@ -133,49 +131,14 @@ class FNO(Operator):
             channels += [f.to(v.dtype).reshape(shape).expand(v.shape[1:-1]) for f in functions]
         return torch.stack(channels, dim=-1).expand(*v.shape[:-1], -1)
 
-    def _resampled(self, u: Tensor, size: Sequence[int]) -> Tensor:
-        if len(size) != self.ndim:
-            raise ValueError(f"size needs {self.ndim} entries, got {tuple(size)}")
-        axes = [
-            Axis(f"axis {i}", n, boundary=b)
-            for i, (n, b) in enumerate(zip(u.shape[2:], self.boundary, strict=True))
-        ]
-        if all(b == "periodic" for b in self.boundary):
-            grid = Grid(*axes)
-            return grid.resample(u, grid.resized(*size))
-        for i, (axis, n) in enumerate(zip(axes, size, strict=True), 2):
-            u = _linear(u.movedim(i, -1), axis, n).movedim(-1, i)
-        return u
-
     def _check_arguments(self) -> None:
-        whole = {
-            "in_channels": self.in_channels, "out_channels": self.out_channels, "width": self.width,
-            "depth": self.depth, "projection": self.projection,
-        }  # fmt: skip
-        for name, value in [*whole.items(), *(("modes", m) for m in self.modes)]:
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"FNO needs whole numbers of at least 1; {name} has {value!r}")
+        check_whole(
+            "FNO", in_channels=self.in_channels, out_channels=self.out_channels, width=self.width,
+            depth=self.depth, projection=self.projection, modes=self.modes,
+        )  # fmt: skip
         if not 1 <= len(self.modes) <= 3:
             raise ValueError(
                 f"modes needs one entry per space axis, one to three; got {self.modes}"
             )
-        if len(self.boundary) != len(self.modes) or not set(self.boundary) <= set(BOUNDARIES):
-            raise ValueError(
-                f"boundary needs one of {', '.join(BOUNDARIES)} per axis ({len(self.modes)}), got {self.boundary}"
-            )
         if not self.padding >= 0:
             raise ValueError(f"padding is a fraction of the domain, at least 0; got {self.padding}")
-
-
-def _linear(u: Tensor, axis: Axis, size: int) -> Tensor:
-    """Linear interpolation along the last axis, periodic or held constant beyond the outer cell
-    centres."""
-    target = Axis(axis.name, size, boundary=axis.boundary).points(u.device)
-    position = (target - axis.points(u.device)[0]) / axis.spacing
-    left = position.floor()
-    weight = (position - left).to(u.dtype)
-    index = left.long()
-    if axis.boundary == "periodic":
-        return torch.lerp(u[..., index % axis.size], u[..., (index + 1) % axis.size], weight)
-    last = axis.size - 1
-    return torch.lerp(u[..., index.clamp(0, last)], u[..., (index + 1).clamp(0, last)], weight)

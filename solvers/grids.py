@@ -65,7 +65,8 @@ class Axis:
         if isinstance(self.size, np.integer):
             object.__setattr__(self, "size", int(self.size))
         least = 3 if self.boundary == "dirichlet" else 1
-        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < least:
+        whole = isinstance(self.size, (int, torch.SymInt)) and not isinstance(self.size, bool)
+        if not whole or self.size < least:
             raise ValueError(
                 f"a {self.boundary} axis needs a whole number of at least {least} nodes, got size={self.size!r} "
                 f"for axis {self.name!r}"

@@ -31,6 +31,8 @@ class OperatorModule(lightning.LightningModule):
         weight_decay: AdamW's.
         warmup: share of the steps in which the learning rate rises.
         compile: compile the surrogate with ``torch.compile``.
+        checkpointing: recompute the layers' activations in the backward pass: about a third more
+            time for a fraction of the memory.
 
     >>> data = OperatorDataModule("data/burgers")                                   # doctest: +SKIP
     >>> module = OperatorModule(FNO(1, 1, modes=(16,), width=64), data, order=1.0)  # doctest: +SKIP
@@ -48,8 +50,10 @@ class OperatorModule(lightning.LightningModule):
         weight_decay: float = 1e-4,
         warmup: float = 0.1,
         compile: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        operator.checkpointing = checkpointing
         if not isinstance(data.grid, Grid):
             raise ValueError(
                 f"{data.path} lives on a sphere; no operator here is built for spheres yet"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
@@ -20,10 +19,10 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-import sobolev.operators
+import sobolev
 from sobolev.datasets.base import Variable
 from sobolev.datasets.store import axis_coords, describe
-from sobolev.operators import Operator
+from sobolev.operators import Operator, operator_from
 from sobolev.solvers import Axis, Grid
 
 _SCHEMA = 1
@@ -74,15 +73,7 @@ class Surrogate(nn.Module):
                     f"the operator has {what}={channels}, the data have {len(variables)} ({names}); set {what} to "
                     f"{len(variables)}"
                 )
-        if operator.ndim != grid.ndim:
-            raise ValueError(
-                f"the operator works in {operator.ndim} dimensions, the data have {grid.ndim}"
-            )
-        kinds = [axis.boundary for axis in grid.axes]
-        if getattr(operator, "boundary", kinds) != kinds:
-            raise ValueError(
-                f"the operator was built for boundary={operator.boundary}, the data's axes are {kinds}"
-            )
+        operator.check_grid(grid)
         self.operator, self.grid = operator, grid
         self.inputs, self.outputs = list(inputs), list(outputs)
         self.provenance = dict(provenance or {})
@@ -192,10 +183,7 @@ class Surrogate(nn.Module):
             (part / _WEIGHTS).write_bytes(weights)
             meaning = {
                 "schema": _SCHEMA,
-                "operator": {
-                    "class": type(self.operator).__name__,
-                    "arguments": self.operator.configuration,
-                },
+                "operator": self.operator.description,
                 "axes": [asdict(axis) for axis in self.grid.axes],
                 "inputs": [asdict(v) for v in self.inputs],
                 "outputs": [asdict(v) for v in self.outputs],
@@ -243,7 +231,7 @@ class Surrogate(nn.Module):
         except safetensors.SafetensorError as error:
             raise ValueError(f"{path / _WEIGHTS} is no safetensors file: {error}") from error
         try:
-            operator = _build_operator(meaning["operator"], path)
+            operator = _operator_of(meaning["operator"], path)
             inputs, outputs = (
                 [Variable(**v) for v in meaning[role]] for role in ("inputs", "outputs")
             )
@@ -379,25 +367,11 @@ def _digest(meaning: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 
-def _build_operator(description: dict[str, Any], path: Path) -> Operator:
-    """The operator by name, from sobolev.operators and nowhere else."""
-    name = description["class"]
-    known = [n for n in sobolev.operators.__all__ if _is_operator(getattr(sobolev.operators, n))]
-    if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(
-            f"{path / _MEANING} names the operator {name!r}, which is not one of sobolev's ({', '.join(known)}){hint}"
-        )
-    return getattr(sobolev.operators, name)(**description["arguments"])
-
-
-def _is_operator(candidate: Any) -> bool:
-    return (
-        isinstance(candidate, type)
-        and issubclass(candidate, Operator)
-        and candidate is not Operator
-    )
+def _operator_of(description: dict[str, Any], path: Path) -> Operator:
+    try:
+        return operator_from(description)
+    except ValueError as error:
+        raise ValueError(f"{path / _MEANING}: {error}") from error
 
 
 def _sizes(resolution: int | Sequence[int], ndim: int) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ import torch
 
 from sobolev import Grid
 from sobolev.operators import SpectralConv
+from sobolev.operators.fourier import FourierModes
 
 
 def layer(modes, boundary="periodic", channels=(1, 1), **options):
@@ -17,8 +18,8 @@ def layer(modes, boundary="periodic", channels=(1, 1), **options):
 
 def filter_by_hand(conv, symbol):
     """Set every kept mode of a one-channel layer to ``symbol(*frequencies)``."""
-    axes = [torch.arange(-m, m, dtype=torch.float64) for m in conv.modes[:-1]]
-    axes.append(torch.arange(conv.modes[-1], dtype=torch.float64))
+    axes = [torch.arange(-m, m, dtype=torch.float64) for m in conv.modes.counts[:-1]]
+    axes.append(torch.arange(conv.modes.counts[-1], dtype=torch.float64))
     values = symbol(*torch.meshgrid(*axes, indexing="ij")) + 0j
     with torch.no_grad():
         conv.weight.copy_(torch.view_as_real(values.to(torch.complex128))[..., None, None, :])
@@ -47,7 +48,7 @@ RESOLUTIONS = [(16, 16), (15, 18), (9, 9), (32, 33), (64, 8)]
 
 @pytest.fixture(params=["matrices", "fft"])
 def path(request, monkeypatch):
-    monkeypatch.setattr(SpectralConv, "_prefers_fft", lambda self, size: request.param == "fft")
+    monkeypatch.setattr(FourierModes, "_prefers_fft", lambda self, size: request.param == "fft")
 
 
 @pytest.mark.usefixtures("path")
@@ -77,7 +78,7 @@ def test_both_paths_and_the_published_formula_agree(modes, space, monkeypatch):
     conv = layer(modes, channels=(3, 2))
     v = torch.randn(2, *space, 3, dtype=torch.float64)
     by_matrices = conv(v)
-    monkeypatch.setattr(SpectralConv, "_prefers_fft", lambda self, size: True)
+    monkeypatch.setattr(FourierModes, "_prefers_fft", lambda self, size: True)
     assert torch.allclose(conv(v), by_matrices, atol=1e-13)
 
     axes = tuple(range(1, v.ndim - 1))
@@ -129,7 +130,7 @@ def test_grid_coarser_than_the_modes_uses_the_modes_that_it_has():
 
 def test_gradients_are_right(monkeypatch):
     for fft in (False, True):
-        monkeypatch.setattr(SpectralConv, "_prefers_fft", lambda self, size, fft=fft: fft)
+        monkeypatch.setattr(FourierModes, "_prefers_fft", lambda self, size, fft=fft: fft)
         conv = layer((2, 2), channels=(2, 1))
         v = torch.randn(1, 5, 4, 2, dtype=torch.float64, requires_grad=True)
         assert torch.autograd.gradcheck(
@@ -145,6 +146,6 @@ def test_weights_of_four_layers_match_the_published_counts(modes, published):
 
 
 def test_many_modes_take_the_fft():
-    assert layer((512,))._prefers_fft((8192,))
-    assert not layer((16,))._prefers_fft((1024,))
+    assert layer((512,)).modes._prefers_fft((8192,))
+    assert not layer((16,)).modes._prefers_fft((1024,))
     assert not layer((512,), "dirichlet")._prefers_fft((8192,))
