@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -100,69 +97,6 @@ def test_linear_fields_are_interpolated_exactly_on_padded_axes():
         ..., 1:-1
     ]  # beyond the outer cell centres it is constant
     assert torch.allclose(inner, plane(9, 24)[..., 1:-1], atol=1e-13)
-
-
-@pytest.mark.parametrize("options", KINDS, ids=["1d", "2d", "3d"])
-def test_overfits_four_samples(options):
-    operator = FNO(1, 1, **{**options, "width": 16, "depth": 3})
-    u = torch.randn(4, 1, *[8] * operator.ndim)
-    target = torch.sin(u.cumsum(-1))
-    optimizer = torch.optim.Adam(operator.parameters(), lr=1e-2)
-    for step in range(400):
-        optimizer.param_groups[0]["lr"] = 1e-2 * (1 - step / 400)
-        optimizer.zero_grad()
-        error = (operator(u) - target).norm() / target.norm()
-        if error < 0.01:
-            return
-        error.backward()
-        optimizer.step()
-    pytest.fail(f"relative error {error:.3f} after 400 steps")
-
-
-@pytest.mark.parametrize("options", KINDS, ids=["1d", "2d", "3d"])
-def test_no_tensor_is_made_on_the_default_device(options):
-    operator = small(**options)
-    u = torch.randn(2, 2, *[9] * operator.ndim)
-    expected = operator(u), operator(u, size=[12] * operator.ndim)
-    with torch.device("meta"):
-        got = operator(u), operator(u, size=[12] * operator.ndim)
-    assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
-
-
-def test_configuration_builds_the_same_operator():
-    for options in KINDS:
-        operator = small(**options)
-        again = FNO(**json.loads(json.dumps(operator.configuration)))
-        again.load_state_dict(operator.state_dict())
-        u = torch.randn(1, 2, *[9] * operator.ndim)
-        assert torch.equal(operator(u), again(u))
-        assert not any(p.is_complex() for p in operator.parameters())
-
-
-def test_autocast_keeps_transforms_in_full_precision():
-    operator = small(modes=(4, 4))
-    u = torch.randn(2, 2, 16, 16)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        low = operator(u)
-    assert low.dtype == torch.bfloat16
-    assert (low.float() - operator(u)).norm() / operator(u).norm() < 0.02
-
-
-_COMPILE = """
-import torch
-from sobolev.operators import FNO
-for boundary, backend in (("periodic", "aot_eager"), ("dirichlet", "inductor")):
-    operator = FNO(2, 1, (4, 4), width=6, depth=1, boundary=boundary, positions=True)
-    compiled = torch.compile(operator, fullgraph=True, backend=backend)
-    u = torch.randn(2, 2, 16, 16)
-    assert torch.allclose(compiled(u), operator(u), atol=1e-5)
-"""
-
-
-@pytest.mark.slow
-def test_compiles_without_a_graph_break():
-    """In a process of its own: the compiler cannot look through the type checks of the test run."""
-    subprocess.run([sys.executable, "-W", "ignore", "-c", _COMPILE], check=True)
 
 
 @pytest.mark.parametrize(

@@ -148,4 +148,4 @@ def test_weights_of_four_layers_match_the_published_counts(modes, published):
 def test_many_modes_take_the_fft():
     assert layer((512,)).modes._prefers_fft((8192,))
     assert not layer((16,)).modes._prefers_fft((1024,))
-    assert not layer((512,), "dirichlet")._prefers_fft((8192,))
+    assert not layer((512,), "dirichlet").modes._prefers_fft((8192,))

@@ -1,0 +1,188 @@
+"""What every operator promises, whichever it is: a new operator is a new row of ``CASES``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from sobolev.operators import FNO, Operator, operator_from
+
+
+@dataclass(frozen=True)
+class Case:
+    """An operator from 2 channels to 1, small enough to be trained in seconds."""
+
+    build: Callable[[], Operator]
+    space: tuple[int, ...]
+    other: tuple[int, ...]
+    """Another grid, on which the operator must work too."""
+    learning_rate: float = 1e-2
+
+    def input(self, batch: int = 2, *, other: bool = False) -> Tensor:
+        return torch.randn(batch, 2, *(self.other if other else self.space))
+
+
+MIXED = ("neumann", "periodic", "dirichlet")
+CASES: dict[str, Case] = {
+    "FNO 1-d": Case(lambda: FNO(2, 1, (4,), width=16, depth=2), (9,), (24,)),
+    "FNO 2-d": Case(
+        lambda: FNO(2, 1, (4, 3), width=16, depth=2, boundary="dirichlet", positions=True),
+        (9, 10),
+        (17, 19),
+    ),
+    "FNO 3-d": Case(
+        lambda: FNO(2, 1, (3, 2, 2), width=12, depth=2, boundary=MIXED), (7, 8, 9), (8, 9, 9)
+    ),
+}
+each_operator = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def trained(operator: Operator, u: Tensor, target: Tensor, rate: float, steps: int = 400) -> float:
+    """Relative error on ``u`` after fitting it; stops at 1 %."""
+    optimizer = torch.optim.Adam(operator.parameters(), lr=rate)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
+        optimizer.zero_grad()
+        error = (operator(u) - target).norm() / target.norm()
+        if error < 0.01:
+            break
+        error.backward()
+        optimizer.step()
+    return error.item()
+
+
+@each_operator
+def test_maps_fields_on_any_grid(case):
+    operator = case.build()
+    assert operator(case.input()).shape == (2, 1, *case.space)
+    assert operator(case.input(other=True)).shape == (2, 1, *case.other)
+    assert operator(case.input(), size=case.other).shape == (2, 1, *case.other)
+
+
+@each_operator
+def test_configuration_survives_json_and_builds_the_same_operator(case):
+    operator = case.build()
+    again = operator_from(json.loads(json.dumps(operator.description)))
+    again.load_state_dict(operator.state_dict())
+    u = case.input()
+    assert torch.equal(operator.eval()(u), again.eval()(u))
+
+
+@each_operator
+def test_parameters_and_buffers_are_real(case):
+    operator = case.build()
+    assert not any(t.is_complex() for t in [*operator.parameters(), *operator.buffers()])
+
+
+@each_operator
+def test_overfits_four_samples(case):
+    operator, u = case.build(), case.input(4)
+    target = torch.sin(u[:, :1].cumsum(-1))
+    assert trained(operator, u, target, case.learning_rate) < 0.01
+
+
+@each_operator
+def test_no_tensor_is_made_on_the_default_device(case):
+    operator, u = case.build(), case.input()
+    expected = operator(u), operator(u, size=case.other)
+    with torch.device("meta"):
+        got = operator(u), operator(u, size=case.other)
+    assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
+
+
+@each_operator
+def test_double_precision_is_double_throughout(case):
+    operator, u = case.build().double(), case.input().double()
+    result = operator(u)
+    assert result.dtype == torch.float64
+    single = operator.float()(u.float())
+    assert single.dtype == torch.float32
+    assert 1e-12 < (single - result).norm() / result.norm() < 1e-4
+
+
+@each_operator
+def test_autocast_stays_near_full_precision(case):
+    operator, u = case.build(), case.input()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = operator(u)
+    assert (low.float() - operator(u)).norm() / operator(u).norm() < 0.05
+
+
+@each_operator
+def test_checkpointing_changes_memory_and_nothing_else(case):
+    operator, u = case.build(), case.input()
+
+    def gradients() -> list[Tensor]:
+        operator.zero_grad()
+        operator(u).square().sum().backward()
+        return [p.grad.clone() for p in operator.parameters() if p.grad is not None]
+
+    plain = gradients()
+    operator.checkpointing = True
+    assert all(torch.equal(a, b) for a, b in zip(plain, gradients(), strict=True))
+
+
+@each_operator
+def test_wrong_input_is_refused(case):
+    operator = case.build()
+    with pytest.raises(ValueError, match="in_channels=2, got 3 channels"):
+        operator(torch.zeros(1, 3, *case.space))
+    with pytest.raises(ValueError, match=r"expects \(batch, channels"):
+        operator(torch.zeros(2, 2, *case.space, 4))
+
+
+_ALONE = """
+import sys
+sys.path.insert(0, {folder!r})
+import warnings; warnings.simplefilter("ignore")
+import torch
+import test_every_operator as table
+torch.manual_seed(0)
+torch.set_num_threads(1)
+for name, case in table.CASES.items():
+    {work}
+    print(name)
+"""
+_COMPILED = """
+    operator, u = case.build(), case.input()
+    compiled = torch.compile(operator, fullgraph=True, backend="aot_eager")
+    got, expected = compiled(u), operator(u)
+    assert torch.allclose(got, expected, atol=1e-5), (name, (got - expected).abs().max())
+    got.sum().backward()
+    torch.compiler.reset()
+"""
+_PARALLEL = """
+    torch.distributed.is_initialized() or torch.distributed.init_process_group(
+        "gloo", init_method="file://{file}", rank=0, world_size=1
+    )
+    operator = torch.nn.parallel.DistributedDataParallel(case.build())
+    operator(case.input()).sum().backward()
+    assert all(p.grad is not None for p in operator.parameters()), name
+"""
+
+
+def alone(work: str) -> str:
+    """Run on every case in a process of its own, without the type checks of the test run."""
+    program = _ALONE.format(folder=os.path.dirname(__file__), work=work.strip())
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_compiles_without_a_graph_break():
+    assert alone(_COMPILED).split("\n")[:-1] == list(CASES)
+
+
+def test_every_parameter_takes_part_so_that_distributed_training_works(tmp_path):
+    assert alone(_PARALLEL.format(file=tmp_path / "meeting")).split("\n")[:-1] == list(CASES)
