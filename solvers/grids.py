@@ -260,6 +260,10 @@ class AbstractGrid(ABC):
         """One float64 coordinate vector per axis."""
 
     @abstractmethod
+    def quadrature(self, device: torch.device | str = "cpu") -> Tensor:
+        """The part of the domain that each node stands for, float64, shape ``shape``."""
+
+    @abstractmethod
     def eigenvalues(self, device: torch.device | str = "cpu") -> Tensor:
         """Eigenvalues of −Δ for each mode, float64, shape ``mode_shape``."""
 
@@ -394,6 +398,11 @@ class Grid(AbstractGrid):
     def points(self, device: torch.device | str = "cpu") -> tuple[Tensor, ...]:
         """One float64 coordinate vector per axis."""
         return tuple(axis.points(device) for axis in self.axes)
+
+    def quadrature(self, device: torch.device | str = "cpu") -> Tensor:
+        """Weight of each node, float64, shape ``shape``: trapezoids or cells, summing to the volume."""
+        weights = (axis.weights(device) for axis in self.axes)
+        return functools.reduce(lambda a, b: a[..., None] * b, weights)
 
     def eigenvalues(self, device: torch.device | str = "cpu") -> Tensor:
         """Eigenvalues λ of −Δ for each mode, float64, shape ``mode_shape``."""

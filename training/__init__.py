@@ -1,8 +1,24 @@
 """Training, judging and saving surrogates."""
 
-from sobolev.training.losses import SobolevLoss, relative_error
-from sobolev.training.metrics import RelativeError
+from sobolev.training.losses import (
+    BandLoss,
+    FieldLoss,
+    FrameLoss,
+    SobolevLoss,
+    relative_error,
+)
+from sobolev.training.metrics import RelativeError, SampleMean
 from sobolev.training.module import OperatorModule
 from sobolev.training.surrogate import Surrogate
 
-__all__ = ["OperatorModule", "RelativeError", "SobolevLoss", "Surrogate", "relative_error"]
+__all__ = [
+    "BandLoss",
+    "FieldLoss",
+    "FrameLoss",
+    "OperatorModule",
+    "RelativeError",
+    "SampleMean",
+    "SobolevLoss",
+    "Surrogate",
+    "relative_error",
+]

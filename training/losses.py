@@ -1,11 +1,18 @@
-"""Losses: Sobolev norms of any real order."""
+"""Losses: Sobolev norms of any real order, bands of wavenumbers, frames of a trajectory, and their
+sums."""
 
 from __future__ import annotations
 
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sobolev.solvers import AbstractGrid, sobolev_norm
+from sobolev.solvers import AbstractGrid, energy_spectrum, sobolev_norm
 
 
 def relative_error(
@@ -31,7 +38,47 @@ def _per_sample(u: Tensor, grid: AbstractGrid, order: float) -> Tensor:
     )
 
 
-class SobolevLoss(nn.Module):
+class FieldLoss(nn.Module, ABC):
+    """A loss between fields: the batch mean of one number per sample.
+
+    Losses add up and scale: ``SobolevLoss(grid, 0.0) + 0.1 * SobolevLoss(grid, 1.0)``.
+    """
+
+    @abstractmethod
+    def per_sample(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """``(batch, channels, *space)`` or ``(batch, *space)`` twice → ``(batch,)``."""
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """``(batch, channels, *space)`` or ``(batch, *space)`` twice → a scalar."""
+        if prediction.shape != target.shape:
+            raise ValueError(
+                f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape"
+            )
+        return self.per_sample(prediction, target).mean()
+
+    def __add__(self, other: FieldLoss) -> FieldLoss:
+        return _Sum((self, 1.0), (other, 1.0))
+
+    def __mul__(self, factor: float) -> FieldLoss:
+        return _Sum((self, _real("a loss's factor", factor)))
+
+    __rmul__ = __mul__
+
+
+class _Sum(FieldLoss):
+    """Σ factor · loss."""
+
+    def __init__(self, *terms: tuple[FieldLoss, float]) -> None:
+        super().__init__()
+        self.losses = nn.ModuleList(loss for loss, _ in terms)
+        self.factors = [factor for _, factor in terms]
+
+    def per_sample(self, prediction: Tensor, target: Tensor) -> Tensor:
+        terms = zip(self.losses, self.factors, strict=True)
+        return sum(factor * loss.per_sample(prediction, target) for loss, factor in terms)  # type: ignore
+
+
+class SobolevLoss(FieldLoss):
     """Batch mean of the Sobolev error ‖p − y‖_{H^s}, divided by ‖y‖_{H^s} if ``relative``.
 
     Args:
@@ -42,16 +89,97 @@ class SobolevLoss(nn.Module):
 
     def __init__(self, grid: AbstractGrid, order: float = 1.0, relative: bool = True) -> None:
         super().__init__()
-        if isinstance(order, bool) or not isinstance(order, (int, float)):
-            raise ValueError(f"the order of a Sobolev norm is a real number, got {order!r}")
-        self.grid, self.order, self.relative = grid, float(order), relative
+        self.grid, self.relative = grid, relative
+        self.order = _real("the order of a Sobolev norm", order)
 
-    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """``(batch, channels, *space)`` or ``(batch, *space)`` twice → a scalar."""
-        if prediction.shape != target.shape:
-            raise ValueError(
-                f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape"
-            )
+    def per_sample(self, prediction: Tensor, target: Tensor) -> Tensor:
         if self.relative:
-            return relative_error(prediction, target, self.grid, self.order).mean()
-        return _per_sample(prediction - target, self.grid, self.order).mean()
+            return relative_error(prediction, target, self.grid, self.order)
+        return _per_sample(prediction - target, self.grid, self.order)
+
+
+class BandLoss(FieldLoss):
+    """Batch mean of Σ_b w_b ‖P_b(p − y)‖ / ‖P_b y‖ over bands b of wavenumbers, P_b the projection
+    on the modes of a band.
+
+    Each band is judged by its own energy, so that fine scales of little energy are not drowned.
+    Channels are taken together. A band in which a target has no energy gives infinity or NaN.
+
+    Args:
+        grid: the grid of the fields.
+        edges: wavenumbers (physical, as ``grid.shells`` gives them) between the bands, ascending;
+            n edges make n + 1 bands, a band's lower edge belonging to it.
+        weights: one per band, each at least 0; equal shares by default.
+    """
+
+    def __init__(
+        self, grid: AbstractGrid, edges: Sequence[float], weights: Sequence[float] | None = None
+    ) -> None:
+        super().__init__()
+        ascending = all(a < b for a, b in itertools.pairwise(edges))
+        if not edges or not ascending:
+            raise ValueError(f"edges must be one or more ascending wavenumbers, got {edges}")
+        count = len(edges) + 1
+        self.weights = [1 / count] * count if weights is None else list(weights)
+        if len(self.weights) != count or not all(w >= 0 for w in self.weights):
+            raise ValueError(
+                f"{len(edges)} edges make {count} bands; weights needs as many numbers of at least 0, got {weights}"
+            )
+        self.grid, self.edges = grid, list(edges)
+        band = torch.bucketize(
+            grid.shells()[0],
+            torch.tensor(self.edges, dtype=torch.float64, device="cpu"),
+            right=True,
+        )
+        if len(missing := set(range(count)) - set(band.tolist())):
+            raise ValueError(
+                f"no mode of the grid falls into band {min(missing)} of edges {edges}; its wavenumbers reach to "
+                f"{float(grid.shells()[0].max()):.4g}"
+            )
+
+    def per_sample(self, prediction: Tensor, target: Tensor) -> Tensor:
+        error, energy = self._energies(prediction - target), self._energies(target)
+        weights = torch.tensor(self.weights, dtype=error.dtype, device=error.device)
+        return (weights * (error / energy).sqrt()).sum(-1)
+
+    def _energies(self, u: Tensor) -> Tensor:
+        """Energy per sample and band."""
+        wavenumbers, shells = energy_spectrum(u, self.grid)
+        edges = torch.tensor(self.edges, dtype=wavenumbers.dtype, device=u.device)
+        band = torch.bucketize(wavenumbers, edges, right=True)
+        channels = tuple(range(1, shells.ndim - 1))
+        per_sample = shells.sum(channels) if channels else shells
+        return per_sample.new_zeros(len(u), len(self.weights)).index_add(-1, band, per_sample)
+
+
+class FrameLoss(FieldLoss):
+    """A loss of each frame by itself, averaged over the frames of a trajectory.
+
+    Channels are frames times variables, all variables of one frame before those of the next, as
+    windows are cut (``OperatorDataModule``). Without this, a relative loss divides by the norm of
+    the whole trajectory, in which frames of little energy hardly count.
+
+    Args:
+        loss: the loss of a single frame.
+        frames: how many frames the channels hold.
+    """
+
+    def __init__(self, loss: FieldLoss, frames: int) -> None:
+        super().__init__()
+        if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1:
+            raise ValueError(f"frames must be a whole number of at least 1, got {frames!r}")
+        self.loss, self.frames = loss, frames
+
+    def per_sample(self, prediction: Tensor, target: Tensor) -> Tensor:
+        if prediction.shape[1] % self.frames:
+            raise ValueError(
+                f"{prediction.shape[1]} channels cannot be {self.frames} frames of equally many variables"
+            )
+        p, y = (u.unflatten(1, (self.frames, -1)).flatten(0, 1) for u in (prediction, target))
+        return self.loss.per_sample(p, y).unflatten(0, (-1, self.frames)).mean(1)
+
+
+def _real(what: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{what} is a real number, got {value!r}")
+    return float(value)

@@ -1,39 +1,153 @@
-"""Metrics that add up samples in float64, so that uneven batches give the right mean."""
+"""Metrics: functions of a batch that give one value (or a few) per sample, and their mean over all
+samples in float64, whatever the batches.
+
+Every function takes ``(batch, channels, *space)`` twice, prediction first, and the grid. Frames of a
+trajectory are channels; input frames are not among them, so that given data are never scored as
+predictions. There is no hidden ε: where a definition divides by zero, the value is infinite or NaN.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torchmetrics
+from jaxtyping import Float
 from torch import Tensor
 
-from sobolev.solvers import AbstractGrid
+from sobolev.solvers import AbstractGrid, energy_spectrum
 from sobolev.training.losses import relative_error
 
+Fields = Float[Tensor, "batch channels ..."]
 
-class RelativeError(torchmetrics.Metric):
-    """Mean over samples of the relative error in H^s (``losses.relative_error``)."""
 
-    higher_is_better = False
+def nrmse(prediction: Fields, target: Fields, grid: AbstractGrid) -> Float[Tensor, " batch"]:
+    """√⟨(p − y)²⟩ / √⟨y²⟩ per channel, ⟨⟩ the mean over space, then the mean over the channels
+    (PDEBench, Takamoto et al. 2022)."""
+    square = _mean((prediction - target).square(), grid) / _mean(target.square(), grid)
+    return square.sqrt().mean(1)
+
+
+def vrmse(prediction: Fields, target: Fields, grid: AbstractGrid) -> Float[Tensor, " batch"]:
+    """√(⟨(p − y)²⟩ / Var y) per channel, then their mean (The Well, Ohana et al. 2024): predicting
+    the mean scores 1.
+
+    The Well divides the variance by n − 1 and adds 1e-7; here it is the variance over the domain.
+    """
+    variance = _mean((target - _mean(target, grid, keep=True)).square(), grid)
+    return (_mean((prediction - target).square(), grid) / variance).sqrt().mean(1)
+
+
+def max_error(prediction: Fields, target: Fields, grid: AbstractGrid) -> Float[Tensor, " batch"]:
+    """max |p − y| over channels and nodes."""
+    return (prediction - target).abs().flatten(1).amax(1)
+
+
+def binned_error(
+    prediction: Fields, target: Fields, grid: AbstractGrid
+) -> Float[Tensor, "batch shells"]:
+    """⟨(p − y)²⟩ by shells of wavenumber, mean over the channels: the bins sum to the mean square
+    error (Parseval), up to border values on Dirichlet axes and what a sphere's grid does not
+    resolve."""
+    energy = energy_spectrum(prediction - target, grid)[1].mean(1)
+    return energy / float(grid.quadrature().sum())
+
+
+def spectrum_error(
+    prediction: Fields, target: Fields, grid: AbstractGrid
+) -> Float[Tensor, " batch"]:
+    """√⟨(log₁₀ E_p(k)/E_y(k))²⟩ over the shells that the target has energy in (above 1e-12 of its
+    total): how far the energy spectra lie apart, in decades, whatever the phases."""
+    p, y = (energy_spectrum(u, grid)[1].sum(1) for u in (prediction, target))
+    present = y > 1e-12 * y.sum(-1, keepdim=True)
+    decades = torch.where(present, (p / torch.where(present, y, 1.0)).log10(), 0.0)
+    return (decades.square().sum(-1) / present.sum(-1)).sqrt()
+
+
+def integral_error(
+    prediction: Fields, target: Fields, grid: AbstractGrid
+) -> Float[Tensor, "batch channels"]:
+    """|∫ p − ∫ y| per channel: what a conserved quantity drifts by."""
+    weights = grid.quadrature(target.device).to(target.dtype)
+    space = tuple(range(-grid.ndim, 0))
+    return ((prediction - target) * weights).sum(space).abs()
+
+
+def correlation(
+    prediction: Fields, target: Fields, grid: AbstractGrid
+) -> Float[Tensor, "batch channels"]:
+    """Pearson's correlation over space, per channel."""
+    p, y = (u - _mean(u, grid, keep=True) for u in (prediction, target))
+    return _mean(p * y, grid) / (_mean(p.square(), grid) * _mean(y.square(), grid)).sqrt()
+
+
+def correlation_time(
+    prediction: Fields,
+    target: Fields,
+    grid: AbstractGrid,
+    *,
+    interval: float = 1.0,
+    threshold: float = 0.8,
+    variables: int = 1,
+) -> Float[Tensor, " batch"]:
+    """Time for which a trajectory stays correlated with the truth: the first frame whose correlation,
+    averaged over its variables, falls below ``threshold`` ends it (Kochkov et al. 2021).
+
+    Frames lie ``interval`` apart, the first one ``interval`` after the start; a trajectory that never
+    falls below counts in full.
+    """
+    r = correlation(prediction, target, grid).unflatten(1, (-1, variables)).mean(2)
+    held = (r >= threshold).long().cumprod(1).sum(1)  # NaN counts as lost
+    return interval * held.to(r.dtype)
+
+
+def _mean(u: Tensor, grid: AbstractGrid, *, keep: bool = False) -> Tensor:
+    """Mean over the domain."""
+    weights = grid.quadrature(u.device)
+    space = tuple(range(-grid.ndim, 0))
+    return (u * (weights / weights.sum()).to(u.dtype)).sum(space, keepdim=keep)
+
+
+class SampleMean(torchmetrics.Metric):
+    """Mean over samples of a function ``(prediction, target, grid) -> (batch, ...)``, summed in
+    float64; right for uneven batches and over processes.
+
+    >>> from sobolev.solvers import Grid
+    >>> metric = SampleMean(nrmse, Grid.periodic(8))
+    >>> metric.update(torch.full((3, 1, 8), 3.0), torch.full((3, 1, 8), 2.0))
+    >>> metric.compute().item()
+    0.5
+    """
+
     full_state_update = False
     total: Tensor
     count: Tensor
 
-    def __init__(self, grid: AbstractGrid, order: float = 0.0) -> None:
+    def __init__(self, function: Callable[..., Tensor], grid: AbstractGrid, size: int = 0) -> None:
+        """``size``: how many values a sample has, where it has more than one number."""
         super().__init__()
-        self.grid, self.order = grid, order
-        self.add_state(
-            "total", torch.zeros((), dtype=torch.float64, device="cpu"), dist_reduce_fx="sum"
-        )
-        self.add_state(
-            "count", torch.zeros((), dtype=torch.float64, device="cpu"), dist_reduce_fx="sum"
-        )
+        self.function, self.grid = function, grid
+        shape = (size,) if size else ()
+        zero = partial(torch.zeros, dtype=torch.float64, device="cpu")
+        self.add_state("total", zero(shape), dist_reduce_fx="sum")
+        self.add_state("count", zero(()), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add a batch of fields, ``(batch, channels, *space)`` each."""
-        errors = relative_error(prediction.double(), target.double(), self.grid, self.order)
-        self.total += errors.sum()
-        self.count += len(errors)
+        values = self.function(prediction.double(), target.double(), self.grid)
+        self.total += values.sum(0)
+        self.count += len(values)
 
     def compute(self) -> Tensor:
         """The mean over all samples seen."""
         return self.total / self.count
+
+
+class RelativeError(SampleMean):
+    """Mean over samples of the relative error in H^s (``losses.relative_error``)."""
+
+    higher_is_better = False
+
+    def __init__(self, grid: AbstractGrid, order: float = 0.0) -> None:
+        super().__init__(partial(relative_error, order=order), grid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -206,3 +207,31 @@ def test_an_iteration_that_stands_still_ends_before_the_last_one(monkeypatch):
 def test_an_unknown_preconditioner_is_refused():
     with pytest.raises(ValueError, match=r"'auto', 'poisson' or 'multigrid', got 'jacobi'"):
         Darcy(preconditioner="jacobi")
+
+
+@pytest.mark.parametrize(("high", "low"), [(12.0, 3.0), (1000.0, 1.0)])
+def test_error_bound_holds_and_exceeds_the_error_by_at_most_the_root_of_the_contrast(high, low):
+    grid = Grid.dirichlet(33, 41, length=(1.0, 1.5))
+    a = two_phase(grid, high, low, count=6)
+    darcy = Darcy(tolerance=1e-13)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RoundingWarning)
+        u = darcy.solve(a, grid, 2.0)
+    smooth = grid.from_modes(
+        torch.randn(6, *grid.mode_shape, dtype=torch.float64) / grid.eigenvalues()
+    )
+    rough = grid.without_border(torch.randn_like(u))
+    for error in (smooth, rough, u, 1e-6 * smooth):
+        bound = darcy.error_bound(u + error, a, grid, 2.0)
+        effectivity = bound / darcy.energy_norm(error, a, grid)
+        assert effectivity.min() >= 1 - 1e-7
+        assert effectivity.max() <= math.sqrt(high / low) + 1e-7
+
+
+def test_energy_norm_is_the_integral_of_the_coefficient_times_the_gradient_squared():
+    """u = sin πx sin πy: ∫ 3 |∇u|² = 3 π²/2, up to the second order of the differences."""
+    grid = Grid.dirichlet(201, 201)
+    y, x = (torch.sin(math.pi * p) for p in grid.points())
+    a = torch.full((1, *grid.shape), 3.0, dtype=torch.float64)
+    norm = Darcy().energy_norm((y[:, None] * x)[None], a, grid)
+    assert norm.item() ** 2 == pytest.approx(1.5 * math.pi**2, rel=1e-4)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sobolev import Grid, sobolev_norm
-from sobolev.training import RelativeError, SobolevLoss
+from sobolev.training import BandLoss, FrameLoss, SobolevLoss
 
 
 def pair(*shape, dtype=torch.float64):
@@ -50,16 +50,43 @@ def test_positive_orders_weigh_fine_scales_and_negative_ones_coarse_scales():
     assert SobolevLoss(grid, -1.0)(fine, y) < SobolevLoss(grid, -1.0)(coarse, y) / 5
 
 
-def test_metric_weighs_samples_not_batches():
+def test_losses_add_up_and_scale():
     grid = Grid.periodic(16)
-    p, y = pair(7, 1, 16, dtype=torch.float32)
-    metric = RelativeError(grid)
-    for part in (slice(0, 5), slice(5, 7)):
-        metric.update(p[part], y[part])
-    p, y = p.double(), y.double()
-    expected = ((p - y).flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1)).mean()
-    assert metric.compute().item() == pytest.approx(expected.item(), rel=1e-12)
-    assert metric.compute().dtype == torch.float64
+    p, y = pair(3, 1, 16)
+    a, b = SobolevLoss(grid, 0.0), SobolevLoss(grid, 1.0)
+    assert torch.allclose((a + 0.1 * b)(p, y), a(p, y) + 0.1 * b(p, y))
+
+
+def test_band_loss_judges_each_band_by_its_own_energy():
+    """Errors of 1 % at the large scale and 50 % at a small one of a thousandth of the energy."""
+    grid = Grid.periodic(64)
+    x = 2 * torch.pi * grid.points()[0]
+    coarse, fine = torch.cos(x), 1e-3 * torch.cos(20 * x)
+    y, p = (coarse + fine)[None, None], (1.01 * coarse + 1.5 * fine)[None, None]
+    loss = BandLoss(grid, [2 * torch.pi * 10], weights=[1.0, 2.0])
+    assert loss(p, y).item() == pytest.approx(0.01 + 2 * 0.5, rel=1e-10)
+    assert BandLoss(grid, [60.0])(p, y).item() == pytest.approx(0.255, rel=1e-10)
+
+
+def test_one_band_of_all_modes_is_the_relative_l2_error():
+    grid = Grid.neumann(12, 10)
+    p, y = pair(3, 2, 12, 10)
+    loss = BandLoss(grid, [1e-9], weights=[0.0, 1.0])  # the mean alone is below the edge
+    p = p - p.mean((-2, -1), keepdim=True)
+    y = y - y.mean((-2, -1), keepdim=True)
+    p[:, :, 0, 0] += 1.0  # another mean: the weight 0 leaves it out
+    without_mean = p - p.mean((-2, -1), keepdim=True)
+    y_with_mean = y + 1.0
+    expected = SobolevLoss(grid, 0.0)(without_mean, y)
+    assert loss(p, y_with_mean).item() == pytest.approx(expected.item(), rel=1e-10)
+
+
+def test_frame_loss_is_the_mean_of_the_frames_losses():
+    grid = Grid.periodic(16)
+    p, y = pair(3, 4, 16)  # two frames of two variables
+    loss = SobolevLoss(grid, 0.0)
+    expected = (loss(p[:, :2], y[:, :2]) + loss(p[:, 2:], y[:, 2:])) / 2
+    assert FrameLoss(loss, 2)(p, y).item() == pytest.approx(expected.item(), rel=1e-12)
 
 
 def test_bad_arguments_are_refused():
@@ -68,6 +95,18 @@ def test_bad_arguments_are_refused():
         SobolevLoss(grid, order=True)
     with pytest.raises(ValueError, match="differ in shape"):
         SobolevLoss(grid)(torch.zeros(1, 1, 8), torch.zeros(1, 2, 8))
+    with pytest.raises(ValueError, match="ascending"):
+        BandLoss(grid, [3.0, 2.0])
+    with pytest.raises(ValueError, match="make 2 bands"):
+        BandLoss(grid, [10.0], weights=[1.0])
+    with pytest.raises(ValueError, match="no mode of the grid falls into band 1"):
+        BandLoss(grid, [1e3])
+    with pytest.raises(ValueError, match="frames must be"):
+        FrameLoss(SobolevLoss(grid), 0)
+    with pytest.raises(ValueError, match="3 channels cannot be 2 frames"):
+        FrameLoss(SobolevLoss(grid), 2)(torch.zeros(1, 3, 8), torch.zeros(1, 3, 8))
+    with pytest.raises(ValueError, match="factor is a real number"):
+        SobolevLoss(grid) * float("nan")
 
 
 def test_fields_without_channels_are_fields_with_one():
