@@ -43,7 +43,7 @@ class Stiffness:
     """
 
     def __init__(self, a: Tensor, grid: Grid) -> None:
-        hy, hx = (axis.spacing for axis in grid.axes)
+        self.spacings = hy, hx = tuple(axis.spacing for axis in grid.axes)
         self.north_south = (a[:, 1:, 1:-1] + a[:, :-1, 1:-1]) / (2 * hy**2)
         self.west_east = (a[:, 1:-1, 1:] + a[:, 1:-1, :-1]) / (2 * hx**2)
 
@@ -52,6 +52,15 @@ class Stiffness:
         south = (u[:, :-1, 1:-1] - u[:, 1:, 1:-1]) * self.north_south
         east = (u[:, 1:-1, :-1] - u[:, 1:-1, 1:]) * self.west_east
         return (south[:, 1:] - south[:, :-1]).add_(east[..., 1:]).sub_(east[..., :-1])
+
+    def least_face(self) -> Tensor:
+        """The least coefficient of a face, ``(batch,)``: A ≥ least · (−Δ_h)."""
+        hy, hx = self.spacings
+        faces = (
+            self.north_south.flatten(1).amin(1) * hy**2,
+            self.west_east.flatten(1).amin(1) * hx**2,
+        )
+        return torch.minimum(*faces)
 
     def rounding(self, u: Tensor) -> Tensor:
         """ε |A| |u|, by how much A u may change at each node when ``u`` is rounded."""
