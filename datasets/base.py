@@ -170,6 +170,30 @@ class Recipe(ABC):
         maximum principles, boundary values."""
         return []
 
+    def error_bound(self, inputs: Tensor, outputs: Tensor, grid: Any) -> Tensor:
+        """A guaranteed upper bound of the relative error of predicted ``outputs``, ``(sample,)``, against
+        the discrete solution on ``grid``; in which norm is for the recipe to say.
+
+        Raises:
+            ValueError: where no bound is known.
+        """
+        raise ValueError(
+            f"no guaranteed error bound is known for {type(self).__name__}; DarcyRecipe has one"
+        )
+
+    def improved(
+        self, inputs: Tensor, outputs: Tensor, grid: Any, tolerance: float
+    ) -> tuple[Tensor, Tensor]:
+        """Predicted ``outputs`` made good by the classical solver, started from them, until their
+        ``error_bound`` is at most ``tolerance``; and the iterations that each sample took.
+
+        Raises:
+            ValueError: where no bound is known.
+        """
+        raise ValueError(
+            f"no solver is known that makes predictions of {type(self).__name__} good; DarcyRecipe has one"
+        )
+
     def resolutions(self) -> list[int]:
         """Every resolution at which fields can be stored, finest first."""
         grid = self.grid(self.solver_resolution)

@@ -179,6 +179,22 @@ class DarcyRecipe(Recipe):
         missing = Darcy().residual(u[:, 0], a[:, 0], grid, self.forcing)
         return relative_residual(missing, torch.full_like(missing, self.forcing), grid)
 
+    def error_bound(self, inputs: Tensor, outputs: Tensor, grid: Grid) -> Tensor:
+        """In the energy norm (∫ a |∇u|²)^½; infinite for a prediction that is off by all of itself."""
+        a, p = inputs[:, 0], grid.without_border(outputs[:, 0])
+        bound = Darcy().error_bound(p, a, grid, self.forcing)
+        size = Darcy().energy_norm(p.double(), a.double(), grid)  # ‖u‖ is at least size − bound
+        return torch.where(bound < size, bound / (size - bound), torch.inf)
+
+    def improved(
+        self, inputs: Tensor, outputs: Tensor, grid: Grid, tolerance: float
+    ) -> tuple[Tensor, Tensor]:
+        """Conjugate gradients, to a guaranteed relative error in the energy norm."""
+        u, iterations = Darcy().improved(
+            outputs[:, 0].to(inputs.dtype), inputs[:, 0], grid, self.forcing, tolerance=tolerance
+        )
+        return u[:, None], iterations
+
     def checks(self, fields: dict[str, Tensor], grid: Grid) -> list[Check]:
         a, u = fields["permeability"], fields["pressure"]
         border = (u - grid.without_border(u)).abs().flatten(1).amax(dim=1)
@@ -224,6 +240,16 @@ class PublishedDarcyRecipe(DarcyRecipe):
 
     def residual(self, streams: Sequence[np.random.Generator]) -> None:
         """None: the splined pressure solves no discrete equation."""
+
+    def error_bound(self, inputs: Tensor, outputs: Tensor, grid: Grid) -> Tensor:
+        """Refused: the splined pressure solves no discrete equation."""
+        return Recipe.error_bound(self, inputs, outputs, grid)
+
+    def improved(
+        self, inputs: Tensor, outputs: Tensor, grid: Grid, tolerance: float
+    ) -> tuple[Tensor, Tensor]:
+        """Refused: the splined pressure solves no discrete equation."""
+        return Recipe.improved(self, inputs, outputs, grid, tolerance)
 
     def checks(self, fields: dict[str, Tensor], grid: Grid) -> list[Check]:
         a = fields["permeability"]

@@ -20,6 +20,7 @@ from sobolev.datasets import (
 )
 from sobolev.datasets.base import restricted
 from sobolev.datasets.recipes import recipe_from
+from sobolev.solvers import Darcy
 from sobolev.solvers.navier_stokes import band_limited, energy
 from sobolev.solvers.random_fields import stream
 
@@ -149,3 +150,30 @@ def test_parameters_that_make_no_recipe_are_refused():
         NavierStokesRecipe(time=1.0, interval=0.3)
     with pytest.raises(ValueError, match="medium must be two-phase or lognormal"):
         DarcyRecipe(medium="sand")
+
+
+def test_darcys_certificate_bounds_the_relative_energy_error_and_tells_when_it_is_met():
+    recipe = SMALL["darcy"]
+    grid, a = recipe.grid(33), recipe.draw([stream(0, 0, i) for i in range(3)])
+    u = recipe.solve(a, grid)
+    bump = torch.sin(math.pi * grid.points()[0])[:, None] * torch.sin(math.pi * grid.points()[1])
+    p = u * (1 + 0.02 * bump)
+    darcy = Darcy()
+    error = darcy.energy_norm((p - u)[:, 0], a[:, 0], grid)
+    error = error / darcy.energy_norm(u[:, 0], a[:, 0], grid)
+    bound = recipe.error_bound(a, p, grid)
+    assert (bound >= error).all()
+    assert (bound <= 2.2 * error).all()  # √contrast = 2, and ‖p‖ for ‖u‖
+    good, iterations = recipe.improved(a, p, grid, 1e-3)
+    assert (recipe.error_bound(a, good, grid) <= 1e-3).all()
+    assert (iterations > 0).all()
+
+
+@pytest.mark.parametrize("name", ["burgers", "published"])
+def test_certificates_are_refused_where_none_is_known(name):
+    recipe = SMALL[name]
+    u = torch.zeros(1, 1, *recipe.grid(33).shape)
+    with pytest.raises(ValueError, match=f"known for {type(recipe).__name__}"):
+        recipe.error_bound(u, u, recipe.grid(33))
+    with pytest.raises(ValueError, match=f"predictions of {type(recipe).__name__}"):
+        recipe.improved(u, u, recipe.grid(33), 1e-3)
