@@ -2,6 +2,25 @@
 
 from sobolev.operators.base import Operator, operator_from
 from sobolev.operators.fno import FNO
+from sobolev.operators.gfno import GFNO
+from sobolev.operators.mgno import MgNO
+from sobolev.operators.sfno import SFNO
+from sobolev.operators.specboost import SpecBoost
 from sobolev.operators.spectral_conv import SpectralConv
+from sobolev.operators.spherical_conv import SphericalConv
+from sobolev.operators.stfno import SpatioTemporalFNO
+from sobolev.operators.trajectory import Trajectory
 
-__all__ = ["FNO", "Operator", "SpectralConv", "operator_from"]
+__all__ = [
+    "FNO",
+    "GFNO",
+    "SFNO",
+    "MgNO",
+    "Operator",
+    "SpatioTemporalFNO",
+    "SpecBoost",
+    "SpectralConv",
+    "SphericalConv",
+    "Trajectory",
+    "operator_from",
+]

@@ -34,6 +34,8 @@ class Operator(nn.Module, ABC):
     """Whether the layers' activations are recomputed in the backward pass."""
     exportable: bool = False
     """Whether ``torch.export`` and ONNX take it with a free resolution."""
+    axes: str = "zyx"
+    """Names of the axes, the last ones of which it has."""
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -61,7 +63,7 @@ class Operator(nn.Module, ABC):
         Raises:
             ValueError: saying what was expected.
         """
-        axes = ", ".join("zyx"[-self.ndim :])
+        axes = ", ".join(self.axes[-self.ndim :])
         if u.ndim != self.ndim + 2:
             raise ValueError(
                 f"{type(self).__name__} expects (batch, channels, {axes}), got a tensor of shape {tuple(u.shape)}"

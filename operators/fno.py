@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -11,22 +12,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sobolev.operators.base import Operator, check_whole
-from sobolev.operators.fourier import Transforms
+from sobolev.operators.factorized import CPConv, TuckerConv
+from sobolev.operators.fourier_blocks import (
+    FourierBlock,
+    KernelMLPBlock,
+    TwoSkipBlock,
+    channel_mlp,
+)
 from sobolev.operators.resampling import boundaries, resampled
-from sobolev.operators.spectral_conv import SpectralConv
+from sobolev.operators.spectral_conv import FourierLayer, SpectralConv
 from sobolev.solvers.grids import Axis
 
-
-class FourierBlock(nn.Module):
-    """v ↦ K v + W v + b on channels-last fields, with K a spectral convolution and W a 1×1
-    convolution."""
-
-    def __init__(self, kernel: SpectralConv, width: int) -> None:
-        super().__init__()
-        self.kernel, self.skip = kernel, nn.Linear(width, width)
-
-    def forward(self, v: Tensor, transforms: Transforms) -> Tensor:
-        return self.kernel(v, transforms) + self.skip(v)
+Block = FourierBlock | KernelMLPBlock | TwoSkipBlock
 
 
 class FNO(Operator):
@@ -35,9 +32,9 @@ class FNO(Operator):
 
     Lift pointwise to ``width`` channels, apply ``depth`` layers v ↦ σ(K v + W v + b) (no σ after
     the last), project pointwise by one hidden layer; σ is GELU. As in the paper, but: no batch
-    normalisation (it costs an order of magnitude of accuracy on Burgers), padding by a fraction of
-    the domain instead of a number of cells, and no position channels unless asked for, so that on
-    periodic axes the operator commutes with shifts.
+    normalisation unless asked for (it costs an order of magnitude of accuracy on Burgers), padding
+    by a fraction of the domain instead of a number of cells, and no position channels unless asked
+    for, so that on periodic axes the operator commutes with shifts.
 
     Args:
         in_channels: channels of the input field.
@@ -49,8 +46,20 @@ class FNO(Operator):
         boundary: kind of the grid's axes, one for all or one each: ``"periodic"``, ``"dirichlet"``
             (nodes include both ends) or ``"neumann"`` (cell centres).
         padding: fraction of its length by which an axis that is not periodic is extended.
-        positions: append position channels: x itself, or (cos 2πx, sin 2πx) on a periodic axis.
+        positions: append position channels. True: x itself, or (cos 2πx, sin 2πx) on a periodic
+            axis. Other networks' conventions, on any axis of n nodes: ``"closed"`` i / (n−1), the
+            original's; ``"half-open"`` i / n, neuralop's.
+        lifting: hidden channels of the lifting; by default it is linear.
         projection: hidden channels of the projection; 2 ``width`` by default.
+        mlp: a channel MLP in each block, its hidden channels as a multiple of ``width``.
+        norm: ``"instance"``, ``"batch"`` or ``"group"`` normalisation in each block (group: over
+            all channels).
+        skip: ``"linear"``, ``"identity"``, ``"soft-gating"`` or None, around kernel and MLP together
+            (v ↦ σ(M N(K N(v)) + S v), or v ↦ σ(N(K v + S v)) without MLP); or two of these, around
+            the kernel and around the MLP, as in neuralop (v ↦ σN₂(M σ(N₁(K v) + S₁ v) + S₂ v)).
+        factorization: ``"tucker"`` or ``"cp"`` weights instead of dense ones; needs the extra
+            ``sobolev[factorized]``.
+        rank: share of the dense weights' number that factorised ones have.
 
     Shape:
         ``(batch, in_channels, *space) -> (batch, out_channels, *space)``, any ``space``, odd sizes
@@ -60,6 +69,9 @@ class FNO(Operator):
     >>> operator(torch.zeros(2, 1, 64, 48)).shape, operator(torch.zeros(2, 1, 33, 33), size=(66, 66)).shape
     (torch.Size([2, 1, 64, 48]), torch.Size([2, 1, 66, 66]))
     """
+
+    boundary: list[str]
+    exportable = True
 
     def __init__(
         self,
@@ -71,34 +83,90 @@ class FNO(Operator):
         *,
         boundary: str | Sequence[str] = "periodic",
         padding: float = 0.25,
-        positions: bool = False,
+        positions: bool | str = False,
+        lifting: int | None = None,
         projection: int | None = None,
+        mlp: float | None = None,
+        norm: str | None = None,
+        skip: str | Sequence[str | None] | None = "linear",
+        factorization: str | None = None,
+        rank: float = 0.1,
     ) -> None:
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.modes, self.width, self.depth = list(modes), width, depth
         self.boundary = boundaries(boundary, len(self.modes))
         self.padding, self.positions = padding, positions
+        self.lifting = lifting
         self.projection = 2 * width if projection is None else projection
+        self.mlp, self.norm = mlp, norm
+        self.skip = skip if skip is None or isinstance(skip, str) else list(skip)
+        self.factorization, self.rank = factorization, rank
         self._check_arguments()
-        position_channels = (
-            sum(2 if b == "periodic" else 1 for b in self.boundary) if positions else 0
+        channels = in_channels + self._position_channels
+        self.lift = (
+            nn.Linear(channels, width) if lifting is None else channel_mlp(channels, lifting, width)
         )
-        self.lift = nn.Linear(in_channels + position_channels, width)
-        self.blocks = nn.ModuleList(
-            FourierBlock(
-                SpectralConv(width, width, self.modes, boundary=self.boundary, padding=padding),
-                width,
-            )
-            for _ in range(depth)
-        )
-        self.project = nn.Sequential(
-            nn.Linear(width, self.projection), nn.GELU(), nn.Linear(self.projection, out_channels)
-        )
+        self.blocks = nn.ModuleList(self._block(last=i == depth - 1) for i in range(depth))
+        self.project = channel_mlp(width, self.projection, out_channels)
+        self._active = cast(Block, self.blocks[0]).kernel.modes
+
+    @classmethod
+    def from_neuralop(cls, model: nn.Module) -> FNO:
+        """The same network as a trained neuralop 2.0 ``FNO`` or ``TFNO``; see ``foreign.py``."""
+        from sobolev.operators.foreign import from_neuralop  # it imports this module
+
+        return from_neuralop(cls, model)
+
+    @classmethod
+    def from_original(
+        cls,
+        state: Mapping[str, Tensor],
+        *,
+        padding: int = 0,
+        positions: bool | str = False,
+        norm: str | None = None,
+    ) -> FNO:
+        """The same network as the original repository's, from its ``state_dict``; see
+        ``foreign.py``."""
+        from sobolev.operators.foreign import from_original  # it imports this module
+
+        return from_original(cls, state, padding=padding, positions=positions, norm=norm)
 
     @property
     def ndim(self) -> int:
         return len(self.modes)
+
+    @property
+    def active_modes(self) -> list[int]:
+        """Modes per axis and sign that the layers use, of those that they store: ``modes`` unless set
+        to fewer, to grow in training (``IncrementalModes``; George et al. 2022, arXiv:2211.15188).
+
+        Neither an argument nor in the ``state_dict``.
+
+        >>> operator = FNO(1, 1, modes=(12, 12), width=4)
+        >>> operator.active_modes = (3, 12)
+        >>> operator.active_modes
+        [3, 12]
+        """
+        return list(self._active.counts)
+
+    @active_modes.setter
+    def active_modes(self, counts: Sequence[int]) -> None:
+        counts = list(counts)
+        check_whole("FNO", active_modes=counts)
+        if len(counts) != self.ndim or any(c > m for c, m in zip(counts, self.modes, strict=True)):
+            raise ValueError(
+                f"active_modes needs one number per axis, at most the stored modes {self.modes}; "
+                f"got {counts}"
+            )
+        self._active = dataclasses.replace(self._active, counts=tuple(counts))
+
+    def silence_inactive_modes(self) -> None:
+        """Set the weights of the modes that are not active to zero, so that activating them changes
+        nothing until they have been trained."""
+        for block in self.blocks:
+            cast(Block, block).kernel.silence(self._active)
 
     def forward(self, u: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """``(batch, in_channels, *space) -> (batch, out_channels, *size)``; ``size`` defaults to
@@ -112,29 +180,61 @@ class FNO(Operator):
         if self.positions:
             v = torch.cat([v, self._positions(v)], dim=-1)
         v = self.lift(v)
-        *hidden, last = (cast(FourierBlock, block) for block in self.blocks)
-        transforms = last.kernel.modes.between(v.shape[1:-1], v.shape[1:-1], v)
+        *hidden, last = self.blocks
+        transforms = self._active.between(v.shape[1:-1], v.shape[1:-1], v)
         for block in hidden:
             v = F.gelu(self.run(block, v, transforms))
         return self.project(self.run(last, v, transforms)).movedim(-1, 1)
 
+    def _block(self, *, last: bool) -> Block:
+        kernel, width = self._kernel(), self.width
+        if self.mlp is None:
+            return FourierBlock(kernel, width, skip=cast(str | None, self.skip), norm=self.norm)
+        hidden = round(self.mlp * width)
+        if isinstance(self.skip, list):
+            first, second = self.skip
+            return TwoSkipBlock(
+                kernel, width, hidden, skips=(first, second), norm=self.norm, last=last
+            )
+        return KernelMLPBlock(kernel, width, hidden, skip=self.skip, norm=self.norm)
+
+    def _kernel(self) -> FourierLayer:
+        width, boundary, padding = self.width, self.boundary, self.padding
+        if self.factorization is None:
+            return SpectralConv(width, width, self.modes, boundary=boundary, padding=padding)
+        layer = TuckerConv if self.factorization == "tucker" else CPConv
+        return layer(width, width, self.modes, boundary=boundary, padding=padding, rank=self.rank)
+
+    @property
+    def _position_channels(self) -> int:
+        if self.positions is True:
+            return sum(2 if boundary == "periodic" else 1 for boundary in self.boundary)
+        return self.ndim if self.positions else 0
+
     def _positions(self, v: Tensor) -> Tensor:
         channels = []
         for i, (n, boundary) in enumerate(zip(v.shape[1:-1], self.boundary, strict=True)):
-            x = Axis("", n, boundary=boundary).points(v.device)
-            functions = (
-                [(2 * math.pi * x).cos(), (2 * math.pi * x).sin()]
-                if boundary == "periodic"
-                else [x]
-            )
             shape = [1] * i + [n] + [1] * (self.ndim - 1 - i)
-            channels += [f.to(v.dtype).reshape(shape).expand(v.shape[1:-1]) for f in functions]
+            for f in self._coordinates(n, boundary, v.device):
+                channels.append(f.to(v.dtype).reshape(shape).expand(v.shape[1:-1]))
         return torch.stack(channels, dim=-1).expand(*v.shape[:-1], -1)
+
+    def _coordinates(self, n: int, boundary: str, device: torch.device) -> list[Tensor]:
+        """The position channels of one axis."""
+        if self.positions == "closed":
+            return [torch.arange(n, dtype=torch.float64, device=device) / max(n - 1, 1)]
+        if self.positions == "half-open":
+            return [torch.arange(n, dtype=torch.float64, device=device) / n]
+        x = Axis("", n, boundary=boundary).points(device)
+        if boundary == "periodic":
+            return [(2 * math.pi * x).cos(), (2 * math.pi * x).sin()]
+        return [x]
 
     def _check_arguments(self) -> None:
         check_whole(
             "FNO", in_channels=self.in_channels, out_channels=self.out_channels, width=self.width,
             depth=self.depth, projection=self.projection, modes=self.modes,
+            lifting=1 if self.lifting is None else self.lifting,
         )  # fmt: skip
         if not 1 <= len(self.modes) <= 3:
             raise ValueError(
@@ -142,3 +242,23 @@ class FNO(Operator):
             )
         if not self.padding >= 0:
             raise ValueError(f"padding is a fraction of the domain, at least 0; got {self.padding}")
+        if isinstance(self.positions, str) and self.positions not in ("closed", "half-open"):
+            raise ValueError(
+                f"positions needs True, False, 'closed' or 'half-open', got {self.positions!r}"
+            )
+        if self.mlp is not None and not self.mlp * self.width >= 1:
+            raise ValueError(
+                f"mlp is the MLP's hidden channels as a multiple of width={self.width}, at least one "
+                f"channel; got {self.mlp}"
+            )
+        if isinstance(self.skip, list) and (self.mlp is None or len(self.skip) != 2):
+            raise ValueError(
+                f"two skips are one around the kernel and one around the MLP, so they need mlp; got "
+                f"skip={self.skip} and mlp={self.mlp}"
+            )
+        if self.factorization not in (None, "tucker", "cp"):
+            raise ValueError(
+                f"factorization needs 'tucker', 'cp' or None, got {self.factorization!r}"
+            )
+        if not 0 < self.rank <= 1:
+            raise ValueError(f"rank is a share of the dense weights, in (0, 1]; got {self.rank}")

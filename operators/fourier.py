@@ -49,19 +49,23 @@ class Transforms(NamedTuple):
             c = matrix @ c.reshape(batch * math.prod(self.size[:i]), matrix.shape[1], -1)
         return c.reshape(batch, *self.size, channels)
 
-    def mixed(
-        self, c: Float[Tensor, "batch 2 modes i"], weight: Float[Tensor, "*block i o 2"]
-    ) -> Float[Tensor, "batch 2 modes o"]:
-        """Channels mixed mode by mode, by the part of ``weight`` that belongs to the kept modes.
+    def kept(self, weight: Tensor) -> Tensor:
+        """The part of ``weight`` ``(*block, ...)`` that belongs to the kept modes, ``(modes, ...)``.
 
         The zero frequency of a block of n rows stands at n // 2, but on the last axis at 0.
         """
-        kept = [
+        rows = [
             slice(f.start + n // 2, f.stop + n // 2)
             for f, n in zip(self.frequencies[:-1], weight.shape, strict=False)
         ]
-        weight = weight[(*kept, slice(0, len(self.frequencies[-1])))]
-        weight = weight.flatten(0, -4).to(c.dtype)  # (modes, in, out, 2)
+        last = len(self.frequencies) - 1
+        return weight[(*rows, slice(0, len(self.frequencies[last])))].flatten(0, last)
+
+    def mixed(
+        self, c: Float[Tensor, "batch 2 modes i"], weight: Float[Tensor, "*block i o 2"]
+    ) -> Float[Tensor, "batch 2 modes o"]:
+        """Channels mixed mode by mode, by the part of ``weight`` that belongs to the kept modes."""
+        weight = self.kept(weight).to(c.dtype)  # (modes, in, out, 2)
         batch, _, count, channels = c.shape
         rows = c.permute(2, 0, 1, 3).reshape(count, 2 * batch, channels)
         product = torch.bmm(rows, weight.flatten(2)).reshape(count, batch, 2, -1, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +11,39 @@ from torch import Tensor, nn
 from sobolev.operators.fourier import FourierModes, Transforms
 
 
-class SpectralConv(nn.Module):
+class FourierLayer(nn.Module, ABC):
+    """v ↦ Σ_k R_k v̂_k e^{2πik·x}; how the matrices R_k are stored is a subclass's business."""
+
+    def __init__(self, modes: FourierModes) -> None:
+        super().__init__()
+        self.modes = modes
+
+    def forward(
+        self, v: Tensor, transforms: Transforms | None = None, *, size: Sequence[int] | None = None
+    ) -> Tensor:
+        """``(batch, *space, in_channels) -> (batch, *size, out_channels)``; ``size`` defaults to
+        the input's.
+
+        Layers of one network share ``transforms``, made once per call by ``modes.between``. They
+        may keep fewer modes than are stored.
+        """
+        with full_precision(v):
+            v = v if v.dtype == torch.float64 else v.float()
+            if transforms is None:
+                space = tuple(v.shape[1:-1])
+                transforms = self.modes.between(space, size or space, v)
+            return transforms.synthesis(self.mixed(transforms.analysis(v), transforms))
+
+    @abstractmethod
+    def mixed(self, c: Tensor, transforms: Transforms) -> Tensor:
+        """R_k c_k for the kept modes: ``(batch, 2, modes, in) -> (batch, 2, modes, out)``."""
+
+    @abstractmethod
+    def silence(self, kept: FourierModes) -> None:
+        """Set the weights of all stored modes but the ``kept`` ones to zero, in place."""
+
+
+class SpectralConv(FourierLayer):
     """v ↦ Σ_k R_k v̂_k e^{2πik·x}, the kernel integral of the Fourier neural operator (Li et al.
     2021, eq. 4–5).
 
@@ -39,25 +72,27 @@ class SpectralConv(nn.Module):
         boundary: Sequence[str],
         padding: float = 0.25,
     ) -> None:
-        super().__init__()
-        self.modes = FourierModes(tuple(modes), tuple(boundary), padding)
+        super().__init__(FourierModes(tuple(modes), tuple(boundary), padding))
         self.weight = nn.Parameter(torch.empty(*self.modes.block, in_channels, out_channels, 2))
         nn.init.uniform_(self.weight, 0.0, 1 / (in_channels * out_channels))
 
-    def forward(
-        self, v: Tensor, transforms: Transforms | None = None, *, size: Sequence[int] | None = None
-    ) -> Tensor:
-        """``(batch, *space, in_channels) -> (batch, *size, out_channels)``; ``size`` defaults to
-        the input's.
+    def mixed(self, c: Tensor, transforms: Transforms) -> Tensor:
+        return transforms.mixed(c, self.weight)
 
-        Layers of one network share ``transforms``, made once per call by ``modes.between``.
-        """
-        with full_precision(v):
-            v = v if v.dtype == torch.float64 else v.float()
-            if transforms is None:
-                space = tuple(v.shape[1:-1])
-                transforms = self.modes.between(space, size or space, v)
-            return transforms.synthesis(transforms.mixed(transforms.analysis(v), self.weight))
+    @torch.no_grad()
+    def silence(self, kept: FourierModes) -> None:
+        for axis, rows in enumerate(silent_rows(self.modes, kept)):
+            self.weight.index_fill_(axis, rows.to(self.weight.device), 0.0)
+
+
+def silent_rows(stored: FourierModes, kept: FourierModes) -> list[Tensor]:
+    """Per axis, the rows of a stored block whose frequencies are not among the ``kept`` ones."""
+    result = []
+    for axis, (n, few) in enumerate(zip(stored.block, kept.block, strict=True)):
+        first = 0 if axis == len(stored.block) - 1 else n // 2 - few // 2
+        rows = [*range(first), *range(first + few, n)]
+        result.append(torch.tensor(rows, dtype=torch.long, device="cpu"))
+    return result
 
 
 def full_precision(v: Tensor) -> torch.autocast:

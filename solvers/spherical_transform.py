@@ -127,11 +127,17 @@ def harmonic_transform(
     )
 
 
-def _legendre_table(sines: Tensor, degrees: int, orders: int, over_cosine: bool) -> Tensor:
-    """P_lm of the northern rings, float64, ``(2 · orders, rings, half)``, zero where padded."""
+def legendre_functions(sines: Tensor, degrees: int, orders: int) -> Tensor:
+    """P_lm at sin φ, float64 on the CPU, ``(orders, degrees, len(sines))``; zero for m > l."""
     from torch_harmonics.legendre import legpoly
 
-    values = legpoly(orders, degrees, sines, csphase=False)
+    with torch.device("cpu"):
+        return legpoly(orders, degrees, sines, csphase=False)
+
+
+def _legendre_table(sines: Tensor, degrees: int, orders: int, over_cosine: bool) -> Tensor:
+    """P_lm of the northern rings, float64, ``(2 · orders, rings, half)``, zero where padded."""
+    values = legendre_functions(sines, degrees, orders)
     if over_cosine:
         cosines = (1 - sines**2).sqrt()
         pole = cosines == 0

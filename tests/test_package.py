@@ -18,7 +18,7 @@ import yaml
 from nbclient import NotebookClient
 
 import sobolev
-from sobolev.operators import FNO
+from sobolev.operators import operator_from
 from sobolev.training.fitting import CONFIGS, config_names
 
 ROOT = Path(__file__).parents[1]
@@ -67,8 +67,9 @@ def test_the_face_is_all_there():
 def test_configurations_that_come_along_describe_operators(name):
     content = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
     operator = content["model"]["operator"]
-    assert operator["class_path"] == "sobolev.operators.FNO"
-    FNO(**operator["init_args"])
+    room, _, name = operator["class_path"].rpartition(".")
+    assert room == "sobolev.operators"
+    operator_from({"class": name, "arguments": operator["init_args"]})
 
 
 @pytest.mark.slow

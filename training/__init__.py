@@ -1,5 +1,6 @@
 """Training, judging and saving surrogates."""
 
+from sobolev.training.incremental import IncrementalModes
 from sobolev.training.losses import (
     BandLoss,
     FieldLoss,
@@ -15,6 +16,7 @@ __all__ = [
     "BandLoss",
     "FieldLoss",
     "FrameLoss",
+    "IncrementalModes",
     "OperatorModule",
     "RelativeError",
     "SampleMean",

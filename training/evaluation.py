@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from sobolev.datasets import Manifest, OperatorDataModule, Recipe, Variable, refined
-from sobolev.solvers import Grid
+from sobolev.solvers import AbstractGrid, Grid, SphereGrid
 from sobolev.training import plots
 from sobolev.training.losses import relative_error
-from sobolev.training.surrogate import Surrogate, comfortable_batch
+from sobolev.training.surrogate import Surrogate, at_resolution, comfortable_batch
 
 _TIMED_SOLVES = 8
 
@@ -43,14 +43,17 @@ class Score:
 class Comparison:
     """Test fields at one resolution with their prediction, ``(sample, channel, *space)`` each."""
 
-    grid: Grid
+    grid: AbstractGrid
     inputs: Tensor
     targets: Tensor
     predictions: Tensor
+    scale: Tensor
+    """Standard deviation of each output variable in the training data, ``(channel, 1 …)``."""
 
     def errors(self, order: float = 0.0) -> Tensor:
-        """Relative H^s error per sample."""
-        return relative_error(self.predictions.double(), self.targets.double(), self.grid, order)
+        """Relative H^s error per sample, each variable measured in its standard deviations."""
+        prediction, target = (u.double() / self.scale for u in (self.predictions, self.targets))
+        return relative_error(prediction, target, self.grid, order)
 
 
 def evaluate_run(
@@ -94,7 +97,8 @@ def evaluate(
     """Predict the fields of a split at one resolution.
 
     Fields come from the stored nodes if these include the wanted ones, else from the data set's
-    recipe and seeds: the same samples, with more of the solver's nodes kept.
+    recipe and seeds: the same samples, with more of the solver's nodes kept. On a sphere, where
+    ``resolution`` n means n × 2n, coarser fields are the stored ones with fewer modes.
 
     Raises:
         ValueError: for a resolution that the recipe's grid cannot be subsampled to.
@@ -103,19 +107,12 @@ def evaluate(
     manifest.shards(split)  # refuses an unknown split by name
     window = surrogate.provenance.get("data", {}).get("window", (1, 1))
     _check_same_meaning(surrogate, OperatorDataModule(data, window=window), data)
-    if not manifest.grid.can_subsample(manifest.grid.resized(*[resolution] * manifest.grid.ndim)):
-        recipe = manifest.build_recipe()
-        if resolution not in recipe.resolutions():
-            raise ValueError(
-                f"no test fields at resolution {resolution}: {type(recipe).__name__} solves on "
-                f"{recipe.solver_resolution} nodes per axis; choose from {', '.join(map(str, recipe.resolutions()))}"
-            )
-        data = refined(data, split, recipe.solver_resolution)
-    module = OperatorDataModule(data, resolution=resolution, window=window)
+    module = _stored_or_drawn(manifest, data, resolution, split, window)
     inputs, outputs = module.pairs(split)[:]
     grid = surrogate.grid.resized(*module.grid.shape)
     predictions, seconds = _timed_predictions(surrogate, inputs, grid)
-    comparison = Comparison(grid, inputs, outputs, predictions)
+    scale = surrogate.output_scale.double().cpu()
+    comparison = Comparison(grid, inputs, outputs, predictions, scale)
     solver_seconds, solver_error = None, None
     if manifest.can_be_drawn_again and not manifest.times:
         recipe = manifest.build_recipe()
@@ -132,19 +129,40 @@ def evaluate(
     return score, comparison
 
 
+def _stored_or_drawn(
+    manifest: Manifest, data: str | Path, resolution: int, split: str, window: Sequence[int]
+) -> OperatorDataModule:
+    """The fields at ``resolution``, drawn again from their seeds if they were not stored."""
+    stored, target = manifest.grid, at_resolution(manifest.grid, resolution)
+    coarser = isinstance(stored, SphereGrid) and target.shape[0] <= stored.shape[0]
+    if not (coarser or stored.can_subsample(target)):
+        recipe = manifest.build_recipe()
+        if resolution not in recipe.resolutions():
+            raise ValueError(
+                f"no test fields at resolution {resolution}: {type(recipe).__name__} solves on "
+                f"{recipe.solver_resolution} nodes per axis; choose from {', '.join(map(str, recipe.resolutions()))}"
+            )
+        data = refined(data, split, recipe.solver_resolution)
+        stored = Manifest.read(Path(data)).grid
+    restriction = "subsample" if stored.can_subsample(target) else "spectral"
+    return OperatorDataModule(data, resolution=resolution, restriction=restriction, window=window)
+
+
 def _check_same_meaning(surrogate: Surrogate, module: OperatorDataModule, data: str | Path) -> None:
     """Refuse fields that are not those the surrogate was trained on."""
     wanted = _meaning([*surrogate.inputs, *surrogate.outputs], surrogate.grid)
-    found = "fields on a sphere"
-    if isinstance(module.grid, Grid):
-        found = _meaning([*module.inputs, *module.outputs], module.grid)
+    found = _meaning([*module.inputs, *module.outputs], module.grid)
     if wanted != found:
         raise ValueError(f"the surrogate was trained on {wanted}; {data} holds {found}")
 
 
-def _meaning(variables: Sequence[Variable], grid: Grid) -> str:
+def _meaning(variables: Sequence[Variable], grid: AbstractGrid) -> str:
     """Names, units, boundaries and extents in words; sizes do not matter."""
     fields = ", ".join(f"{v.name} [{v.units}]" for v in variables)
+    if isinstance(grid, SphereGrid):
+        return f"{fields} on a sphere ({grid.kind}, radius {grid.radius:.9g})"
+    if not isinstance(grid, Grid):
+        raise ValueError(f"fields live on a Grid or a SphereGrid, got {type(grid).__name__}")
     axes = ", ".join(
         f"{a.name} ({a.boundary}, {a.origin:.9g} to {a.origin + a.length:.9g})" for a in grid.axes
     )
@@ -183,7 +201,9 @@ def print_table(scores: Sequence[Score]) -> None:
 
 
 @torch.no_grad()
-def _timed_predictions(surrogate: Surrogate, inputs: Tensor, grid: Grid) -> tuple[Tensor, float]:
+def _timed_predictions(
+    surrogate: Surrogate, inputs: Tensor, grid: AbstractGrid
+) -> tuple[Tensor, float]:
     """Predictions on the CPU and the median time per field over batches."""
     device = surrogate.input_mean.device
     predictions, times = [], []
@@ -196,7 +216,7 @@ def _timed_predictions(surrogate: Surrogate, inputs: Tensor, grid: Grid) -> tupl
 
 
 def _timed_solves(
-    recipe: Recipe, grid: Grid, inputs: Tensor, targets: Tensor
+    recipe: Recipe, grid: AbstractGrid, inputs: Tensor, targets: Tensor
 ) -> tuple[float, float]:
     """Time per field of the classical solver on this grid, and its error against the stored
     fields."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import lightning
@@ -10,7 +11,6 @@ from torch import Tensor
 
 from sobolev.datasets import OperatorDataModule
 from sobolev.operators import Operator
-from sobolev.solvers import Grid
 from sobolev.training.losses import SobolevLoss
 from sobolev.training.metrics import RelativeError
 from sobolev.training.surrogate import Surrogate
@@ -20,8 +20,9 @@ class OperatorModule(lightning.LightningModule):
     """Fit an operator to the fields of a data module: AdamW, one cycle of learning rates, a
     relative Sobolev loss.
 
-    What is trained is a ``Surrogate``: normalisation is inside, so that loss and metrics are in
-    physical units and the trained thing is the saved thing.
+    What is trained is a ``Surrogate``: normalisation is inside, so that the trained thing is the
+    saved thing. Loss and metrics are relative errors of physical fields, each variable measured in
+    its standard deviations.
 
     Args:
         operator: maps normalised inputs to normalised outputs.
@@ -54,10 +55,6 @@ class OperatorModule(lightning.LightningModule):
     ) -> None:
         super().__init__()
         operator.checkpointing = checkpointing
-        if not isinstance(data.grid, Grid):
-            raise ValueError(
-                f"{data.path} lives on a sphere; no operator here is built for spheres yet"
-            )
         self.surrogate = Surrogate(
             operator,
             data.grid,
@@ -82,7 +79,7 @@ class OperatorModule(lightning.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         inputs, targets = batch
-        loss = self.loss(self.surrogate(inputs), targets)
+        loss = self.loss(*self._comparable(self.surrogate(inputs), targets))
         self.log(
             "train/loss", loss, on_step=False, on_epoch=True, batch_size=len(inputs), sync_dist=True
         )
@@ -107,15 +104,24 @@ class OperatorModule(lightning.LightningModule):
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
         )
+        steps = int(self.trainer.estimated_stepping_batches)
+        one_step = math.isclose(
+            self.warmup * steps, 1.0
+        )  # by which OneCycleLR would divide by zero
         cycle = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.learning_rate, total_steps=int(self.trainer.estimated_stepping_batches),
-            pct_start=self.warmup, cycle_momentum=False,
+            optimizer, self.learning_rate, total_steps=steps,
+            pct_start=0.0 if one_step else self.warmup, cycle_momentum=False,
         )  # fmt: skip
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
+    def _comparable(self, *fields: Tensor) -> list[Tensor]:
+        """Fields in standard deviations of each variable, so that units of 10⁻⁵ s⁻¹ and of 10⁵ m² s⁻²
+        count alike; relative errors of a single variable stay what they are."""
+        return [u / self.surrogate.output_scale for u in fields]
+
     def _judge(self, batch: tuple[Tensor, Tensor], stage: str) -> None:
         inputs, targets = batch
-        prediction = self.surrogate(inputs)
+        prediction, targets = self._comparable(self.surrogate(inputs), targets)
         for name, module in self.metrics.items():
             metric = cast(RelativeError, module)
             metric.update(prediction, targets)

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
-from sobolev.solvers import energy_spectrum
+from sobolev.datasets.drawing import Scale, draw_field, name_row
+from sobolev.solvers import SphereGrid, energy_spectrum
 
 if TYPE_CHECKING:
     from sobolev.training.evaluation import Comparison
@@ -35,9 +36,11 @@ def fields(comparison: Comparison, surrogate: Surrogate) -> Figure:
     panels = figure.subplots(len(picked), 3 if comparison.grid.ndim == 1 else 4, squeeze=False)
     for row, (label, sample) in zip(panels, picked.items(), strict=True):
         draw(list(row), comparison, surrogate, sample)
-        row[0].set_ylabel(
-            f"{label} of {len(errors)}: relative L² {float(errors[sample]):.4f}", fontsize=9
-        )
+        name = f"{label} of {len(errors)}: relative L² {float(errors[sample]):.4f}"
+        if isinstance(comparison.grid, SphereGrid):  # its panels have no axes to label
+            name_row(row[0], name, comparison.grid)
+        else:
+            row[0].set_ylabel(name, fontsize=9)
     sizes = " × ".join(map(str, comparison.grid.shape))
     figure.suptitle(f"{surrogate.outputs[0].long_name} at {sizes} nodes")
     return figure
@@ -107,24 +110,24 @@ def _draw_lines(row: list[Axes], c: Comparison, surrogate: Surrogate, sample: in
     row[2].plot(x, c.predictions[sample, 0] - c.targets[sample, 0], color=_ERROR, lw=1)
     row[2].set_title("surrogate − solver")
     for axes in row:
-        axes.set_xlabel(c.grid.axes[0].name)
+        axes.set_xlabel(c.grid.dims[0])
 
 
 def _draw_maps(row: list[Axes], c: Comparison, surrogate: Surrogate, sample: int) -> None:
-    y, x = c.grid.axes
-    extent = (x.origin, x.origin + x.length, y.origin, y.origin + y.length)
-    truth, prediction = c.targets[sample, 0], c.predictions[sample, 0]
-    error = prediction - truth
-    low, high = float(truth.min()), float(truth.max())
-    bound = float(torch.maximum(error.abs().max(), torch.tensor(1e-30, device="cpu")))
-    panels = (
-        (c.inputs[sample, 0], surrogate.inputs[0].long_name, {"cmap": "cividis"}),
-        (truth, "solver", {"cmap": "viridis", "vmin": low, "vmax": high}),
-        (prediction, "surrogate", {"cmap": "viridis", "vmin": low, "vmax": high}),
-        (error, "surrogate − solver", {"cmap": "RdBu_r", "vmin": -bound, "vmax": bound}),
+    source, truth, prediction = (
+        u[sample, 0].cpu().numpy() for u in (c.inputs, c.targets, c.predictions)
     )
-    for axes, (field, title, style) in zip(row, panels, strict=True):
-        image = axes.imshow(field, origin="lower", extent=extent, **style)  # type: ignore[arg-type]
+    error = prediction - truth
+    bound = max(float(abs(error).max()), 1e-30)
+    panels = (
+        (source, surrogate.inputs[0].long_name, Scale.of(source)),
+        (truth, "solver", Scale.of(truth)),
+        (prediction, "surrogate", Scale.of(truth)),
+        (error, "surrogate − solver", Scale(-bound, bound, "diverging")),
+    )
+    for axes, (field, title, scale) in zip(row, panels, strict=True):
+        draw_field(axes, field, c.grid, scale)
         axes.set_title(title, fontsize=10)
         axes.set(xticks=[], yticks=[])
-        axes.figure.colorbar(image, ax=axes, shrink=0.85)
+        shrink = 0.4 if isinstance(c.grid, SphereGrid) else 0.85
+        axes.figure.colorbar(ScalarMappable(**scale.colours), ax=axes, shrink=shrink)

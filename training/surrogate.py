@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 import xarray as xr
 from torch import Tensor, nn
 
 import sobolev
 from sobolev.datasets.base import Variable
+from sobolev.datasets.manifest import describe_grid, grid_from
 from sobolev.datasets.store import axis_coords, describe
 from sobolev.operators import Operator, operator_from
-from sobolev.solvers import Axis, Grid
-
-_SCHEMA = 1
-_WEIGHTS, _MEANING = "model.safetensors", "surrogate.json"
-_PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".npy", ".joblib")
+from sobolev.solvers import AbstractGrid, SphereGrid
+from sobolev.training.export import write_onnx
+from sobolev.training.fields import fields_of
+from sobolev.training.surrogate_files import MEANING, read_folder, write_folder
 
 
 class Surrogate(nn.Module):
@@ -38,11 +33,15 @@ class Surrogate(nn.Module):
 
     Args:
         operator: the map between normalised fields.
-        grid: the grid of the training data. Its axes' names, lengths, origins and boundary kinds
+        grid: the grid of the training data, flat or a sphere. Names, extents and kinds of its axes
             bind; sizes do not.
         inputs, outputs: the variables, in the order of the operator's channels.
         statistics: mean and standard deviation of each variable in the training data.
         provenance: JSON-able record of data, training and versions.
+
+    Raises:
+        ValueError: for an operator that does not fit the grid or the variables, or a variable that
+            is constant in the training data.
 
     >>> surrogate = Surrogate.load("runs/demo/surrogate")            # doctest: +SKIP
     >>> prediction = surrogate.predict(xr.open_dataset("input.nc"))  # doctest: +SKIP
@@ -56,7 +55,7 @@ class Surrogate(nn.Module):
     def __init__(
         self,
         operator: Operator,
-        grid: Grid,
+        grid: AbstractGrid,
         inputs: Sequence[Variable],
         outputs: Sequence[Variable],
         statistics: Mapping[str, tuple[float, float]],
@@ -112,8 +111,10 @@ class Surrogate(nn.Module):
         Args:
             dataset: the input variables, each with the surrogate's space dimensions (in any order)
                 and at most one more, the samples. Space coordinates must be there; they say where
-                the nodes lie.
-            resolution: nodes per axis of the output, if other than the input's.
+                the nodes lie. Those of a sphere are ``lat``, from north to south, and ``lon``, from
+                0 eastward, in degrees or (if their units say so) in radians.
+            resolution: nodes of the output, if other than the input's: one number for each axis, or
+                n for all; on a sphere n stands for n × 2n.
             batch_size: fields at a time; by default so many that a batch has about 2¹⁸ nodes, which
                 keeps a CPU's caches warm.
 
@@ -121,15 +122,15 @@ class Surrogate(nn.Module):
             The output variables with names, units and coordinates.
 
         Raises:
-            ValueError: for a missing variable or coordinate, another unit, another boundary kind or
-                extent, or values that are not finite – each named.
+            ValueError: for a missing variable or coordinate, another unit, another boundary kind,
+                extent or sphere, or values that are not finite – each named.
         """
         if not isinstance(dataset, xr.Dataset):
             raise ValueError(f"predict takes an xr.Dataset, got {type(dataset).__name__}")
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        fields, grid, samples = self._fields_of(dataset)
-        target = grid if resolution is None else grid.resized(*_sizes(resolution, grid.ndim))
+        fields, grid, samples = fields_of(dataset, self.inputs, self.grid)
+        target = grid if resolution is None else at_resolution(grid, resolution)
         device = self.input_mean.device
         was_training = self.training
         self.eval()
@@ -146,10 +147,9 @@ class Surrogate(nn.Module):
                 "the prediction is not finite: the input lies far outside the training data"
             )
         name = "sample" if samples is None else str(samples.name)
-        dims = (name, *(axis.name for axis in target.axes))
         result = xr.Dataset(
             {
-                v.name: xr.Variable(dims, values[:, i], describe(v))
+                v.name: xr.Variable((name, *target.dims), values[:, i], describe(v))
                 for i, v in enumerate(self.outputs)
             },
             axis_coords(target),
@@ -169,42 +169,8 @@ class Surrogate(nn.Module):
         Raises:
             FileExistsError: if ``path`` is a folder that holds anything but a surrogate.
         """
-        path = Path(path)
-        if path.is_dir() and (foreign := {f.name for f in path.iterdir()} - {_WEIGHTS, _MEANING}):
-            raise FileExistsError(
-                f"{path} holds {', '.join(sorted(foreign))}; save to another folder"
-            )
-        part = path.with_name(path.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        try:
-            state = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
-            weights = safetensors.torch.save(state)
-            (part / _WEIGHTS).write_bytes(weights)
-            meaning = {
-                "schema": _SCHEMA,
-                "operator": self.operator.description,
-                "axes": [asdict(axis) for axis in self.grid.axes],
-                "inputs": [asdict(v) for v in self.inputs],
-                "outputs": [asdict(v) for v in self.outputs],
-                "provenance": self.provenance,
-                "sha256": hashlib.sha256(weights).hexdigest(),
-            }
-            meaning["self_sha256"] = _digest(meaning)
-            (part / _MEANING).write_text(json.dumps(meaning, indent=1) + "\n")
-            for name in (_WEIGHTS, _MEANING):
-                with (part / name).open("rb+") as handle:
-                    os.fsync(handle.fileno())
-            old = path.with_name(path.name + ".old")
-            shutil.rmtree(old, ignore_errors=True)
-            if path.exists():
-                path.replace(old)
-            part.replace(path)
-            shutil.rmtree(old, ignore_errors=True)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
-        return path
+        write_folder(Path(path), self, self.meaning)
+        return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Surrogate:
@@ -217,164 +183,72 @@ class Surrogate(nn.Module):
                 damaged files.
         """
         path = Path(path)
-        meaning = _read_meaning(path)
+        meaning, state = read_folder(path)
         try:
-            weights = (path / _WEIGHTS).read_bytes()
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{path} holds no weights ({_WEIGHTS} is missing)") from None
-        if hashlib.sha256(weights).hexdigest() != meaning["sha256"]:
-            raise ValueError(
-                f"{path / _WEIGHTS} is damaged: its SHA-256 is not the one in {_MEANING}"
-            )
-        try:
-            state = safetensors.torch.load(weights)
-        except safetensors.SafetensorError as error:
-            raise ValueError(f"{path / _WEIGHTS} is no safetensors file: {error}") from error
-        try:
-            operator = _operator_of(meaning["operator"], path)
+            operator = operator_from(meaning["operator"])
             inputs, outputs = (
                 [Variable(**v) for v in meaning[role]] for role in ("inputs", "outputs")
             )
-            grid = Grid(*(Axis(**a) for a in meaning["axes"]))
             unit = {v.name: (0.0, 1.0) for v in [*inputs, *outputs]}
+            grid = grid_from(meaning["grid"])
             surrogate = cls(operator, grid, inputs, outputs, unit, meaning["provenance"])
-            surrogate.to(state["input_mean"].dtype).load_state_dict(state)
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path / _MEANING} does not describe a surrogate: {error}") from error
-        except RuntimeError as error:
+            raise ValueError(f"{path / MEANING} does not describe a surrogate: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{path / MEANING}: {error}") from error
+        try:
+            surrogate.to(state["input_mean"].dtype).load_state_dict(state)
+        except (RuntimeError, KeyError) as error:
             raise ValueError(
                 f"the weights in {path} do not fit the operator described there: {error}"
             ) from error
         return surrogate.eval()
 
-    def _fields_of(self, dataset: xr.Dataset) -> tuple[Tensor, Grid, xr.DataArray | None]:
-        """Input tensor ``(sample, input, *space)``, its grid, and the sample coordinate if there
-        are samples."""
-        missing = [v.name for v in self.inputs if v.name not in dataset]
-        if missing:
-            raise ValueError(
-                f"the dataset lacks {', '.join(missing)}; it holds "
-                f"{', '.join(map(str, dataset.data_vars)) or 'nothing'}"
-            )
-        grid = Grid(*(self._axis_of(dataset, axis) for axis in self.grid.axes))
-        names = [axis.name for axis in grid.axes]
-        arrays = []
-        for variable in self.inputs:
-            array = dataset[variable.name]
-            units = array.attrs.get("units")
-            if units is not None and units != variable.units:
-                raise ValueError(
-                    f"{variable.name} is in units {units!r}; the surrogate was trained on {variable.units!r}"
-                )
-            extra = [dim for dim in array.dims if dim not in names]
-            if len(extra) > 1 or len(array.dims) - len(extra) != len(names):
-                raise ValueError(
-                    f"{variable.name} has dimensions {array.dims}; expected {', '.join(names)} and at most one more"
-                )
-            arrays.append(array.transpose(*extra, *names))
-        if any(np.iscomplexobj(a) or not a.size for a in arrays):
-            raise ValueError("the input variables must be real and hold at least one field")
-        batched = [a.dims[0] for a in arrays if a.ndim > len(names)]
-        values = np.stack(
-            [np.asarray(a.values, dtype=np.float64) for a in arrays], axis=-len(names) - 1
-        )
-        fields = torch.from_numpy(values if batched else values[None])
-        for i, variable in enumerate(self.inputs):
-            finite = fields[:, i].flatten(1).isfinite().all(dim=1)
-            if not bool(finite.all()):
-                first = int((~finite).nonzero()[0, 0])
-                raise ValueError(
-                    f"{variable.name} holds NaN or infinite values (first in sample {first})"
-                )
-        if not batched:
-            return fields, grid, None
-        name = str(batched[0])
-        labels = (
-            arrays[0][name]
-            if name in arrays[0].coords
-            else xr.DataArray(np.arange(len(fields)), dims=name)
-        )
-        return fields, grid, labels.rename(name)
+    def export_onnx(self, path: str | Path) -> Path:
+        """Write one ONNX file that predicts at any resolution, for ``onnxruntime`` and its kin.
 
-    @staticmethod
-    def _axis_of(dataset: xr.Dataset, axis: Axis) -> Axis:
-        """``axis`` with the size that ``dataset`` has, after checking that its nodes lie where they
-        should."""
-        if axis.name not in dataset.coords:
-            raise ValueError(
-                f"the dataset has no coordinate {axis.name!r} to say where its nodes lie"
-            )
-        coordinate = dataset[axis.name]
-        kind = coordinate.attrs.get("boundary", axis.boundary)
-        if kind != axis.boundary:
-            raise ValueError(
-                f"axis {axis.name!r} is {kind} in the dataset; the surrogate was trained on {axis.boundary}"
-            )
-        nodes = np.asarray(coordinate.values, dtype=np.float64)
-        sized = replace(axis, size=len(nodes))
-        expected = sized.points().numpy()
-        if not np.allclose(nodes, expected, rtol=0, atol=1e-3 * sized.spacing):
-            where = {
-                "periodic": "the end point left out",
-                "dirichlet": "both end points included",
-                "neumann": "cell centres",
-            }[axis.boundary]
-            raise ValueError(
-                f"the {len(nodes)} nodes of {axis.name!r} run from {nodes[0]:.6g} to {nodes[-1]:.6g}; the surrogate "
-                f"needs evenly spaced nodes from {expected[0]:.6g} to {expected[-1]:.6g} ({axis.boundary}: {where})"
-            )
-        return sized
+        The graph takes ``inputs``, float32 ``(batch, inputs, *space)`` in physical units, and gives
+        ``outputs``, ``(batch, outputs, *space)``; batch and sizes are free. Its ``metadata_props``
+        hold JSON: ``operator``, ``grid``, ``inputs``, ``outputs``, ``provenance``, ``sha256`` (of
+        the weights, as in ``surrogate.json``) and ``least_sizes``: on fewer nodes the operator has
+        fewer modes, and the graph, which cannot say no, is another map. Before the file takes its
+        place it is run at three resolutions and must agree with torch to 1e-5.
+
+        Raises:
+            ImportError: if the packages of ``sobolev[onnx]`` are not installed.
+            ValueError: for an operator that cannot be exported with a free resolution.
+            ArithmeticError: if the graph and torch disagree.
+        """
+        return write_onnx(self, Path(path), self.meaning)
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """All but the weights, JSON-able."""
+        return {
+            "operator": self.operator.description,
+            "grid": describe_grid(self.grid),
+            "inputs": [asdict(v) for v in self.inputs],
+            "outputs": [asdict(v) for v in self.outputs],
+            "provenance": self.provenance,
+        }
 
 
-def comfortable_batch(grid: Grid) -> int:
+def at_resolution(grid: AbstractGrid, resolution: int | Sequence[int]) -> AbstractGrid:
+    """``grid`` with other numbers of nodes: one per axis, or n for all; on a sphere n × 2n.
+
+    >>> at_resolution(SphereGrid(8, 16), 12).shape
+    (12, 24)
+
+    Raises:
+        ValueError: for a wrong number of sizes, or too few nodes.
+    """
+    if not isinstance(resolution, (int, np.integer)):
+        return grid.resized(*resolution)
+    n = int(resolution)
+    return grid.resized(*((n, 2 * n) if isinstance(grid, SphereGrid) else [n] * grid.ndim))
+
+
+def comfortable_batch(grid: AbstractGrid) -> int:
     """Fields to predict at a time: about 2¹⁸ nodes, so that a CPU's caches stay warm and memory is
     bounded."""
     return max(1, 2**18 // math.prod(grid.shape))
-
-
-def _read_meaning(path: Path) -> dict[str, Any]:
-    if not path.is_dir():
-        raise FileNotFoundError(f"there is no surrogate folder at {path}")
-    pickles = [file.name for file in path.iterdir() if file.suffix in _PICKLES]
-    if pickles:
-        raise ValueError(
-            f"{path} holds {', '.join(sorted(pickles))}, which could run code when opened; a surrogate is made of "
-            f"{_WEIGHTS} and {_MEANING} alone. Remove it if you trust the rest"
-        )
-    try:
-        meaning = json.loads((path / _MEANING).read_text())
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} holds no surrogate ({_MEANING} is missing)") from None
-    except ValueError as error:
-        raise ValueError(f"{path / _MEANING} is damaged: {error}") from error
-    keys = {"schema", "operator", "axes", "inputs", "outputs", "provenance", "sha256"}
-    if not isinstance(meaning, dict) or keys - set(meaning):
-        raise ValueError(
-            f"{path / _MEANING} is damaged: it lacks {', '.join(sorted(keys - set(meaning)))}"
-        )
-    if meaning.pop("self_sha256", None) != _digest(meaning):
-        raise ValueError(
-            f"{path / _MEANING} is damaged or was edited: its checksum does not match its content"
-        )
-    if meaning["schema"] != _SCHEMA:
-        raise ValueError(
-            f"{path / _MEANING} has schema {meaning['schema']}; this version of sobolev reads {_SCHEMA}"
-        )
-    return meaning
-
-
-def _digest(meaning: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
-
-
-def _operator_of(description: dict[str, Any], path: Path) -> Operator:
-    try:
-        return operator_from(description)
-    except ValueError as error:
-        raise ValueError(f"{path / _MEANING}: {error}") from error
-
-
-def _sizes(resolution: int | Sequence[int], ndim: int) -> tuple[int, ...]:
-    if isinstance(resolution, (int, np.integer)):
-        return (int(resolution),) * ndim
-    return tuple(resolution)

@@ -13,7 +13,7 @@ import xarray as xr
 from sobolev import Grid, Surrogate
 from sobolev.datasets import DarcyRecipe, Variable, open_dataset
 from sobolev.operators import FNO
-from sobolev.training.surrogate import _digest
+from sobolev.training.surrogate_files import meaning_digest
 
 VELOCITIES = (
     Variable("initial_velocity", "velocity at time 0", "m s-1"),
@@ -189,7 +189,7 @@ def edited(folder, change, *, sealed=True):
     meaning = json.loads(file.read_text())
     change(meaning)
     if meaning.pop("self_sha256") and sealed:
-        meaning["self_sha256"] = _digest(meaning)
+        meaning["self_sha256"] = meaning_digest(meaning)
     file.write_text(json.dumps(meaning))
 
 
@@ -204,10 +204,13 @@ def edited(folder, change, *, sealed=True):
         (lambda m: m["operator"].update({"class": "FNOO"}), "did you mean FNO"),
         (lambda m: m["operator"]["arguments"].update(widht=3), "widht"),
         (lambda m: m["operator"]["arguments"].update(width=9), "do not fit the operator"),
-        (lambda m: m.pop("axes"), "lacks axes"),
+        (lambda m: m.pop("grid"), "lacks grid"),
         (lambda m: m.update(schema=99), "schema 99"),
         (lambda m: m["operator"].pop("class"), "does not describe a surrogate"),
-        (lambda m: m["axes"][0].update(size="many"), "does not describe a surrogate|whole number"),
+        (lambda m: m["grid"]["axes"][0].update(size="many"), r"surrogate\.json"),
+        (lambda m: m["grid"]["axes"][0].update(length=-1), r"surrogate\.json: axis 'x' needs"),
+        (lambda m: m["grid"].pop("axes"), r"surrogate\.json does not describe a surrogate"),
+        (lambda m: m["inputs"].append(m["inputs"][0]), r"surrogate\.json: .*in_channels=1"),
     ],
 )
 def test_edited_descriptions_are_refused(burgers, tmp_path, change, message):
@@ -219,7 +222,7 @@ def test_edited_descriptions_are_refused(burgers, tmp_path, change, message):
 
 def test_an_altered_description_is_refused(burgers, tmp_path):
     folder = burgers.save(tmp_path / "s")
-    edited(folder, lambda m: m["axes"][0].update(length=3.0), sealed=False)
+    edited(folder, lambda m: m["grid"]["axes"][0].update(length=3.0), sealed=False)
     with pytest.raises(ValueError, match="damaged or was edited"):
         Surrogate.load(folder)
 

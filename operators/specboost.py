@@ -1,0 +1,266 @@
+"""An operator made of stages, each trained on what the earlier ones leave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from sobolev.operators.base import Operator, operator_from
+from sobolev.solvers.grids import AbstractGrid
+
+
+class SpecBoost(Operator):
+    """u ↦ Σ_k (μ_k + σ_k G_k(u)), stage G_k fitted to the residual of those before it (Qin et al.
+    2024, arXiv:2404.07200).
+
+    A network trained on fields spends its gradient on the few modes that carry the energy; a second
+    one, trained on what the first leaves, spends it on the rest. Stages usually keep more and more
+    modes. What is left is ten to a hundred times smaller than the field, so each stage learns
+    (residual − μ_k) / σ_k, with the residual's mean and standard deviation per channel, which
+    ``fit_scale`` measures; the paper does not say whether its residuals are rescaled. Stage 0 has
+    μ = 0, σ = 1. Later stages start at μ = σ = 0: until its scale is fitted, a stage adds nothing.
+
+    Args:
+        stages: operators, or their ``description``. All map the same number of input to the same
+            number of output channels, on one kind of grid.
+        hand_over: later stages get the prediction so far, on the input's grid, as further input
+            channels: ``in_channels + out_channels`` of them.
+
+    Training, stage by stage::
+
+        for k in range(len(operator.stages)):
+            if k:
+                operator.fit_scale(k, (operator.residual(u, y, k) for u, y in batches))
+            operator.train_stage(k)
+            # minimise loss(*operator.learning_pair(u, y, k)) over operator.stage_parameters(k)
+        operator.train_stage(None)
+
+    Shape:
+        ``(batch, in_channels, *space) -> (batch, out_channels, *size)``.
+
+    >>> from sobolev.operators import FNO
+    >>> coarse, fine = FNO(1, 1, modes=(4,), width=8), FNO(2, 1, modes=(16,), width=8)
+    >>> operator, u = SpecBoost([coarse, fine], hand_over=True), torch.ones(1, 1, 32)
+    >>> torch.equal(operator(u), coarse(u))  # until the second stage's scale is fitted
+    True
+
+    Raises:
+        ValueError: if there is no stage, or the stages do not fit together.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, stages: Sequence[Operator | Mapping[str, Any]], *, hand_over: bool = False
+    ) -> None:
+        super().__init__()
+        built = [s if isinstance(s, Operator) else operator_from(s) for s in stages]
+        _check_stages(built, hand_over)
+        self.stages, self.hand_over = nn.ModuleList(built), hand_over
+        self.in_channels, self.out_channels = built[0].in_channels, built[0].out_channels
+        self.boundary = next((s.boundary for s in built if s.boundary is not None), None)
+        self.register_buffer("mean", torch.zeros(len(built), self.out_channels))
+        self.register_buffer("scale", torch.zeros(len(built), self.out_channels))
+        self.scale[0] = 1.0
+        self._active = len(built)
+        self._in_training: int | None = None
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        return {"stages": [s.description for s in self._each()], "hand_over": self.hand_over}
+
+    @property
+    def ndim(self) -> int:
+        return self._stage(0).ndim
+
+    @property
+    def exportable(self) -> bool:  # type: ignore[override]
+        """Whether all stages are."""
+        return all(s.exportable for s in self._each())
+
+    @property
+    def checkpointing(self) -> bool:
+        """Whether the stages recompute their activations in the backward pass."""
+        return all(s.checkpointing for s in self._each())
+
+    @checkpointing.setter
+    def checkpointing(self, value: bool) -> None:
+        for stage in self._each():
+            stage.checkpointing = value
+
+    @property
+    def active(self) -> int:
+        """How many stages the prediction sums; all, unless set."""
+        return self._active
+
+    @active.setter
+    def active(self, count: int) -> None:
+        if not 1 <= count <= len(self.stages):
+            raise ValueError(f"active counts stages, 1 to {len(self.stages)}; got {count}")
+        self._active = count
+
+    def check_grid(self, grid: AbstractGrid) -> None:
+        for stage in self._each():
+            stage.check_grid(grid)
+
+    def forward(self, u: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        """``(batch, in_channels, *space) -> (batch, out_channels, *size)``: the active stages'
+        sum; each is asked for ``size``."""
+        self.check(u)
+        return self.partial(u, self.active, size)
+
+    def partial(self, u: Tensor, count: int, size: Sequence[int] | None = None) -> Tensor:
+        """What stages 0 … ``count`` − 1 predict; zero for none.
+
+        With ``hand_over`` and a ``size`` other than the input's, a stage that another one follows
+        is evaluated on both grids.
+        """
+        space = tuple(u.shape[2:])
+        if count == 0:
+            return u.new_zeros(len(u), self.out_channels, *(size or space))
+        elsewhere = size is not None and tuple(size) != space
+        total, here, v = u.new_zeros(()), u.new_zeros(()), u
+        for k in range(count):
+            total = total + self._term(k, v, size)
+            if self.hand_over and k + 1 < count:
+                here = here + self._term(k, v, space) if elsewhere else total
+                v = torch.cat([u, here.to(u.dtype)], dim=1)
+        return total
+
+    def residual(self, u: Tensor, y: Tensor, k: int) -> Tensor:
+        """What the stages before ``k`` leave of the target: ``y − partial(u, k)``, on the target's
+        grid, without gradients."""
+        with torch.no_grad():
+            return y - self.partial(u, k, y.shape[2:])
+
+    def learning_pair(self, u: Tensor, y: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """What stage ``k`` puts out and what it should, ``(residual − μ_k) / σ_k``; both
+        ``(batch, out_channels, *space)`` on the target's grid. ``fit_scale`` comes first."""
+        residual, space = self.residual(u, y, k), u.shape[2:]
+        if k and self.hand_over:
+            with torch.no_grad():
+                same = y.shape[2:] == space
+                before = y - residual if same else self.partial(u, k, space)
+                u = torch.cat([u, before.to(u.dtype)], dim=1)
+        target = (residual - self._channels(self.mean[k])) / self._channels(self.scale[k])
+        return self._stage(k)(u, y.shape[2:]), target
+
+    @torch.no_grad()
+    def fit_scale(self, k: int, residuals: Tensor | Iterable[Tensor]) -> None:
+        """Set μ_k and σ_k to mean and standard deviation, per channel, of ``residuals``.
+
+        Args:
+            k: the stage.
+            residuals: ``(batch, out_channels, *space)``, or several such batches, merged one by one
+                in float64 (Chan, Golub & LeVeque 1983).
+
+        Raises:
+            ValueError: for residuals of another shape, none at all, a constant channel, or values that
+                are not finite.
+        """
+        moments = None
+        for batch in [residuals] if isinstance(residuals, Tensor) else residuals:
+            moments = self._merged(moments, batch)
+        if moments is None:
+            raise ValueError(f"there are no residuals to measure the scale of stage {k} by")
+        count, mean, squares = moments
+        scale = (squares / count).sqrt()
+        if not bool((scale.isfinite() & (scale > 0)).all()):
+            raise ValueError(
+                f"stage {k} has nothing to learn: the standard deviations of its residuals, {scale.tolist()}, "
+                "must be finite and positive"
+            )
+        self.mean[k], self.scale[k] = mean.to(self.mean), scale.to(self.scale)
+
+    def stage_parameters(self, k: int) -> Iterator[nn.Parameter]:
+        """The parameters of stage ``k``, for its optimiser."""
+        return self._stage(k).parameters()
+
+    def train_stage(self, k: int | None) -> None:
+        """Train stage ``k`` alone: earlier stages are frozen, in evaluation mode whatever ``train``
+        says, and later ones are left out. None: all stages take part and are trained.
+
+        Parameters of stages that are not in training want no gradient, so that distributed training
+        does not wait for them.
+
+        Raises:
+            ValueError: if there is no such stage, or its scale has not been fitted.
+        """
+        if k is not None and not 0 <= k < len(self.stages):
+            raise ValueError(f"there are stages 0 to {len(self.stages) - 1}, got {k}")
+        if k is not None and not bool((self.scale[k] > 0).all()):
+            raise ValueError(f"stage {k} has no scale yet; fit_scale({k}, residuals) measures it")
+        self._in_training = k
+        self.active = len(self.stages) if k is None else k + 1
+        for i, stage in enumerate(self.stages):
+            stage.requires_grad_(k is None or i == k)
+        self.train()
+
+    def train(self, mode: bool = True) -> SpecBoost:
+        super().train(mode)
+        for i, stage in enumerate(self.stages):
+            stage.train(mode and self._in_training in (None, i))
+        return self
+
+    def _each(self) -> list[Operator]:
+        return [cast(Operator, stage) for stage in self.stages]
+
+    def _stage(self, k: int) -> Operator:
+        return cast(Operator, self.stages[k])
+
+    def _term(self, k: int, v: Tensor, size: Sequence[int] | None) -> Tensor:
+        return self._channels(self.mean[k]) + self._channels(self.scale[k]) * self._stage(k)(
+            v, size
+        )
+
+    def _channels(self, values: Tensor) -> Tensor:
+        return values.reshape(-1, *[1] * self.ndim)
+
+    def _merged(
+        self, moments: tuple[int, Tensor, Tensor] | None, batch: Tensor
+    ) -> tuple[int, Tensor, Tensor]:
+        """Count, means and sums of squared deviations with those of ``batch`` added."""
+        if batch.ndim != self.ndim + 2 or batch.shape[1] != self.out_channels:
+            raise ValueError(
+                f"residuals are (batch, {self.out_channels}, *space) with {self.ndim} space axes, got a tensor of "
+                f"shape {tuple(batch.shape)}"
+            )
+        values = batch.double().transpose(0, 1).flatten(1)
+        n, centre = values.shape[1], values.mean(1)
+        spread = (values - centre[:, None]).square().sum(1)
+        if moments is None:
+            return n, centre, spread
+        count, mean, squares = moments
+        shift = centre - mean
+        squares = squares + spread + shift.square() * (count * n / (count + n))
+        return count + n, mean + shift * (n / (count + n)), squares
+
+
+def _check_stages(stages: Sequence[Operator], hand_over: bool) -> None:
+    if not stages:
+        raise ValueError("SpecBoost needs at least one stage")
+    if len({id(stage) for stage in stages}) < len(stages):
+        raise ValueError("every stage of SpecBoost needs weights of its own; one is there twice")
+    first = stages[0]
+    extra = first.out_channels if hand_over else 0
+    why = " (input and prediction so far)" if hand_over else ""
+    kinds = first.boundary
+    for k, stage in enumerate(stages[1:], 1):
+        for name, expected, hint in (
+            ("in_channels", first.in_channels + extra, why),
+            ("out_channels", first.out_channels, ""),
+            ("ndim", first.ndim, ""),
+        ):
+            if getattr(stage, name) != expected:
+                raise ValueError(
+                    f"stage {k} needs {name}={expected}{hint} to go with stage 0, it has {getattr(stage, name)}"
+                )
+        kinds = stage.boundary if kinds is None else kinds
+        if stage.boundary is not None and stage.boundary != kinds:
+            raise ValueError(
+                f"stage {k} was built for boundary={stage.boundary}, those before it for {kinds}"
+            )

@@ -1,0 +1,122 @@
+"""Operators with a time axis, where data hold frames as channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sobolev.operators.base import Operator, check_whole, operator_from
+from sobolev.solvers.grids import AbstractGrid, Axis, Grid
+
+
+class Trajectory(Operator):
+    """An operator on (space, time), made one on space whose channels are frames.
+
+    Channels are those of a data window (``OperatorDataModule(..., window=[history, horizon])``):
+    static inputs first, then the frames, oldest first, all variables of a frame before those of the
+    next. The frames become the operator's last axis, and its output frames channels again.
+
+    Args:
+        operator: an operator whose last axis is time, or its ``description``.
+        history: frames in.
+        horizon: frames out; the operator is asked for so many.
+        static: channels at the front that do not depend on time; the operator gets them first, the
+            same at all times.
+        repeat: the input frames become ``history`` times as many channels, the same at all
+            ``horizon`` times, as in the FNO paper's FNO-3D. Otherwise they are ``history`` times of
+            the same channels, and the operator itself goes from ``history`` to ``horizon`` times.
+
+    Shape:
+        ``(batch, static + history · variables, *space) -> (batch, horizon · variables out, *size)``;
+        the operator sees ``(batch, static + variables, *space, history)``, or with ``repeat``
+        ``(batch, static + history · variables, *space, horizon)``.
+
+    >>> from sobolev.operators import FNO
+    >>> fno3d = FNO(10, 1, modes=(4, 4, 4), width=8, boundary=["periodic", "periodic", "dirichlet"])
+    >>> operator = Trajectory(fno3d, history=10, horizon=20, repeat=True)
+    >>> operator(torch.zeros(2, 10, 16, 16)).shape, operator.boundary
+    (torch.Size([2, 20, 16, 16]), ['periodic', 'periodic'])
+
+    Raises:
+        ValueError: if the operator has only one axis, or its channels do not hold the frames.
+    """
+
+    def __init__(
+        self,
+        operator: Operator | Mapping[str, Any],
+        history: int,
+        horizon: int,
+        *,
+        static: int = 0,
+        repeat: bool = False,
+    ) -> None:
+        super().__init__()
+        self.operator = operator if isinstance(operator, Operator) else operator_from(operator)
+        self.history, self.horizon, self.static, self.repeat = history, horizon, static, repeat
+        self._check_arguments()
+        states = self.operator.in_channels - static
+        self.in_channels = static + (states if repeat else history * states)
+        self.out_channels = horizon * self.operator.out_channels
+        kinds = self.operator.boundary
+        self.boundary = None if kinds is None else kinds[:-1]
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        return {**super().configuration, "operator": self.operator.description}
+
+    @property
+    def ndim(self) -> int:
+        return self.operator.ndim - 1
+
+    @property
+    def exportable(self) -> bool:  # type: ignore[override]
+        """Whether the operator is."""
+        return self.operator.exportable
+
+    @property
+    def checkpointing(self) -> bool:
+        """Whether the operator recomputes its activations in the backward pass."""
+        return self.operator.checkpointing
+
+    @checkpointing.setter
+    def checkpointing(self, value: bool) -> None:
+        self.operator.checkpointing = value
+
+    def check_grid(self, grid: AbstractGrid) -> None:
+        super().check_grid(grid)
+        kinds = self.operator.boundary
+        time = Axis("t", max(self.horizon, 3), boundary="neumann" if kinds is None else kinds[-1])
+        if isinstance(grid, Grid):
+            self.operator.check_grid(Grid(*grid.axes, time))
+
+    def forward(self, u: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        """``(batch, in_channels, *space) -> (batch, out_channels, *size)``."""
+        self.check(u)
+        fixed, frames = u.tensor_split([self.static], dim=1)
+        frames = frames[:, None] if self.repeat else frames.unflatten(1, (self.history, -1))
+        fixed = fixed[:, None].expand(-1, frames.shape[1], *fixed.shape[1:])
+        v = torch.cat([fixed, frames], dim=2).movedim(1, -1)  # (batch, channels, *space, time)
+        if self.repeat:
+            v = v.expand(*v.shape[:-1], self.horizon)
+        space = u.shape[2:] if size is None else size
+        return self.operator(v, (*space, self.horizon)).movedim(-1, 1).flatten(1, 2)
+
+    def _check_arguments(self) -> None:
+        check_whole("Trajectory", history=self.history, horizon=self.horizon)
+        if isinstance(self.static, bool) or self.static < 0:
+            raise ValueError(f"static counts channels, 0 or more; got {self.static!r}")
+        if self.operator.ndim < 2:
+            raise ValueError(
+                f"Trajectory needs an operator with a time axis after its space axes; {type(self.operator).__name__} "
+                "has one axis in all"
+            )
+        states = self.operator.in_channels - self.static
+        if states < 1 or (self.repeat and states % self.history):
+            frames = f" and {self.history} frames of each variable" if self.repeat else ""
+            raise ValueError(
+                f"the operator's in_channels={self.operator.in_channels} must hold {self.static} static "
+                f"channels{frames}"
+            )

@@ -1,0 +1,220 @@
+"""Networks trained with neuralop and with the original scripts give the same outputs here."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sobolev.operators import FNO
+
+try:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from neuralop import models as neuralop
+except ModuleNotFoundError:
+    neuralop = None
+needs_neuralop = pytest.mark.skipif(
+    neuralop is None, reason="needs neuralop: pip install neuraloperator==2.0.0"
+)
+
+
+def peer(modes, **options):
+    """A neuralop FNO as if trained: no weight is at its initial zero or one."""
+    model = neuralop.FNO(
+        n_modes=modes, in_channels=2, out_channels=3, hidden_channels=8, n_layers=3, **options
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.is_complex():
+                parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+PEERS = {
+    "1-d": ((12,), (33,), {}),
+    "2-d": ((8, 6), (24, 20), {}),
+    "3-d": ((6, 4, 4), (12, 10, 9), {}),
+    "odd modes": ((7, 7), (24, 21), {}),
+    "instance norm": ((8, 6), (20, 20), {"norm": "instance_norm"}),
+    "batch norm": ((8, 6), (20, 20), {"norm": "batch_norm"}),
+    "other skips": ((6, 6), (16, 16), {"fno_skip": "soft-gating", "channel_mlp_skip": "linear"}),
+    "identity": ((6, 6), (16, 16), {"channel_mlp_skip": "identity"}),
+    "no MLP skip": ((6, 6), (16, 16), {"channel_mlp_skip": None}),
+    "bare": ((6, 6), (16, 16), {"positional_embedding": None, "lifting_channel_ratio": 0}),
+    "ratios": ((6, 6), (16, 16), {"channel_mlp_expansion": 1.5, "projection_channel_ratio": 4}),
+    "Tucker": ((6, 6), (16, 16), {"factorization": "Tucker", "rank": 0.3}),
+}
+
+
+@needs_neuralop
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("modes", "space", "options"), PEERS.values(), ids=PEERS)
+def test_a_neuralop_network_gives_the_same_output(modes, space, options):
+    model, u = peer(modes, **options), torch.randn(3, 2, *space)
+    model(u)  # in training mode: running statistics move
+    operator, expected = FNO.from_neuralop(model.eval()).eval(), model(u)
+    assert (operator(u) - expected).norm() < 1e-5 * expected.norm()
+    assert FNO(**operator.configuration).load_state_dict(operator.state_dict())
+
+
+@needs_neuralop
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"domain_padding": 0.1}, "domain_padding"),
+        ({"resolution_scaling_factor": 2}, "resolution_scaling_factor"),
+        ({"separable": True}, "separable"),
+        ({"preactivation": True}, "preactivation"),
+        ({"stabilizer": "tanh"}, "stabilizer='tanh'"),
+        ({"non_linearity": F.relu}, "non_linearity"),
+        ({"use_channel_mlp": False}, "use_channel_mlp=False"),
+        ({"channel_mlp_dropout": 0.1}, "channel_mlp_dropout"),
+        ({"complex_data": True}, "complex_data"),
+        ({"norm": "group_norm"}, "norm GroupNorm"),
+        ({"fno_skip": "identity"}, "fno_skip='identity'"),
+        ({"fno_block_precision": "mixed"}, "fno_block_precision='mixed'"),
+        ({"max_n_modes": (12, 12)}, "max_n_modes"),
+    ],
+)
+def test_what_we_do_not_have_is_refused_by_name(options, name):
+    with pytest.raises(ValueError, match=f"neuralop FNO with .*{name}"):
+        FNO.from_neuralop(peer((8, 8), **options))
+
+
+def test_only_neuralop_models_are_taken_for_such():
+    with pytest.raises(ValueError, match="needs a neuralop FNO, got a Linear"):
+        FNO.from_neuralop(nn.Linear(1, 1))
+
+
+class Corners(nn.Module):
+    """The original spectral layer: one block of weights per corner of the half spectrum."""
+
+    def __init__(self, width, modes, real):
+        super().__init__()
+        self.modes = modes
+        for i in range(2 ** (len(modes) - 1)):
+            weight = torch.randn(width, width, *modes, dtype=torch.complex64) / width
+            setattr(
+                self,
+                f"weights{i + 1}",
+                nn.Parameter(torch.view_as_real(weight) if real else weight),
+            )
+
+    def forward(self, x):
+        axes = tuple(range(2, x.ndim))
+        spectrum = torch.fft.rfftn(x, dim=axes)
+        result = torch.zeros_like(spectrum)
+        for i, weight in enumerate(self.parameters()):
+            corner = [
+                slice(-m, None) if i >> axis & 1 else slice(m) for axis, m in enumerate(self.modes)
+            ]
+            place = (slice(None), slice(None), *corner)
+            weight = weight if weight.is_complex() else torch.view_as_complex(weight)
+            result[place] = torch.einsum("bi...,io...->bo...", spectrum[place], weight)
+        return torch.fft.irfftn(result, s=x.shape[2:], dim=axes)
+
+
+class Pair(nn.Module):
+    def __init__(self, conv, channels, hidden, out):
+        super().__init__()
+        self.mlp1, self.mlp2 = conv(channels, hidden, 1), conv(hidden, out, 1)
+
+    def forward(self, x):
+        return self.mlp2(F.gelu(self.mlp1(x)))
+
+
+class Original(nn.Module):
+    """The scripts' network on (batch, channels, *space), in both layouts."""
+
+    def __init__(self, modes, *, late, real=False, norm=False, width=6, channels=3):
+        super().__init__()
+        conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(modes) - 1]
+        self.late, self.norm = late, norm
+        setattr(self, "p" if late else "fc0", nn.Linear(channels + len(modes), width))
+        for i in range(4):
+            setattr(self, f"conv{i}", Corners(width, modes, real))
+            setattr(self, f"w{i}", (conv if late else nn.Conv1d)(width, width, 1))
+            if late:
+                setattr(self, f"mlp{i}", Pair(conv, width, width, width))
+            else:  # there and never applied in the scripts with GELU
+                setattr(self, f"bn{i}", nn.BatchNorm2d(width))
+        if late:
+            self.q = Pair(conv, width, 4 * width, 2)
+        else:
+            self.fc1, self.fc2 = nn.Linear(width, 128), nn.Linear(128, 2)
+
+    def forward(self, x):
+        grids = torch.meshgrid(*(torch.linspace(0, 1, n) for n in x.shape[2:]), indexing="ij")
+        x = torch.cat([x, torch.stack(grids).expand(len(x), *[-1] * (x.ndim - 1))], dim=1)
+        x = (self.p if self.late else self.fc0)(x.movedim(1, -1)).movedim(-1, 1)
+        normalise = F.instance_norm if self.norm else lambda v: v
+        for i in range(4):
+            branch = normalise(getattr(self, f"conv{i}")(normalise(x)))
+            if self.late:
+                branch, skip = getattr(self, f"mlp{i}")(branch), getattr(self, f"w{i}")(x)
+            else:
+                skip = getattr(self, f"w{i}")(x.flatten(2)).view_as(x)
+            x = branch + skip if i == 3 else F.gelu(branch + skip)
+        if self.late:
+            return self.q(x)
+        return self.fc2(F.gelu(self.fc1(x.movedim(1, -1)))).movedim(-1, 1)
+
+
+ORIGINALS = {
+    "1-d": (((5,), (17,)), {"late": False}),
+    "1-d with MLP": (((5,), (17,)), {"late": True}),
+    "2-d": (((4, 3), (12, 11)), {"late": False}),
+    "2-d of torch 1.6": (((4, 3), (12, 11)), {"late": False, "real": True}),
+    "2-d with MLP and norm": (((4, 3), (11, 12)), {"late": True, "norm": True}),
+    "3-d": (((3, 2, 3), (8, 7, 9)), {"late": False}),
+    "3-d with MLP": (((2, 3, 3), (8, 7, 9)), {"late": True}),
+}
+
+
+@pytest.mark.parametrize(("sizes", "options"), ORIGINALS.values(), ids=ORIGINALS)
+def test_an_original_network_gives_the_same_output(sizes, options):
+    modes, space = sizes
+    network, u = Original(modes, **options), torch.randn(2, 3, *space)
+    norm = "instance" if options.get("norm") else None
+    operator = FNO.from_original(network.state_dict(), positions="closed", norm=norm)
+    expected = network(u)
+    assert (operator(u) - expected).norm() < 1e-5 * expected.norm()
+    assert operator.in_channels == 3
+
+    appended = FNO.from_original(network.state_dict(), norm=norm)
+    grids = torch.meshgrid(*(torch.linspace(0, 1, n) for n in space), indexing="ij")
+    u = torch.cat([u, torch.stack(grids).expand(2, *[-1] * (len(space) + 1))], dim=1)
+    assert (appended(u) - expected).norm() < 1e-5 * expected.norm()
+
+
+def test_the_wrapped_network_of_the_first_scripts_is_found():
+    network = nn.ModuleDict({"conv1": Original((4, 3), late=False, real=True)})
+    operator, u = FNO.from_original(network.state_dict()), torch.randn(1, 5, 12, 12)
+    plain = FNO.from_original(network["conv1"].state_dict())
+    assert torch.equal(operator(u), plain(u))
+
+
+def applied(state):
+    return state | {"bn0.num_batches_tracked": torch.tensor(7)}
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (dict, {"padding": 9}, "padding by 9 cells cannot be loaded"),
+        (applied, {}, "trained with batch normalisation"),
+        (lambda s: s | {"extra.weight": torch.ones(1)}, {}, "extra.weight unknown"),
+        (lambda s: {k: v for k, v in s.items() if k != "fc0.weight"}, {}, "no lift.weight"),
+        (lambda s: {}, {}, "not those of the original FNO scripts"),
+        (dict, {"norm": "instance"}, "these weights have none"),
+    ],
+)
+def test_what_cannot_be_loaded_is_refused(change, options, message):
+    state = change(dict(Original((3, 3), late=False).state_dict()))
+    with pytest.raises(ValueError, match=message):
+        FNO.from_original(state, **options)

@@ -1,0 +1,83 @@
+"""Every operator of the operators' table, saved, loaded and used to predict: bit for bit."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+from pathlib import Path
+
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from sobolev import Axis, Grid, Surrogate
+from sobolev.datasets import Variable
+from sobolev.datasets.store import axis_coords
+from sobolev.operators import SFNO
+
+_spec = importlib.util.spec_from_file_location(
+    "every_operator", Path(__file__).parents[1] / "operators" / "test_every_operator.py"
+)
+table = sys.modules["every_operator"] = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(table)
+
+INPUTS = [Variable("force", "force", "N"), Variable("load", "load", "kg")]
+OUTPUT = Variable("height", "height above ground", "m")
+SCALES = {"force": (3.0, 2.0), "load": (0.5, 0.1), "height": (-10.0, 5.0)}
+each_operator = pytest.mark.parametrize("case", table.CASES.values(), ids=table.CASES)
+
+
+def surrogate_of(case) -> Surrogate:
+    """On the grid that the operator is built for, at the row's sizes."""
+    operator = case.build()
+    for p in operator.parameters():  # as after training, when no layer is negligible
+        torch.nn.init.normal_(p, 0.0, 0.2)
+    sphere = isinstance(operator, SFNO)
+    grid = operator.sphere.resized(*case.space) if sphere else flat(operator, case.space)
+    return Surrogate(operator, grid, INPUTS, [OUTPUT], SCALES).eval()
+
+
+def flat(operator, sizes) -> Grid:
+    kinds = operator.boundary or ["periodic"] * operator.ndim
+    axes = zip("zyx"[-len(kinds) :], sizes, kinds, strict=True)
+    return Grid(*(Axis(name, n, 2.0, boundary=kind) for name, n, kind in axes))
+
+
+def dataset(grid) -> xr.Dataset:
+    values = np.random.default_rng(0).standard_normal((2, 3, *grid.shape))
+    fields = {
+        v.name: (("sample", *grid.dims), SCALES[v.name][0] + SCALES[v.name][1] * u)
+        for v, u in zip(INPUTS, values, strict=True)
+    }
+    return xr.Dataset(fields, axis_coords(grid))
+
+
+@each_operator
+def test_save_load_predict_is_bit_for_bit(case, tmp_path):
+    surrogate = surrogate_of(case)
+    again = Surrogate.load(surrogate.save(tmp_path / "surrogate"))
+    assert again.grid == surrogate.grid
+    assert (again.inputs, again.outputs) == ([*INPUTS], [OUTPUT])
+    for sizes in (case.space, case.other):
+        data = dataset(surrogate.grid.resized(*sizes))
+        expected, found = surrogate.predict(data), again.predict(data)
+        xr.testing.assert_identical(found, expected)
+        height = found["height"]
+        assert height.shape == (3, *sizes)
+        assert height.std() > 1e-3 * math.sqrt((height**2).mean())
+
+
+@pytest.mark.slow
+@each_operator
+def test_operators_that_say_so_are_one_graph_at_every_resolution(case, tmp_path, monkeypatch):
+    """``export_onnx`` compares its file with torch at three resolutions."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    surrogate = surrogate_of(case)
+    if not surrogate.operator.exportable:
+        with pytest.raises(ValueError, match="cannot be exported"):
+            surrogate.export_onnx(tmp_path / "s.onnx")
+        return
+    assert surrogate.export_onnx(tmp_path / "s.onnx").is_file()

@@ -1,0 +1,117 @@
+"""The folder of a surrogate: weights as safetensors, meaning as JSON, and no code.
+
+::
+
+    surrogate/
+        model.safetensors     the state dict
+        surrogate.json        operator, grid, variables, provenance; SHA-256 of the weights and itself
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+
+SCHEMA = 2
+WEIGHTS, MEANING = "model.safetensors", "surrogate.json"
+_PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".npy", ".joblib")
+_KEYS = {"schema", "operator", "grid", "inputs", "outputs", "provenance", "sha256"}
+
+
+def weights_of(module: nn.Module) -> tuple[bytes, str]:
+    """The state dict as the bytes of a safetensors file, and their SHA-256."""
+    state = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}
+    weights = safetensors.torch.save(state)
+    return weights, hashlib.sha256(weights).hexdigest()
+
+
+def write_folder(path: Path, module: nn.Module, meaning: dict[str, Any]) -> None:
+    """Write both files beside ``path`` and put them in its place; an older surrogate there goes.
+
+    Raises:
+        FileExistsError: if ``path`` is a folder that holds anything but a surrogate.
+    """
+    if path.is_dir() and (foreign := {f.name for f in path.iterdir()} - {WEIGHTS, MEANING}):
+        raise FileExistsError(f"{path} holds {', '.join(sorted(foreign))}; save to another folder")
+    part, old = (path.with_name(path.name + suffix) for suffix in (".part", ".old"))
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        weights, digest = weights_of(module)
+        (part / WEIGHTS).write_bytes(weights)
+        meaning = {"schema": SCHEMA, **meaning, "sha256": digest}
+        meaning["self_sha256"] = meaning_digest(meaning)
+        (part / MEANING).write_text(json.dumps(meaning, indent=1) + "\n")
+        for name in (WEIGHTS, MEANING):
+            with (part / name).open("rb+") as handle:
+                os.fsync(handle.fileno())
+        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            path.replace(old)
+        part.replace(path)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def read_folder(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What ``surrogate.json`` says, and the state dict, both verified.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: for a pickle in the folder, or damaged files.
+    """
+    meaning = _read_meaning(path)
+    try:
+        weights = (path / WEIGHTS).read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} holds no weights ({WEIGHTS} is missing)") from None
+    if hashlib.sha256(weights).hexdigest() != meaning["sha256"]:
+        raise ValueError(f"{path / WEIGHTS} is damaged: its SHA-256 is not the one in {MEANING}")
+    try:
+        return meaning, safetensors.torch.load(weights)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path / WEIGHTS} is no safetensors file: {error}") from error
+
+
+def meaning_digest(meaning: dict[str, Any]) -> str:
+    """SHA-256 of everything ``surrogate.json`` says but this."""
+    return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
+
+
+def _read_meaning(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no surrogate folder at {path}")
+    pickles = [file.name for file in path.iterdir() if file.suffix in _PICKLES]
+    if pickles:
+        raise ValueError(
+            f"{path} holds {', '.join(sorted(pickles))}, which could run code when opened; a surrogate is made of "
+            f"{WEIGHTS} and {MEANING} alone. Remove it if you trust the rest"
+        )
+    try:
+        meaning = json.loads((path / MEANING).read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} holds no surrogate ({MEANING} is missing)") from None
+    except ValueError as error:
+        raise ValueError(f"{path / MEANING} is damaged: {error}") from error
+    missing = _KEYS - set(meaning if isinstance(meaning, dict) else ())
+    if missing:
+        raise ValueError(f"{path / MEANING} is damaged: it lacks {', '.join(sorted(missing))}")
+    if meaning.pop("self_sha256", None) != meaning_digest(meaning):
+        raise ValueError(
+            f"{path / MEANING} is damaged or was edited: its checksum does not match its content"
+        )
+    if meaning["schema"] != SCHEMA:
+        raise ValueError(
+            f"{path / MEANING} has schema {meaning['schema']}; this version of sobolev reads {SCHEMA}"
+        )
+    return meaning
