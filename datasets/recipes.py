@@ -39,6 +39,7 @@ from sobolev.solvers import (
     Grid,
     PublishedDarcy,
 )
+from sobolev.solvers.darcy import relative_to_solution
 
 
 @dataclass(frozen=True)
@@ -181,18 +182,16 @@ class DarcyRecipe(Recipe):
 
     def error_bound(self, inputs: Tensor, outputs: Tensor, grid: Grid) -> Tensor:
         """In the energy norm (∫ a |∇u|²)^½; infinite for a prediction that is off by all of itself."""
-        a, p = inputs[:, 0], grid.without_border(outputs[:, 0])
+        a, p = inputs[:, 0].double(), grid.without_border(outputs[:, 0]).double()
         bound = Darcy().error_bound(p, a, grid, self.forcing)
-        size = Darcy().energy_norm(p.double(), a.double(), grid)  # ‖u‖ is at least size − bound
-        return torch.where(bound < size, bound / (size - bound), torch.inf)
+        return relative_to_solution(bound, Darcy().energy_norm(p, a, grid))
 
     def improved(
         self, inputs: Tensor, outputs: Tensor, grid: Grid, tolerance: float
     ) -> tuple[Tensor, Tensor]:
-        """Conjugate gradients, to a guaranteed relative error in the energy norm."""
-        u, iterations = Darcy().improved(
-            outputs[:, 0].to(inputs.dtype), inputs[:, 0], grid, self.forcing, tolerance=tolerance
-        )
+        """Conjugate gradients, to a guaranteed relative error in the energy norm; in float64."""
+        a, p = inputs[:, 0], outputs[:, 0]
+        u, iterations = Darcy().improved(p, a, grid, self.forcing, tolerance=tolerance)
         return u[:, None], iterations
 
     def checks(self, fields: dict[str, Tensor], grid: Grid) -> list[Check]:

@@ -175,8 +175,8 @@ class Darcy:
         >>> round((bound / truth).item(), 9)
         1.0
         """
-        p, a = grid.without_border(pressure).double(), permeability.double()
-        residual = self.residual(p, a, grid, forcing)
+        p, a, f = self._prediction(pressure, permeability, grid, forcing)
+        residual = self.residual(p, a, grid, f)
         squares = grid.to_modes(residual).square() / _five_point_eigenvalues(grid, a.device)
         return (squares.sum((-2, -1)) / Stiffness(a, grid).least_face()).sqrt()
 
@@ -197,36 +197,56 @@ class Darcy:
         compute anyway. A prediction that is good enough comes back as it is (its border set to 0).
 
         Returns:
-            The pressure ``(batch, y, x)`` in the dtype of ``permeability``, and the iterations that
-            each sample took, ``(batch,)``.
+            The pressure ``(batch, y, x)`` in float64, since rounding it to float32 may break the
+            guarantee, and the iterations that each sample took, ``(batch,)``.
 
         Raises:
-            ValueError: for a tolerance that is not between 0 and 1, or as ``solve``.
-            ArithmeticError: if ``max_iterations`` do not suffice.
+            ValueError: for a tolerance that is not between 0 and 1, fields that do not go together
+                or are not finite.
+            ArithmeticError: if the tolerance is not met within ``max_iterations``, or is out of
+                reach of float64.
         """
         if not 0 < tolerance < 1:
             raise ValueError(f"tolerance must lie between 0 and 1, got {tolerance}")
-        check_permeability(permeability, grid)
-        a, start = permeability.double(), grid.without_border(pressure).double()
-        b, u = (t[:, 1:-1, 1:-1] for t in (_forcing(forcing, a), start))
+        start, a, f = self._prediction(pressure, permeability, grid, forcing)
+        b, u = (t[:, 1:-1, 1:-1] for t in (f, start))
         A = Stiffness(a, grid)
         least = A.least_face() * (1 - _ROUGHLY)  # the fast Poisson solve works in float32
 
         def relative_bound(x: Tensor, r: Tensor, rz: Tensor) -> Tensor:
             bound = (rz / least).sqrt()  # rᵀ(−Δ_h)⁻¹r / a₀, as in error_bound
-            size = _dot(u + x, b - r).sqrt()  # uᵀA u
-            return torch.where(bound < size, bound / (size - bound), torch.inf)
+            return relative_to_solution(bound, _dot(u + x, b - r).sqrt())
 
         iterations = torch.zeros(len(a), dtype=torch.int64, device=a.device)
         precondition, target = _FastPoisson(grid, a.device), a.new_full((len(a),), tolerance)
         r = b - A(u)
         x = self._conjugate_gradients(A, r, precondition, target, iterations, relative_bound)
-        if int(iterations.max()) >= self.max_iterations:
+        found = pad(u + x, (1, 1, 1, 1))
+        bound, size = self.error_bound(found, a, grid, f), self.energy_norm(found, a, grid)
+        missed = relative_to_solution(bound, size)
+        if bool((missed > tolerance).any()):
             raise ArithmeticError(
-                f"after {self.max_iterations} iterations the pressures are not yet within {tolerance:.1e} in energy; "
-                "raise max_iterations"
+                f"after {int(iterations.max())} of {self.max_iterations} iterations the pressures are guaranteed "
+                f"within {float(missed.max()):.1e} in energy, not {tolerance:.1e}; raise max_iterations, or the "
+                "tolerance where float64 cannot meet it"
             )
-        return pad(u + x, (1, 1, 1, 1)).to(permeability.dtype), iterations
+        return found, iterations
+
+    def _prediction(
+        self, pressure: Tensor, permeability: Tensor, grid: Grid, forcing: float | Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Pressure without its border, permeability and forcing in float64, checked."""
+        check_permeability(permeability, grid)
+        if pressure.shape != permeability.shape:
+            raise ValueError(
+                f"pressure {tuple(pressure.shape)} and permeability {tuple(permeability.shape)} differ in shape"
+            )
+        a, p = permeability.double(), grid.without_border(pressure).double()
+        f = _forcing(forcing, a)
+        for name, field in (("pressure", p), ("forcing", f)):
+            if not bool(field.isfinite().all()):
+                raise ValueError(f"the {name} holds values that are not finite")
+        return p, a, f
 
     def _choose(self, a: Tensor, grid: Grid) -> tuple[Preconditioner, ...]:
         """For each sample by itself, so that its solution does not depend on the batch."""
@@ -336,6 +356,14 @@ class _FastPoisson:
         scale = f.abs().amax(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(f.dtype).tiny)
         modes = Sy @ (f / scale).float() @ Sx / self.eigenvalues
         return (Sy @ modes @ Sx).double() * scale
+
+
+def relative_to_solution(bound: Tensor, size: Tensor) -> Tensor:
+    """The largest ‖u − p‖ / ‖u‖ that ‖u − p‖ ≤ ``bound`` allows, where ``size`` is ‖p‖: ‖u‖ is at least
+    size − bound. Infinite where that is not positive; 0 where there is no error."""
+    return torch.where(
+        bound == 0, 0.0, torch.where(bound < size, bound / (size - bound), torch.inf)
+    )
 
 
 def _five_point_eigenvalues(grid: Grid, device: torch.device) -> Tensor:

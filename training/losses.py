@@ -140,7 +140,9 @@ class BandLoss(FieldLoss):
     def per_sample(self, prediction: Tensor, target: Tensor) -> Tensor:
         error, energy = self._energies(prediction - target), self._energies(target)
         weights = torch.tensor(self.weights, dtype=error.dtype, device=error.device)
-        return (weights * (error / energy).sqrt()).sum(-1)
+        some = error > 0  # the root has no derivative at 0
+        root = torch.where(some, torch.where(some, error, 1.0).sqrt(), 0.0)
+        return (weights * root / energy.sqrt()).sum(-1)
 
     def _energies(self, u: Tensor) -> Tensor:
         """Energy per sample and band."""

@@ -135,9 +135,19 @@ class SampleMean(torchmetrics.Metric):
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add a batch of fields, ``(batch, channels, *space)`` each."""
-        values = self.function(prediction.double(), target.double(), self.grid)
-        self.total += values.sum(0)
-        self.count += len(values)
+        if prediction.shape != target.shape or tuple(target.shape[2:]) != tuple(self.grid.shape):
+            raise ValueError(
+                f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} must be (batch, channels, "
+                f"{', '.join(map(str, self.grid.shape))})"
+            )
+        values = self.function(prediction.double(), target.double(), self.grid).sum(0)
+        if values.shape != self.total.shape:
+            raise ValueError(
+                f"a sample has values of shape {tuple(values.shape)}, the metric was made for "
+                f"{tuple(self.total.shape)}; give SampleMean(size=...)"
+            )
+        self.total += values
+        self.count += len(target)
 
     def compute(self) -> Tensor:
         """The mean over all samples seen."""

@@ -262,6 +262,31 @@ def test_making_good_refuses_what_it_cannot_do():
     a = torch.ones(1, 9, 9, dtype=torch.float64)
     with pytest.raises(ValueError, match="between 0 and 1"):
         Darcy().improved(a, a, grid, tolerance=0.0)
+    with pytest.raises(ValueError, match="differ in shape"):
+        Darcy().improved(a, a.expand(3, -1, -1), grid)
+    with pytest.raises(ValueError, match="the pressure holds values that are not finite"):
+        Darcy().improved(torch.full_like(a, math.nan), a, grid)
+    with pytest.raises(ValueError, match="the forcing holds values that are not finite"):
+        Darcy().error_bound(a, a, grid, math.nan)
     a[0, 4, 4] = 1e4
-    with pytest.raises(ArithmeticError, match="raise max_iterations"):
+    with pytest.raises(ArithmeticError, match="after 1 of 1 iterations"):
         Darcy(max_iterations=1).improved(a, a, grid, tolerance=1e-8)
+    with pytest.raises(ArithmeticError, match="where float64 cannot meet it"):
+        Darcy().improved(a, a, grid, tolerance=1e-20)
+
+
+def test_the_guarantee_holds_for_fields_in_single_precision():
+    grid = Grid.dirichlet(85, 85)
+    a = two_phase(grid, 1e4, 1.0, count=2).float()
+    good, _ = Darcy().improved(torch.zeros_like(a), a, grid, tolerance=1e-7)
+    bound, size = Darcy().error_bound(good, a, grid), Darcy().energy_norm(good, a.double(), grid)
+    assert (bound / size).max() <= 1e-7
+
+
+def test_a_single_iteration_may_be_enough_and_nothing_comes_of_no_forcing():
+    grid, a = Grid.dirichlet(9, 9), torch.ones(1, 9, 9, dtype=torch.float64)
+    _, iterations = Darcy(max_iterations=1).improved(0 * a, a, grid)
+    assert iterations.tolist() == [1]
+    pressure, iterations = Darcy().improved(0 * a, a, grid, 0.0)
+    assert not pressure.any()
+    assert iterations.tolist() == [0]

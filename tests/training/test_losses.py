@@ -68,6 +68,18 @@ def test_band_loss_judges_each_band_by_its_own_energy():
     assert BandLoss(grid, [60.0])(p, y).item() == pytest.approx(0.255, rel=1e-10)
 
 
+def test_band_loss_has_gradient_zero_where_a_band_is_met():
+    grid = Grid.periodic(16)
+    y = torch.randn(2, 1, 16, dtype=torch.float64)
+    p = (y + torch.cos(2 * torch.pi * grid.points()[0])).requires_grad_()
+    BandLoss(grid, [20.0])(p, y).backward()
+    assert p.grad.isfinite().all()
+    assert p.grad.abs().max() > 0
+    same = y.clone().requires_grad_()
+    BandLoss(grid, [20.0])(same, y).backward()
+    assert not same.grad.any()
+
+
 def test_one_band_of_all_modes_is_the_relative_l2_error():
     grid = Grid.neumann(12, 10)
     p, y = pair(3, 2, 12, 10)

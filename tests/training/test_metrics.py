@@ -134,3 +134,13 @@ def test_options_are_bound_by_partial():
     y = torch.randn(2, 3, 16)
     metric.update(y, y)
     assert metric.compute().item() == 6.0
+
+
+def test_fields_that_do_not_fit_are_refused():
+    metric, y = SampleMean(m.nrmse, Grid.periodic(16)), torch.ones(2, 3, 16)
+    with pytest.raises(ValueError, match=r"must be \(batch, channels, 16\)"):
+        metric.update(y[:1], y)
+    with pytest.raises(ValueError, match=r"must be \(batch, channels, 16\)"):
+        metric.update(y[..., :8], y[..., :8])
+    with pytest.raises(ValueError, match=r"values of shape \(3,\).*SampleMean\(size"):
+        SampleMean(m.correlation, Grid.periodic(16)).update(y, y)
