@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import inspect
 from abc import ABC, abstractmethod
@@ -39,8 +40,11 @@ class Operator(nn.Module, ABC):
 
     @property
     def configuration(self) -> dict[str, Any]:
-        """The constructor's arguments, JSON-able."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        """The constructor's arguments, JSON-able; lists and mappings are copies."""
+        values = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        return {
+            n: copy.deepcopy(v) if isinstance(v, (list, dict)) else v for n, v in values.items()
+        }
 
     @property
     def description(self) -> dict[str, Any]:
@@ -58,7 +62,7 @@ class Operator(nn.Module, ABC):
         sizes."""
 
     def check(self, u: Tensor) -> None:
-        """Refuse input of the wrong rank or channel count.
+        """Refuse input of the wrong rank, channel count or dtype, and an empty batch.
 
         Raises:
             ValueError: saying what was expected.
@@ -72,6 +76,15 @@ class Operator(nn.Module, ABC):
             raise ValueError(
                 f"{type(self).__name__} was built for in_channels={self.in_channels}, got {u.shape[1]} channels "
                 f"in a tensor of shape {tuple(u.shape)}"
+            )
+        if u.shape[0] == 0:
+            raise ValueError(f"{type(self).__name__} got an empty batch, shape {tuple(u.shape)}")
+        expected = next(self.parameters(), u).dtype
+        autocast = u.is_floating_point() and torch.is_autocast_enabled(u.device.type)
+        if u.dtype != expected and not autocast:
+            raise ValueError(
+                f"{type(self).__name__} has {expected} parameters, got {u.dtype} input; convert one or the other "
+                "by .to(dtype)"
             )
 
     def check_grid(self, grid: AbstractGrid) -> None:
@@ -112,17 +125,40 @@ def operator_from(description: Mapping[str, Any]) -> Operator:
     8
 
     Raises:
-        ValueError: for a name that is not one of sobolev's operators.
+        ValueError: for a name that is not one of sobolev's operators, arguments that it does not take,
+            or what is no description at all.
     """
     import sobolev.operators as room  # the room imports this module
 
+    if not isinstance(description, Mapping) or set(description) != {"class", "arguments"}:
+        raise ValueError(
+            f"an operator is described by a mapping of class and arguments, as .description is; got {description!r}"
+        )
     name = description["class"]
     known = {n: c for n in room.__all__ if _is_operator(c := getattr(room, n))}
     if name not in known:
         near = difflib.get_close_matches(str(name), known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"{name!r} is not one of sobolev's operators ({', '.join(known)}){hint}")
+    try:
+        inspect.signature(known[name]).bind(**description["arguments"])
+    except TypeError as error:
+        raise ValueError(f"these are no arguments of {name}: {error}") from error
     return known[name](**description["arguments"])
+
+
+def whole_numbers(owner: str, name: str, values: Sequence[int]) -> list[int]:
+    """The entries of an argument that has one per axis, as a list.
+
+    Raises:
+        ValueError: if ``values`` is no sequence of whole numbers of at least 1.
+    """
+    if not isinstance(values, (list, tuple)):
+        raise ValueError(
+            f"{owner} needs {name} as a list, one whole number per axis; got {values!r}"
+        )
+    check_whole(owner, **{name: values})
+    return list(values)
 
 
 def check_whole(owner: str, **values: int | Sequence[int]) -> None:

@@ -39,11 +39,11 @@ class TuckerConv(FourierLayer):
         out_channels: int,
         modes: Sequence[int],
         *,
-        boundary: Sequence[str],
+        boundary: str | Sequence[str],
         padding: float = 0.25,
         rank: float = 0.1,
     ) -> None:
-        super().__init__(FourierModes(tuple(modes), tuple(boundary), padding))
+        super().__init__(in_channels, out_channels, modes, boundary, padding)
         shape = (*self.modes.block, in_channels, out_channels)
         tucker = _tensorly().tucker_tensor
         ranks = tucker.validate_tucker_rank((*shape, 2), float(rank), fixed_modes=[len(shape)])
@@ -95,11 +95,11 @@ class CPConv(FourierLayer):
         out_channels: int,
         modes: Sequence[int],
         *,
-        boundary: Sequence[str],
+        boundary: str | Sequence[str],
         padding: float = 0.25,
         rank: float = 0.1,
     ) -> None:
-        super().__init__(FourierModes(tuple(modes), tuple(boundary), padding))
+        super().__init__(in_channels, out_channels, modes, boundary, padding)
         shape = (*self.modes.block, in_channels, out_channels, 2)
         terms = max(1, _tensorly().cp_tensor.validate_cp_rank(shape, float(rank)))
         self.factors = nn.ParameterList(torch.empty(n, terms) for n in shape)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sobolev.operators.base import Operator, check_whole
+from sobolev.operators.base import Operator, check_whole, whole_numbers
 from sobolev.operators.factorized import CPConv, TuckerConv
 from sobolev.operators.fourier_blocks import (
     FourierBlock,
@@ -20,7 +20,7 @@ from sobolev.operators.fourier_blocks import (
     channel_mlp,
 )
 from sobolev.operators.resampling import boundaries, resampled
-from sobolev.operators.spectral_conv import FourierLayer, SpectralConv
+from sobolev.operators.spectral_conv import FourierLayer, SpectralConv, check_padding
 from sobolev.solvers.grids import Axis
 
 Block = FourierBlock | KernelMLPBlock | TwoSkipBlock
@@ -45,7 +45,8 @@ class FNO(Operator):
         depth: Fourier layers.
         boundary: kind of the grid's axes, one for all or one each: ``"periodic"``, ``"dirichlet"``
             (nodes include both ends) or ``"neumann"`` (cell centres).
-        padding: fraction of its length by which an axis that is not periodic is extended.
+        padding: fraction of its length by which an axis that is not periodic is extended; of no
+            effect on the others.
         positions: append position channels. True: x itself, or (cos 2πx, sin 2πx) on a periodic
             axis. Other networks' conventions, on any axis of n nodes: ``"closed"`` i / (n−1), the
             original's; ``"half-open"`` i / n, neuralop's.
@@ -59,7 +60,9 @@ class FNO(Operator):
             the kernel and around the MLP, as in neuralop (v ↦ σN₂(M σ(N₁(K v) + S₁ v) + S₂ v)).
         factorization: ``"tucker"`` or ``"cp"`` weights instead of dense ones; needs the extra
             ``sobolev[factorized]``.
-        rank: share of the dense weights' number that factorised ones have.
+        rank: share of the dense weights' number that factorised ones have; of no effect on dense
+            ones.
+        active_modes: how many of ``modes`` the layers use, per axis and sign; all by default.
 
     Shape:
         ``(batch, in_channels, *space) -> (batch, out_channels, *space)``, any ``space``, odd sizes
@@ -91,10 +94,12 @@ class FNO(Operator):
         skip: str | Sequence[str | None] | None = "linear",
         factorization: str | None = None,
         rank: float = 0.1,
+        active_modes: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.modes, self.width, self.depth = list(modes), width, depth
+        self.modes = whole_numbers("FNO", "modes", modes)
+        self.width, self.depth = width, depth
         self.boundary = boundaries(boundary, len(self.modes))
         self.padding, self.positions = padding, positions
         self.lifting = lifting
@@ -110,6 +115,8 @@ class FNO(Operator):
         self.blocks = nn.ModuleList(self._block(last=i == depth - 1) for i in range(depth))
         self.project = channel_mlp(width, self.projection, out_channels)
         self._active = cast(Block, self.blocks[0]).kernel.modes
+        if active_modes is not None:
+            self.active_modes = active_modes
 
     @classmethod
     def from_neuralop(cls, model: nn.Module) -> FNO:
@@ -142,7 +149,7 @@ class FNO(Operator):
         """Modes per axis and sign that the layers use, of those that they store: ``modes`` unless set
         to fewer, to grow in training (``IncrementalModes``; George et al. 2022, arXiv:2211.15188).
 
-        Neither an argument nor in the ``state_dict``.
+        Part of the ``configuration``, not of the ``state_dict``.
 
         >>> operator = FNO(1, 1, modes=(12, 12), width=4)
         >>> operator.active_modes = (3, 12)
@@ -153,8 +160,7 @@ class FNO(Operator):
 
     @active_modes.setter
     def active_modes(self, counts: Sequence[int]) -> None:
-        counts = list(counts)
-        check_whole("FNO", active_modes=counts)
+        counts = whole_numbers("FNO", "active_modes", counts)
         if len(counts) != self.ndim or any(c > m for c, m in zip(counts, self.modes, strict=True)):
             raise ValueError(
                 f"active_modes needs one number per axis, at most the stored modes {self.modes}; "
@@ -233,16 +239,16 @@ class FNO(Operator):
     def _check_arguments(self) -> None:
         check_whole(
             "FNO", in_channels=self.in_channels, out_channels=self.out_channels, width=self.width,
-            depth=self.depth, projection=self.projection, modes=self.modes,
+            depth=self.depth, projection=self.projection,
             lifting=1 if self.lifting is None else self.lifting,
         )  # fmt: skip
         if not 1 <= len(self.modes) <= 3:
             raise ValueError(
                 f"modes needs one entry per space axis, one to three; got {self.modes}"
             )
-        if not self.padding >= 0:
-            raise ValueError(f"padding is a fraction of the domain, at least 0; got {self.padding}")
-        if isinstance(self.positions, str) and self.positions not in ("closed", "half-open"):
+        check_padding(self.padding)
+        named = isinstance(self.positions, str) and self.positions in ("closed", "half-open")
+        if not named and not isinstance(self.positions, bool):
             raise ValueError(
                 f"positions needs True, False, 'closed' or 'half-open', got {self.positions!r}"
             )

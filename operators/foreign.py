@@ -21,7 +21,8 @@ _NORMS = {"InstanceNorm": "instance", "BatchNorm": "batch"}
 
 
 def from_neuralop(cls: type[FNO], model: Any) -> FNO:
-    """The same network as a neuralop 2.0 ``FNO`` or ``TFNO``, dense.
+    """The same network as a neuralop 2.0 ``FNO`` or ``TFNO``, dense, and in its mode, training or
+    evaluation.
 
     Outputs agree to rounding (in float32: neuralop's weights are complex64 whatever the dtype) on
     every grid with more nodes per axis than ``n_modes``, an even number on all axes but the last:
@@ -60,7 +61,7 @@ def from_neuralop(cls: type[FNO], model: Any) -> FNO:
     state = _linear_layers("lift", lifting) | _linear_layers("project", projection)
     for i in range(model.n_layers):
         state |= _neuralop_block(f"blocks.{i}", blocks, i, weights[i])
-    return _loaded(operator, state)
+    return _loaded(operator, state).train(model.training)
 
 
 def from_original(
@@ -91,8 +92,17 @@ def from_original(
     Raises:
         ValueError: for padding by cells (the padded layers lie on a grid that depends on the
             resolution; ours are extended by a fraction of the domain), batch normalisation that was
-            in use (the scripts that have it have ReLU), or keys that fit none of the layouts.
+            in use (the scripts that have it have ReLU), positions or a norm that no script has, or
+            keys that fit none of the layouts.
     """
+    if positions is not False and positions != "closed":
+        raise ValueError(
+            f"positions needs False or 'closed', as the original's scripts have them; got {positions!r}"
+        )
+    if norm not in (None, "instance"):
+        raise ValueError(
+            f"norm needs None or 'instance', as the original's scripts have; got {norm!r}"
+        )
     if padding:
         raise ValueError(
             f"the original's padding by {padding} cells cannot be loaded: it ties the weights to one "
@@ -232,15 +242,25 @@ def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             dense = key.endswith("weight") and value.ndim > 2
             result[name] = value.detach().flatten(1) if dense else value.detach()
-    missing = {"lift.weight", "project.0.weight", "project.2.weight", "blocks.0.weights1"} - set(
-        result
-    )
+    missing = _expected(result) - set(result)
     if unknown or missing:
         raise ValueError(
             "the keys are not those of the original FNO scripts: "
             + (f"{', '.join(unknown)} unknown" if unknown else f"no {', '.join(sorted(missing))}")
         )
     return result
+
+
+def _expected(state: Mapping[str, Tensor]) -> set[str]:
+    """What a network has that has these keys: the outer layers, and in every block up to the last one
+    what any of them has."""
+    outer = {
+        f"{n}.{part}" for n in ("lift", "project.0", "project.2") for part in ("weight", "bias")
+    }
+    blocks = [key.split(".", 2)[1:] for key in state if key.startswith("blocks.")]
+    names = {"weights1", "skip.weight", "skip.bias"} | {name for _, name in blocks}
+    depth = 1 + max((int(i) for i, _ in blocks), default=0)
+    return outer | {f"blocks.{i}.{name}" for i in range(depth) for name in names}
 
 
 def _depth(state: Mapping[str, Tensor]) -> int:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sobolev.operators.base import Operator, check_whole
+from sobolev.operators.base import Operator, check_whole, whole_numbers
 from sobolev.operators.fourier import FourierModes, Transforms
 from sobolev.operators.group_conv import (
     GroupLinear,
@@ -20,7 +20,7 @@ from sobolev.operators.group_conv import (
     group_matrices,
 )
 from sobolev.operators.resampling import boundaries, resampled
-from sobolev.operators.spectral_conv import full_precision
+from sobolev.operators.spectral_conv import check_padding, full_precision
 from sobolev.solvers.grids import AbstractGrid, Axis, Grid
 
 _EPSILON = 1e-5  # added to variances, as torch's instance norm does
@@ -136,13 +136,13 @@ class GFNO(Operator):
     ) -> None:
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.modes, self.width, self.depth, self.group = list(modes), width, depth, group
+        self.modes = whole_numbers("GFNO", "modes", modes)
+        self.width, self.depth, self.group = width, depth, group
         self.boundary = boundaries(boundary, len(self.modes))
         self.padding, self.positions = padding, positions
         self.vectors = {
-            "in": [],
-            "out": [],
-            **{k: list(map(list, v)) for k, v in (vectors or {}).items()},
+            "in": _pairs("in", vectors, in_channels),
+            "out": _pairs("out", vectors, out_channels),
         }
         self.norm = len(self.modes) == 2 if norm is None else norm
         self.projection = 4 * width if projection is None else projection
@@ -226,7 +226,7 @@ class GFNO(Operator):
     def _check_arguments(self) -> None:
         check_whole(
             "GFNO", in_channels=self.in_channels, out_channels=self.out_channels, width=self.width,
-            depth=self.depth, projection=self.projection, modes=self.modes,
+            depth=self.depth, projection=self.projection,
         )  # fmt: skip
         if len(self.modes) not in (2, 3) or self.modes[0] != self.modes[1]:
             raise ValueError(
@@ -236,12 +236,11 @@ class GFNO(Operator):
             raise ValueError(
                 f"GFNO needs y and x of one boundary kind, since a turn swaps them; got {self.boundary}"
             )
-        if not self.padding >= 0:
-            raise ValueError(f"padding is a fraction of the domain, at least 0; got {self.padding}")
+        check_padding(self.padding)
+        if not isinstance(self.norm, bool):
+            raise ValueError(f"norm must be True, False or None, got {self.norm!r}")
         if self.positions not in (None, "symmetric"):
             raise ValueError(f"positions must be None or 'symmetric', got {self.positions!r}")
-        for name, channels in (("in", self.in_channels), ("out", self.out_channels)):
-            _check_vectors(name, self.vectors, channels)
 
 
 def _zero(transforms: Transforms) -> int:
@@ -260,13 +259,25 @@ def _check_square(what: str, space: Sequence[int]) -> None:
         )
 
 
-def _check_vectors(name: str, vectors: dict[str, list[list[int]]], channels: int) -> None:
-    if set(vectors) != {"in", "out"}:
-        raise ValueError(f"vectors has entries for 'in' and 'out' only, got {sorted(vectors)}")
-    flat = [i for pair in vectors[name] for i in pair]
-    pairs = all(len(pair) == 2 for pair in vectors[name])
-    if not pairs or len(set(flat)) < len(flat) or not set(flat) <= set(range(channels)):
+def _pairs(
+    name: str, vectors: Mapping[str, Sequence[Sequence[int]]] | None, channels: int
+) -> list[list[int]]:
+    """The pairs of channels that ``vectors`` has under ``name``, ``"in"`` or ``"out"``."""
+    if vectors is None:
+        return []
+    if not isinstance(vectors, Mapping) or not set(vectors) <= {"in", "out"}:
+        raise ValueError(
+            f"vectors is a mapping with entries for 'in' and 'out' only, got {vectors!r}"
+        )
+    pairs = vectors.get(name, [])
+    whole = isinstance(pairs, (list, tuple)) and all(
+        isinstance(pair, (list, tuple)) and len(pair) == 2 and all(type(i) is int for i in pair)
+        for pair in pairs
+    )
+    flat = [i for pair in pairs for i in pair] if whole else []
+    if not whole or len(set(flat)) < len(flat) or not set(flat) <= set(range(channels)):
         raise ValueError(
             f"vectors[{name!r}] needs pairs of different channels (u_y, u_x) among 0 … {channels - 1}, got "
-            f"{vectors[name]}"
+            f"{pairs!r}"
         )
+    return [list(pair) for pair in pairs]

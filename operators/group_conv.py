@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -23,8 +24,8 @@ GROUPS = ("p4", "p4m")
 
 
 def group_matrices(group: str) -> Int[Tensor, "g 2 2"]:
-    """The elements of the group as matrices on (y, x): the turns 1, r, r², r³, for p4m followed by
-    each of them after the reflection x → −x; ``torch.rot90`` of an array is r.
+    """The elements of the group as matrices on (y, x), on the CPU: the turns 1, r, r², r³, for p4m
+    followed by each of them after the reflection x → −x; ``torch.rot90`` of an array is r.
 
     >>> group_matrices("p4m").shape, group_matrices("p4")[1].tolist()
     (torch.Size([8, 2, 2]), [[0, -1], [1, 0]])
@@ -37,11 +38,11 @@ def group_matrices(group: str) -> Int[Tensor, "g 2 2"]:
             f"group must be p4 (quarter turns) or p4m (and reflections), got {group!r}"
         )
     turns = torch.tensor(
-        [[[1, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 1], [-1, 0]]]
+        [[[1, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 1], [-1, 0]]], device="cpu"
     )
     if group == "p4":
         return turns
-    return torch.cat([turns, turns * torch.tensor([1, -1])])
+    return torch.cat([turns, turns * torch.tensor([1, -1], device="cpu")])
 
 
 def quotients(matrices: Int[Tensor, "g 2 2"]) -> Int[Tensor, "g g"]:
@@ -55,9 +56,10 @@ def representation(
 ) -> Int[Tensor, "g c c"]:
     """How each element acts on the channels of a field: pairs in ``vectors`` as (u_y, u_x), all
     others not at all."""
-    action = torch.eye(channels, dtype=matrices.dtype).repeat(len(matrices), 1, 1)
+    dtype, device = matrices.dtype, matrices.device
+    action = torch.eye(channels, dtype=dtype, device=device).repeat(len(matrices), 1, 1)
     for y, x in vectors:
-        pair = torch.tensor([y, x])
+        pair = torch.tensor([y, x], device=device)
         action[:, pair[:, None], pair] = matrices
     return action
 
@@ -76,27 +78,40 @@ class _Built:
 
 
 class BuiltLayer(nn.Module, ABC):
-    """A layer whose weights are built from fewer parameters.
+    """A layer whose weights are built from fewer parameters, by tables of indices or signs.
 
-    They are built at every call while gradients are recorded, training or compiling, and else kept
-    until a parameter changes: until its version counter, which every in-place operation, optimizer
-    step and ``load_state_dict`` moves on, or its memory, precision or device is another. (Writing
-    into ``parameter.data`` moves no counter; write under ``torch.no_grad()`` instead.)
+    They are built at every call while parameters may change: training, compiling, with gradients
+    recorded or present. Else they are kept until a parameter has another version counter (every
+    in-place operation and ``load_state_dict`` moves it on, though not a fused optimizer), memory,
+    precision or device. (Writing into ``parameter.data`` moves no counter; write under
+    ``torch.no_grad()`` instead.)
+
+    The tables are buffers, for a compiler's sake, but what they hold is known without them: a layer
+    that comes from the meta device, by ``to_empty`` or ``load_state_dict``, gets them anew.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._kept = _Built()
+        self._tables: dict[str, Tensor] = {}
 
     @abstractmethod
     def build(self) -> tuple[Tensor, ...]:
         """The weights, from the parameters."""
 
+    def tabulate(self, **tables: Tensor) -> None:
+        """Register tables, once the parameters are there."""
+        self._tables = tables
+        self._place_tables()
+
     def weights(self) -> tuple[Tensor, ...]:
         """The weights, built anew or kept."""
         parameters: list[Tensor] = list(self.parameters(recurse=False))
         with full_precision(parameters[0]):
-            if self._must_build(parameters):
+            if torch.compiler.is_compiling() or any(map(_is_stand_in, parameters)):
+                return self.build()
+            if self._may_change(parameters):
+                self._kept = _Built()  # a fused optimizer will not tell that it is out of date
                 return self.build()
             key = [(p.data_ptr(), p._version, p.dtype, p.device) for p in parameters]
             if key != self._kept.key:
@@ -105,13 +120,34 @@ class BuiltLayer(nn.Module, ABC):
                     self._kept.key, self._kept.tensors = key, self.build()
             return self._kept.tensors
 
-    def _must_build(self, parameters: list[Tensor]) -> bool:
-        if self.training or torch.compiler.is_compiling():
+    def train(self, mode: bool = True) -> BuiltLayer:
+        if mode:
+            self._kept = _Built()  # the training may be compiled, and then goes past ``weights``
+        return super().train(mode)
+
+    def _may_change(self, parameters: list[Tensor]) -> bool:
+        if self.training or any(p.grad is not None for p in parameters):
             return True
-        if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
-            return True  # a graph serves one backward pass only
-        # Stand-ins of torch.func have no memory of their own, tensors of inference mode no version.
-        return any(type(p) is not nn.Parameter or p.is_inference() for p in parameters)
+        return torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
+
+    def _place_tables(self) -> None:
+        device = next(self.parameters(recurse=False)).device
+        for name, table in self._tables.items():
+            self.register_buffer(name, table.to(device), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BuiltLayer:
+        super()._apply(fn, recurse)
+        self._place_tables()
+        return self
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._place_tables()
+
+
+def _is_stand_in(parameter: Tensor) -> bool:
+    """torch.func's have no memory of their own, tensors of inference mode no version."""
+    return type(parameter) is not nn.Parameter or parameter.is_inference()
 
 
 class GroupSpectralConv(BuiltLayer):
@@ -135,7 +171,7 @@ class GroupSpectralConv(BuiltLayer):
         self.constant = nn.Parameter(torch.empty(*shape))
         self.waves = nn.Parameter(torch.empty(self.positive, *shape, 2))
         _init(self.order * in_channels, self.constant, self.waves)
-        self.register_buffer("table", self._table(matrices), persistent=False)
+        self.tabulate(table=self._table(matrices))
 
     def forward(
         self, c: Float[Tensor, "batch 2 modes i"], transforms: Transforms
@@ -157,8 +193,9 @@ class GroupSpectralConv(BuiltLayer):
     def _table(self, matrices: Tensor) -> Tensor:
         """Where ψ̂(g⁻¹k, g⁻¹h) stands among n = 0, 1, …, −1, −2, … times G; ``(modes, h, g)``."""
         *space, last = self.block
-        axes = [torch.arange(n) - n // 2 for n in space] + [torch.arange(last)]
-        k = torch.cartesian_prod(*axes)
+        device = matrices.device
+        axes = [torch.arange(n, device=device) - n // 2 for n in space]
+        k = torch.cartesian_prod(*axes, torch.arange(last, device=device))
         turned = torch.cat(
             [
                 (k[:, None, :2, None] * matrices).sum(-2),  # g⁻¹k, the transpose of g times k
@@ -166,7 +203,7 @@ class GroupSpectralConv(BuiltLayer):
             ],
             dim=-1,
         )
-        number = (turned * space[0] ** torch.arange(len(self.block))).sum(-1)
+        number = (turned * space[0] ** torch.arange(len(self.block), device=device)).sum(-1)
         row = torch.where(number < 0, self.positive - number, number)
         return row[:, None, :] * self.order + quotients(matrices).T
 
@@ -180,7 +217,7 @@ class GroupLinear(BuiltLayer):
         self.free = nn.Parameter(torch.empty(out_channels, in_channels, self.order))
         self.bias = nn.Parameter(torch.empty(out_channels))
         _init(in_channels * self.order, self.free, self.bias)
-        self.register_buffer("table", quotients(matrices), persistent=False)
+        self.tabulate(table=quotients(matrices))
 
     def forward(self, v: Float[Tensor, "*shape i"]) -> Float[Tensor, "*shape o"]:
         """``(..., in_channels · |G|) -> (..., out_channels · |G|)``."""
@@ -208,8 +245,7 @@ class Lifting(BuiltLayer):
         self.free = nn.Parameter(torch.empty(out_channels, in_channels))
         self.bias = nn.Parameter(torch.empty(out_channels))
         _init(in_channels, self.free, self.bias)
-        action = representation(matrices, in_channels, vectors)
-        self.register_buffer("action", action, persistent=False)
+        self.tabulate(action=representation(matrices, in_channels, vectors))
 
     def forward(self, u: Float[Tensor, "*shape i"]) -> Float[Tensor, "*shape o"]:
         """``(..., in_channels) -> (..., out_channels · |G|)``."""
@@ -238,9 +274,10 @@ class Projection(BuiltLayer):
         self.free = nn.Parameter(torch.empty(out_channels, in_channels))
         self.bias = nn.Parameter(torch.empty(len(still)))
         _init(in_channels * len(matrices), self.free, self.bias)
-        action = representation(matrices, out_channels, vectors)
-        self.register_buffer("action", action, persistent=False)
-        self.register_buffer("still", torch.eye(out_channels)[:, still], persistent=False)
+        self.tabulate(
+            action=representation(matrices, out_channels, vectors),
+            still=torch.eye(out_channels, device=matrices.device)[:, still],
+        )
 
     def forward(self, v: Float[Tensor, "*shape i"]) -> Float[Tensor, "*shape o"]:
         """``(..., in_channels · |G|) -> (..., out_channels)``."""
@@ -249,7 +286,7 @@ class Projection(BuiltLayer):
     def build(self) -> tuple[Tensor, ...]:
         action = self.get_buffer("action").to(self.free.dtype)
         weight = (action @ self.free).permute(1, 2, 0).flatten(1, 2)
-        return weight, self.get_buffer("still") @ self.bias
+        return weight, self.get_buffer("still").to(self.bias.dtype) @ self.bias
 
 
 def _init(fan_in: int, *parameters: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -172,11 +173,11 @@ def _sweeps(smoothings: Sequence[int | Sequence[int]] | None, levels: int) -> li
     """
     if smoothings is None:
         smoothings = [1] * (levels - 1) + [2]
-    if len(smoothings) != levels:
-        raise ValueError(
-            f"smoothings needs one entry per level, {levels}, got {len(smoothings)}: {list(smoothings)}"
-        )
-    pairs = [[s, 0] if isinstance(s, int) else list(s) for s in smoothings]
+    if not isinstance(smoothings, (list, tuple)) or len(smoothings) != levels:
+        raise ValueError(f"smoothings needs one entry per level, {levels}, got {smoothings!r}")
+    pairs: list[list[Any]] = [
+        list(s) if isinstance(s, (list, tuple)) else [s, 0] for s in smoothings
+    ]
     for pair in pairs:
         if len(pair) != 2 or not all(type(s) is int and s >= 0 for s in pair):
             raise ValueError(

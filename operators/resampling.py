@@ -14,26 +14,29 @@ def resampled(u: Tensor, size: Sequence[int] | None, boundary: Sequence[str]) ->
     """``(..., *space) -> (..., *size)``; ``u`` itself where ``size`` is None or its own.
 
     Where all axes are periodic by the Fourier series, which is exact for what the input grid
-    resolves; else linearly, axis by axis.
+    resolves; else linearly, axis by axis. In half precision, too, the work is done in float32.
 
     Raises:
         ValueError: if ``size`` does not name one number per axis.
     """
     space = u.shape[-len(boundary) :]
-    if size is None or tuple(size) == tuple(space):
+    if size is None:
         return u
-    if len(size) != len(boundary):
-        raise ValueError(f"size needs {len(boundary)} entries, got {tuple(size)}")
+    if not isinstance(size, (list, tuple)) or len(size) != len(boundary):
+        raise ValueError(f"size needs {len(boundary)} entries, one per axis; got {size!r}")
+    if tuple(size) == tuple(space):
+        return u
+    v = u if u.dtype == torch.float64 else u.float()
     axes = [
         Axis(f"axis {i}", n, boundary=b)
         for i, (n, b) in enumerate(zip(space, boundary, strict=True))
     ]
     if all(b == "periodic" for b in boundary):
         grid = Grid(*axes)
-        return grid.resample(u, grid.resized(*size))
+        return grid.resample(v, grid.resized(*size)).to(u.dtype)
     for i, (axis, n) in enumerate(zip(axes, size, strict=True), u.ndim - len(axes)):
-        u = _linear(u.movedim(i, -1), axis, n).movedim(-1, i)
-    return u
+        v = _linear(v.movedim(i, -1), axis, n).movedim(-1, i)
+    return v.to(u.dtype)
 
 
 def boundaries(kinds: str | Sequence[str], ndim: int) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import torch
@@ -64,8 +64,9 @@ class SFNO(Operator):
     coefficients, where it is the same linear map on fewer numbers.
 
     The tables of the transforms come from a quadrature code and are cached by grid, device and
-    dtype outside the module: neither parameters nor buffers. They cannot be computed from a symbolic
-    resolution, so the operator is not ``exportable``.
+    dtype outside the module: neither parameters nor buffers; ``spherical_transform.clear_tables``
+    frees them. They cannot be computed from a symbolic resolution, so the operator is not
+    ``exportable``.
 
     Args:
         in_channels: channels of the input field.
@@ -96,7 +97,8 @@ class SFNO(Operator):
     torch.Size([3, 2, 33, 64])
 
     Raises:
-        ValueError: for counts below 1, an unknown filter or kind, or an inner grid below 3 × 3.
+        ValueError: for counts below 1, an unknown filter or kind, a grid that is no sphere, or an inner
+            grid below 3 × 3.
     """
 
     def __init__(
@@ -117,7 +119,7 @@ class SFNO(Operator):
         positions: bool = False,
     ) -> None:
         super().__init__()
-        self.sphere = grid if isinstance(grid, SphereGrid) else SphereGrid(**grid)
+        self.sphere = _sphere(grid)
         self.grid = asdict(self.sphere)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.width, self.depth, self.filter, self.scale = width, depth, filter, scale
@@ -171,7 +173,8 @@ class SFNO(Operator):
         after it work on the output's nodes.
         """
         self.check(u)
-        space, size = check_size(u.shape[-2:]), check_size(size or u.shape[-2:])
+        space = check_size(u.shape[-2:])
+        size = space if size is None else check_size(size)
         v = u.permute(3, 2, 0, 1)  # (lon, lat, batch, channels), see spherical_conv.py
         kind, degrees = self.sphere.kind, self.degrees
         to_output = synthesis(kind, size, degrees, u)
@@ -185,6 +188,8 @@ class SFNO(Operator):
 
     def _inner_blocks(self, c: Tensor) -> Tensor:
         """All blocks but the last, from coefficients to coefficients."""
+        if self.depth == 1:
+            return c
         to_inner = synthesis(self.inner, self.inner_size, self.degrees, c)
         to_modes = analysis(self.inner, self.inner_size, self.degrees, c)
         v = to_inner(c)
@@ -218,6 +223,18 @@ class SFNO(Operator):
             raise ValueError(
                 f"mlp_ratio must leave at least one of width={self.width} channels, got {self.mlp_ratio}"
             )
+
+
+def _sphere(grid: SphereGrid | Mapping[str, Any]) -> SphereGrid:
+    if isinstance(grid, SphereGrid):
+        return grid
+    known = {field.name for field in fields(SphereGrid)}
+    if not isinstance(grid, Mapping) or not {"nlat", "nlon"} <= set(grid) <= known:
+        raise ValueError(
+            "SFNO needs grid to be a SphereGrid or a mapping of its fields, nlat and nlon and perhaps kind and "
+            f"radius; got {grid!r}"
+        )
+    return SphereGrid(**grid)
 
 
 def normalized(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sobolev.operators.base import Operator, operator_from
+from sobolev.operators.sfno import SFNO
 from sobolev.solvers.grids import AbstractGrid
 
 
@@ -21,20 +22,22 @@ class SpecBoost(Operator):
     modes. What is left is ten to a hundred times smaller than the field, so each stage learns
     (residual − μ_k) / σ_k, with the residual's mean and standard deviation per channel, which
     ``fit_scale`` measures; the paper does not say whether its residuals are rescaled. Stage 0 has
-    μ = 0, σ = 1. Later stages start at μ = σ = 0: until its scale is fitted, a stage adds nothing.
+    μ = 0, σ = 1. Later stages start at μ = σ = 0: until its scale is fitted, a stage is evaluated and
+    multiplied by zero; ``active`` leaves it out.
 
     Args:
         stages: operators, or their ``description``. All map the same number of input to the same
             number of output channels, on one kind of grid.
         hand_over: later stages get the prediction so far, on the input's grid, as further input
             channels: ``in_channels + out_channels`` of them.
+        active: how many stages the prediction sums, the first ones; all by default.
 
     Training, stage by stage::
 
         for k in range(len(operator.stages)):
             if k:
                 operator.fit_scale(k, (operator.residual(u, y, k) for u, y in batches))
-            operator.train_stage(k)
+            operator.train_stage(k)  # DistributedDataParallel wraps the operator after this call
             # minimise loss(*operator.learning_pair(u, y, k)) over operator.stage_parameters(k)
         operator.train_stage(None)
 
@@ -48,14 +51,18 @@ class SpecBoost(Operator):
     True
 
     Raises:
-        ValueError: if there is no stage, or the stages do not fit together.
+        ValueError: if there is no stage, one is a SpecBoost itself, or they do not fit together.
     """
 
     mean: Tensor
     scale: Tensor
 
     def __init__(
-        self, stages: Sequence[Operator | Mapping[str, Any]], *, hand_over: bool = False
+        self,
+        stages: Sequence[Operator | Mapping[str, Any]],
+        *,
+        hand_over: bool = False,
+        active: int | None = None,
     ) -> None:
         super().__init__()
         built = [s if isinstance(s, Operator) else operator_from(s) for s in stages]
@@ -66,12 +73,13 @@ class SpecBoost(Operator):
         self.register_buffer("mean", torch.zeros(len(built), self.out_channels))
         self.register_buffer("scale", torch.zeros(len(built), self.out_channels))
         self.scale[0] = 1.0
-        self._active = len(built)
+        self.active = len(built) if active is None else active
         self._in_training: int | None = None
 
     @property
     def configuration(self) -> dict[str, Any]:
-        return {"stages": [s.description for s in self._each()], "hand_over": self.hand_over}
+        stages = [stage.description for stage in self._each()]
+        return {"stages": stages, "hand_over": self.hand_over, "active": self.active}
 
     @property
     def ndim(self) -> int:
@@ -99,7 +107,7 @@ class SpecBoost(Operator):
 
     @active.setter
     def active(self, count: int) -> None:
-        if not 1 <= count <= len(self.stages):
+        if type(count) is not int or not 1 <= count <= len(self.stages):
             raise ValueError(f"active counts stages, 1 to {len(self.stages)}; got {count}")
         self._active = count
 
@@ -118,10 +126,15 @@ class SpecBoost(Operator):
 
         With ``hand_over`` and a ``size`` other than the input's, a stage that another one follows
         is evaluated on both grids.
+
+        Raises:
+            ValueError: for a number of stages that there are not.
         """
+        if not 0 <= count <= len(self.stages):
+            raise ValueError(f"count is a number of stages, 0 to {len(self.stages)}; got {count}")
         space = tuple(u.shape[2:])
         if count == 0:
-            return u.new_zeros(len(u), self.out_channels, *(size or space))
+            return u.new_zeros(len(u), self.out_channels, *(space if size is None else size))
         elsewhere = size is not None and tuple(size) != space
         total, here, v = u.new_zeros(()), u.new_zeros(()), u
         for k in range(count):
@@ -139,7 +152,12 @@ class SpecBoost(Operator):
 
     def learning_pair(self, u: Tensor, y: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """What stage ``k`` puts out and what it should, ``(residual − μ_k) / σ_k``; both
-        ``(batch, out_channels, *space)`` on the target's grid. ``fit_scale`` comes first."""
+        ``(batch, out_channels, *space)`` on the target's grid.
+
+        Raises:
+            ValueError: if there is no such stage, or its scale has not been fitted.
+        """
+        self._check_fitted(k)
         residual, space = self.residual(u, y, k), u.shape[2:]
         if k and self.hand_over:
             with torch.no_grad():
@@ -184,21 +202,27 @@ class SpecBoost(Operator):
         """Train stage ``k`` alone: earlier stages are frozen, in evaluation mode whatever ``train``
         says, and later ones are left out. None: all stages take part and are trained.
 
-        Parameters of stages that are not in training want no gradient, so that distributed training
-        does not wait for them.
+        ``freeze_except`` is part of it, so ``DistributedDataParallel`` has to wrap the operator after
+        this call.
 
         Raises:
             ValueError: if there is no such stage, or its scale has not been fitted.
         """
-        if k is not None and not 0 <= k < len(self.stages):
-            raise ValueError(f"there are stages 0 to {len(self.stages) - 1}, got {k}")
-        if k is not None and not bool((self.scale[k] > 0).all()):
-            raise ValueError(f"stage {k} has no scale yet; fit_scale({k}, residuals) measures it")
+        if k is not None:
+            self._check_fitted(k)
+        self.freeze_except(k)
         self._in_training = k
         self.active = len(self.stages) if k is None else k + 1
+        self.train()
+
+    def freeze_except(self, k: int | None) -> None:
+        """Let the parameters of stage ``k`` alone want gradients, of all stages for None.
+
+        ``DistributedDataParallel`` waits for every parameter that wanted one when it was wrapped
+        around the operator: this comes before, whether or not the scale is known yet.
+        """
         for i, stage in enumerate(self.stages):
             stage.requires_grad_(k is None or i == k)
-        self.train()
 
     def train(self, mode: bool = True) -> SpecBoost:
         super().train(mode)
@@ -211,6 +235,12 @@ class SpecBoost(Operator):
 
     def _stage(self, k: int) -> Operator:
         return cast(Operator, self.stages[k])
+
+    def _check_fitted(self, k: int) -> None:
+        if not 0 <= k < len(self.stages):
+            raise ValueError(f"there are stages 0 to {len(self.stages) - 1}, got {k}")
+        if not bool((self.scale[k] > 0).all()):
+            raise ValueError(f"stage {k} has no scale yet; fit_scale({k}, residuals) measures it")
 
     def _term(self, k: int, v: Tensor, size: Sequence[int] | None) -> Tensor:
         return self._channels(self.mean[k]) + self._channels(self.scale[k]) * self._stage(k)(
@@ -245,10 +275,14 @@ def _check_stages(stages: Sequence[Operator], hand_over: bool) -> None:
         raise ValueError("SpecBoost needs at least one stage")
     if len({id(stage) for stage in stages}) < len(stages):
         raise ValueError("every stage of SpecBoost needs weights of its own; one is there twice")
+    _check_common_grid(stages)
     first = stages[0]
     extra = first.out_channels if hand_over else 0
     why = " (input and prediction so far)" if hand_over else ""
     kinds = first.boundary
+    for k, stage in enumerate(stages):
+        if isinstance(stage, SpecBoost):  # its stages would have to be trained one by one as well
+            raise ValueError(f"stage {k} is a SpecBoost; give its stages one by one")
     for k, stage in enumerate(stages[1:], 1):
         for name, expected, hint in (
             ("in_channels", first.in_channels + extra, why),
@@ -264,3 +298,18 @@ def _check_stages(stages: Sequence[Operator], hand_over: bool) -> None:
             raise ValueError(
                 f"stage {k} was built for boundary={stage.boundary}, those before it for {kinds}"
             )
+
+
+def _check_common_grid(stages: Sequence[Operator]) -> None:
+    """Refuse stages beside an SFNO that do not work on its sphere; other operators say by
+    ``boundary`` what they work on."""
+    sphere = next((stage.sphere for stage in stages if isinstance(stage, SFNO)), None)
+    if sphere is None:
+        return
+    for k, stage in enumerate(stages):
+        try:
+            stage.check_grid(sphere)
+        except ValueError as error:
+            raise ValueError(
+                f"no grid suits all stages: on {sphere}, stage {k} says: {error}"
+            ) from error

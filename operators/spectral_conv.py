@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sobolev.operators.base import check_whole, whole_numbers
 from sobolev.operators.fourier import FourierModes, Transforms
+from sobolev.operators.resampling import boundaries
 
 
 class FourierLayer(nn.Module, ABC):
-    """v ↦ Σ_k R_k v̂_k e^{2πik·x}; how the matrices R_k are stored is a subclass's business."""
+    """v ↦ Σ_k R_k v̂_k e^{2πik·x}; how the matrices R_k are stored is a subclass's business.
 
-    def __init__(self, modes: FourierModes) -> None:
+    Raises:
+        ValueError: for counts below 1, an unknown boundary kind, or a negative padding.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        modes: Sequence[int],
+        boundary: str | Sequence[str],
+        padding: float,
+    ) -> None:
         super().__init__()
-        self.modes = modes
+        owner = type(self).__name__
+        check_whole(owner, in_channels=in_channels, out_channels=out_channels)
+        counts = whole_numbers(owner, "modes", modes)
+        kinds = boundaries(boundary, len(counts))
+        check_padding(padding)
+        self.modes = FourierModes(tuple(counts), tuple(kinds), padding)
 
     def forward(
         self, v: Tensor, transforms: Transforms | None = None, *, size: Sequence[int] | None = None
@@ -58,8 +79,8 @@ class SpectralConv(FourierLayer):
     Args:
         in_channels, out_channels: channels of the last axis.
         modes: m per space axis.
-        boundary: ``"periodic"``, ``"dirichlet"`` or ``"neumann"`` per space axis (where the nodes
-            lie: grids.py).
+        boundary: ``"periodic"``, ``"dirichlet"`` or ``"neumann"``, one for all space axes or one
+            each (where the nodes lie: grids.py).
         padding: fraction of its length by which an axis that is not periodic is extended.
     """
 
@@ -69,10 +90,10 @@ class SpectralConv(FourierLayer):
         out_channels: int,
         modes: Sequence[int],
         *,
-        boundary: Sequence[str],
+        boundary: str | Sequence[str],
         padding: float = 0.25,
     ) -> None:
-        super().__init__(FourierModes(tuple(modes), tuple(boundary), padding))
+        super().__init__(in_channels, out_channels, modes, boundary, padding)
         self.weight = nn.Parameter(torch.empty(*self.modes.block, in_channels, out_channels, 2))
         nn.init.uniform_(self.weight, 0.0, 1 / (in_channels * out_channels))
 
@@ -85,6 +106,16 @@ class SpectralConv(FourierLayer):
             self.weight.index_fill_(axis, rows.to(self.weight.device), 0.0)
 
 
+def check_padding(padding: float) -> None:
+    """Refuse what is no extension of an axis.
+
+    Raises:
+        ValueError: saying what was expected.
+    """
+    if not 0 <= padding < math.inf:
+        raise ValueError(f"padding is a fraction of the domain, at least 0; got {padding}")
+
+
 def silent_rows(stored: FourierModes, kept: FourierModes) -> list[Tensor]:
     """Per axis, the rows of a stored block whose frequencies are not among the ``kept`` ones."""
     result = []
@@ -95,6 +126,8 @@ def silent_rows(stored: FourierModes, kept: FourierModes) -> list[Tensor]:
     return result
 
 
-def full_precision(v: Tensor) -> torch.autocast:
+def full_precision(v: Tensor) -> AbstractContextManager[Any]:
     """A context without autocast on the device of ``v``, for transforms."""
+    if not torch.amp.is_autocast_available(v.device.type):  # the meta device has none
+        return nullcontext()
     return torch.autocast(v.device.type, enabled=False)

@@ -39,16 +39,23 @@ class SpectralOutput(nn.Module):
         solenoidal: bool,
     ) -> None:
         super().__init__()
-        for name, value in (("horizon", horizon), ("step", step)):
-            if not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{name} is a time, greater than 0; got {value}")
         kinds = ("periodic",) * (len(modes) - 1) + ("neumann",)
         self.modes = FourierModes(tuple(modes), kinds, padding)
-        self.latent_steps, self.horizon, self.step = latent_steps, horizon, step
+        self.latent_steps, self.step = latent_steps, step
+        self.horizon = positive_time("horizon", horizon)
         self.solenoidal = solenoidal
         self.weight = nn.Parameter(torch.empty(*self.modes.block, channels, 2))
         nn.init.uniform_(self.weight, 0.0, 0.5)
         self.bias = nn.Parameter(torch.zeros(*self.modes.block, channels, 2)) if bias else None
+
+    @property
+    def step(self) -> float:
+        """Spacing of the output frames, in input spacings; may be set."""
+        return self._step
+
+    @step.setter
+    def step(self, value: float) -> None:
+        self._step = positive_time("step", value)
 
     @property
     def spacing(self) -> float:
@@ -136,11 +143,22 @@ class SpectralOutput(nn.Module):
             raise ValueError(f"step is a time, greater than 0; got {step}")
         if torch.compiler.is_exporting():  # the number of frames stays free there
             return
-        if steps * step > self.period:
+        if steps * step > self.period * (1 + 1e-9):  # n frames every period / n are right
             raise ValueError(
                 f"{steps} frames every {step} reach t = {steps * step}, but after {self.period:g} the output repeats "
                 f"itself; the operator was built for horizon={self.horizon:g}"
             )
+
+
+def positive_time(name: str, value: float) -> float:
+    """A plain number, JSON-able.
+
+    Raises:
+        ValueError: unless it is positive and finite.
+    """
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name} is a time, greater than 0; got {value}")
+    return float(value)
 
 
 def solenoidal(

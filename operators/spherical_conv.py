@@ -12,7 +12,6 @@ order is beyond the degree are zero.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterable, Sequence
 from operator import index
@@ -25,7 +24,12 @@ from torch import Tensor, nn
 from sobolev.operators.base import check_whole
 from sobolev.operators.spectral_conv import full_precision
 from sobolev.solvers.sphere import SphereGrid
-from sobolev.solvers.spherical_transform import KINDS, legendre_functions, sines_and_weights
+from sobolev.solvers.spherical_transform import (
+    KINDS,
+    cached_tables,
+    legendre_functions,
+    sines_and_weights,
+)
 
 
 class Analysis(NamedTuple):
@@ -171,7 +175,7 @@ class SphericalConv(nn.Module):
     2.0
 
     Raises:
-        ValueError: for counts below 1, an unknown kind or filter, or too few nodes.
+        ValueError: for counts below 1, an unknown kind or filter, too few nodes, or other input.
     """
 
     def __init__(
@@ -189,13 +193,18 @@ class SphericalConv(nn.Module):
         )
         check_name("kind", kind, KINDS)
         check_name("filter", filter, FILTERS)
-        self.degrees, self.kind = degrees, kind
+        self.in_channels, self.degrees, self.kind = in_channels, degrees, kind
         self.filter = FILTERS[filter](in_channels, out_channels, degrees)
 
     def forward(self, u: Tensor, *, size: Sequence[int] | None = None) -> Tensor:
         """``(batch, in_channels, lat, lon) -> (batch, out_channels, *size)``; ``size`` defaults to
         the input's."""
-        space, size = check_size(u.shape[-2:]), check_size(size or u.shape[-2:])
+        if u.ndim != 4 or u.shape[1] != self.in_channels:
+            raise ValueError(
+                f"SphericalConv expects (batch, {self.in_channels}, lat, lon), got a tensor of shape {tuple(u.shape)}"
+            )
+        space = check_size(u.shape[2:])
+        size = space if size is None else check_size(size)
         c = analysis(self.kind, space, self.degrees, u)(u.permute(3, 2, 0, 1))
         v = synthesis(self.kind, size, self.degrees, u)(self.filter(c))
         return v.permute(2, 3, 1, 0)
@@ -261,8 +270,7 @@ def _tables(direction: str, *arguments: Any) -> tuple[Tensor, Tensor]:
     return _cached_tables(direction, *arguments)
 
 
-@functools.lru_cache(maxsize=32)
-@torch.inference_mode(False)  # tables made in inference mode could not serve a backward pass later
+@cached_tables(maxsize=8)
 def _cached_tables(
     direction: str,
     kind: str,
@@ -311,8 +319,7 @@ def _triangle(degrees: int, device: torch.device) -> tuple[Int[Tensor, " n"], ..
     return _cached_triangle(degrees, device)
 
 
-@functools.lru_cache(maxsize=32)
-@torch.inference_mode(False)
+@cached_tables(maxsize=8)
 def _cached_triangle(degrees: int, device: torch.device) -> tuple[Tensor, ...]:
     """Where a diagonal filter finds its weights, then where the coefficients stand in flat
     ``(degree, row)``: order 0, real parts, imaginary parts."""

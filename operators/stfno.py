@@ -46,7 +46,8 @@ class SpatioTemporalFNO(Operator):
     Args:
         in_channels: channels of an input frame.
         out_channels: channels of an output frame.
-        modes: Fourier modes per space axis and in time, which comes last.
+        modes: Fourier modes per space axis and in time, which comes last. The first layer uses only as
+            many in time as the input's t_in frames tell apart, t_in (1 + padding) / 2 rounded up.
         width: hidden channels.
         depth: Fourier layers.
         latent_steps: times at which the hidden layers work.
@@ -102,7 +103,7 @@ class SpatioTemporalFNO(Operator):
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.modes, self.width, self.depth = list(modes), width, depth
-        self.latent_steps, self.padding = latent_steps, padding
+        self.latent_steps, self.padding = latent_steps, float(padding)
         self.horizon = float(latent_steps if horizon is None else horizon)
         self.hidden = 4 * width if hidden is None else hidden
         self.positions, self.residual, self.solenoidal = positions, residual, solenoidal
@@ -225,14 +226,18 @@ class SpatioTemporalFNO(Operator):
                 "modes and output_modes need one entry per space axis, one to three, and one for time; got "
                 f"{self.modes} and {self.output_modes}"
             )
-        if not self.padding >= 0:
+        if not 0 <= self.padding < math.inf:
             raise ValueError(f"padding is a fraction of the time, at least 0; got {self.padding}")
-        resolved = math.ceil((self.latent_steps + 1) * (1 + self.padding) / 2)
-        if self.output_modes[-1] > resolved:
-            raise ValueError(
-                f"latent_steps={self.latent_steps} tell apart {resolved} modes in time, the output has "
-                f"{self.output_modes[-1]}; use more latent steps"
-            )
+        for owner, frames, modes in (
+            ("hidden layers have", self.latent_steps, self.modes),
+            ("output has", self.latent_steps + 1, self.output_modes),  # it sees τ_0 too
+        ):
+            resolved = math.ceil(frames * (1 + self.padding) / 2)
+            if modes[-1] > resolved:
+                raise ValueError(
+                    f"latent_steps={self.latent_steps} tell apart {resolved} modes in time, the {owner} "
+                    f"{modes[-1]}; use more latent steps or fewer modes"
+                )
         if self.residual and self.in_channels < self.out_channels:
             raise ValueError(
                 f"out_channels={self.out_channels} of the last input frame are carried over, it has only "

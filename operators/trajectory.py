@@ -41,7 +41,8 @@ class Trajectory(Operator):
     (torch.Size([2, 20, 16, 16]), ['periodic', 'periodic'])
 
     Raises:
-        ValueError: if the operator has only one axis, or its channels do not hold the frames.
+        ValueError: if the operator has only one axis, its channels do not hold the frames, or its time
+            axis is Dirichlet and gets fewer than three times.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Trajectory(Operator):
     def check_grid(self, grid: AbstractGrid) -> None:
         super().check_grid(grid)
         kinds = self.operator.boundary
-        time = Axis("t", max(self.horizon, 3), boundary="neumann" if kinds is None else kinds[-1])
+        time = Axis("t", self.horizon, boundary="neumann" if kinds is None else kinds[-1])
         if isinstance(grid, Grid):
             self.operator.check_grid(Grid(*grid.axes, time))
 
@@ -106,13 +107,20 @@ class Trajectory(Operator):
 
     def _check_arguments(self) -> None:
         check_whole("Trajectory", history=self.history, horizon=self.horizon)
-        if isinstance(self.static, bool) or self.static < 0:
+        if type(self.static) is not int or self.static < 0:
             raise ValueError(f"static counts channels, 0 or more; got {self.static!r}")
         if self.operator.ndim < 2:
             raise ValueError(
                 f"Trajectory needs an operator with a time axis after its space axes; {type(self.operator).__name__} "
                 "has one axis in all"
             )
+        times = {"horizon": self.horizon} | ({} if self.repeat else {"history": self.history})
+        for name, count in times.items():
+            if (self.operator.boundary or [""])[-1] == "dirichlet" and count < 3:
+                raise ValueError(
+                    f"the operator's time axis is dirichlet and needs at least 3 times, got {name}={count}; build the "
+                    "operator with another boundary in time"
+                )
         states = self.operator.in_channels - self.static
         if states < 1 or (self.repeat and states % self.history):
             frames = f" and {self.history} frames of each variable" if self.repeat else ""

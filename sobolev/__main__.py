@@ -442,6 +442,8 @@ def _predict(options: argparse.Namespace) -> int:
         raise FileNotFoundError(f"there is no file {source}")
     if target.resolve() == source.resolve():
         raise ValueError(f"input and output are the same file, {source}; choose another output")
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} is a folder; name the file to write")
     try:
         opened = xr.open_dataset(source, engine="h5netcdf")
     except OSError as error:

@@ -412,11 +412,8 @@ class Grid(AbstractGrid):
     def shells(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """Shells as wide as the smallest wavenumber of the grid: the wavenumber at the centre of
         each, and the number of the shell that each mode (in flat order) belongs to."""
-        width = min(
-            float(axis.wavenumbers()[axis.boundary != "dirichlet" :][0])
-            for axis in self.axes
-            if axis.mode_count > 1
-        )
+        positive = (k for axis in self.axes for k in axis.wavenumbers().tolist() if k > 0)
+        width = min(positive, default=1.0)  # without one there is the mean alone
         shell = (self.eigenvalues(device).sqrt() / width).round().long().flatten()
         count = int(shell.max()) + 1
         return width * torch.arange(count, dtype=torch.float64, device=device), shell

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass, replace
 
@@ -14,6 +13,7 @@ from sobolev.solvers.grids import AbstractGrid
 from sobolev.solvers.spherical_transform import (
     KINDS,
     HarmonicTransform,
+    cached_tables,
     harmonic_transform,
     sines_and_weights,
 )
@@ -240,8 +240,7 @@ class _Layout:
     scale: Tensor
 
 
-@functools.lru_cache(maxsize=16)
-@torch.inference_mode(False)  # tables made in inference mode could not serve a backward pass later
+@cached_tables(maxsize=8)
 def _transform(
     grid: SphereGrid, device: torch.device, dtype: torch.dtype
 ) -> tuple[HarmonicTransform, _Layout]:

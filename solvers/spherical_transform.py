@@ -15,15 +15,46 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 KINDS = ("legendre-gauss", "equiangular")
+P = ParamSpec("P")
+T = TypeVar("T")
+_caches: list[Any] = []
 
 
-@functools.lru_cache(maxsize=32)
-@torch.inference_mode(False)
+def cached_tables(maxsize: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Keep the tables that the decorated function made for its last ``maxsize`` arguments.
+
+    They are plain tensors whoever asks first. Those made in inference mode could not serve a backward
+    pass later, and those made while ``torch.export`` traces would be its fake tensors.
+    """
+
+    def decorated(build: Callable[P, T]) -> Callable[P, T]:
+        @functools.lru_cache(maxsize)
+        @functools.wraps(build)
+        def kept(*args: P.args, **kwargs: P.kwargs) -> T:
+            with _disable_current_modes(), torch.inference_mode(False):
+                return build(*args, **kwargs)
+
+        _caches.append(kept)
+        return cast(Callable[P, T], kept)
+
+    return decorated
+
+
+def clear_tables() -> None:
+    """Free the tables of all transforms on spheres; what is needed again is made again."""
+    for cache in _caches:
+        cache.cache_clear()
+
+
+@cached_tables(maxsize=32)
 def sines_and_weights(kind: str, nlat: int) -> tuple[Tensor, Tensor]:
     """sin φ of the rings from north to south and their weights, which sum to 2; float64 on the CPU.
 
@@ -108,8 +139,7 @@ class HarmonicTransform:
         return self.degree() < self.degrees
 
 
-@functools.lru_cache(maxsize=16)
-@torch.inference_mode(False)  # tables made in inference mode could not serve a backward pass later
+@cached_tables(maxsize=8)
 def harmonic_transform(
     kind: str,
     nlat: int,

@@ -15,13 +15,11 @@ which the grid resolves, at the poles too.
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
 
 from sobolev.solvers.sphere import SphereGrid
-from sobolev.solvers.spherical_transform import HarmonicTransform, harmonic_transform
+from sobolev.solvers.spherical_transform import HarmonicTransform, cached_tables, harmonic_transform
 
 
 def velocity(vorticity: Tensor, divergence: Tensor, grid: SphereGrid) -> Tensor:
@@ -169,7 +167,6 @@ class _Calculus:
         return self.vector.synthesis(components)
 
 
-@functools.lru_cache(maxsize=8)
-@torch.inference_mode(False)
+@cached_tables(maxsize=8)
 def _calculus(grid: SphereGrid, device: torch.device, dtype: torch.dtype) -> _Calculus:
     return _Calculus(grid, device, dtype)

@@ -175,6 +175,7 @@ def test_bad_input_ends_with_code_2_and_one_line(tmp_path, burgers_data, trained
         ("predict", run, tmp_path / "nothing.nc", "out.nc"): "there is no file",
         ("predict", run, run / "config.yaml", "out.nc"): "config.yaml cannot be read as NetCDF-4",
         ("predict", run, run / "config.yaml", run / "config.yaml"): "are the same file",
+        ("predict", run, run / "config.yaml", tmp_path): "is a folder; name the file",
         (
             "train",
             "--config",

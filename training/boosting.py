@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -44,8 +45,15 @@ class BoostingModule(OperatorModule):
         super().__init__(operator, data, **options)
         self.booster, self.data, self.stage = operator, data, stage
 
+    def setup(self, stage: str) -> None:
+        """Freeze the other stages before a distributed strategy asks which parameters want
+        gradients."""
+        if stage == "fit":
+            self.booster.freeze_except(self.stage)
+
     def on_fit_start(self) -> None:
-        """Measure the residuals' scale, unless a checkpoint has brought it, and freeze the rest."""
+        """Measure the residuals' scale, unless a checkpoint has brought it, and leave out the later
+        stages."""
         if self.stage and not bool((self.booster.scale[self.stage] > 0).all()):
             self.booster.eval()
             self.booster.fit_scale(self.stage, self._residuals())
@@ -86,5 +94,7 @@ def boost(
     """
     for stage in range(len(operator.stages)):
         module = BoostingModule(operator, data, stage, **options)
-        trainer(stage).fit(module, data)
+        with warnings.catch_warnings():  # the frozen stages are in evaluation mode on purpose
+            warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+            trainer(stage).fit(module, data)
     return module.surrogate.eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -39,7 +40,14 @@ def fields_of(
         )
     found, names = grid_of(dataset, grid), list(grid.dims)
     arrays = [_array_of(dataset, variable, names) for variable in variables]
-    batched = [a.dims[0] for a in arrays if a.ndim > len(names)]
+    batched = arrays[0].dims[: -len(names)]
+    if any(a.dims[: -len(names)] != batched for a in arrays):
+        raise ValueError(
+            "the input variables need the same samples; beside the space dimensions "
+            + ", ".join(
+                f"{a.name} has {a.dims[0] if a.ndim > len(names) else 'none'}" for a in arrays
+            )
+        )
     values = np.stack(
         [np.asarray(a.values, dtype=np.float64) for a in arrays], axis=-len(names) - 1
     )
@@ -75,8 +83,11 @@ def _array_of(dataset: xr.Dataset, variable: Variable, space: Sequence[str]) -> 
         raise ValueError(
             f"{variable.name} has dimensions {array.dims}; expected {', '.join(space)} and at most one more"
         )
-    if np.iscomplexobj(array) or not array.size:
-        raise ValueError("the input variables must be real and hold at least one field")
+    if array.dtype.kind not in "biuf" or not array.size:
+        raise ValueError(
+            "the input variables must be real numbers and hold at least one field; "
+            f"{variable.name} has dtype {array.dtype} and dimensions {dict(array.sizes)}"
+        )
     return array.transpose(*extra, *space)
 
 
@@ -93,7 +104,14 @@ def grid_of(dataset: xr.Dataset, grid: AbstractGrid) -> AbstractGrid:
 def _coordinate(dataset: xr.Dataset, name: str) -> xr.DataArray:
     if name not in dataset.coords:
         raise ValueError(f"the dataset has no coordinate {name!r} to say where its nodes lie")
-    return dataset[name]
+    coordinate = dataset[name]
+    if coordinate.dims != (name,) or coordinate.dtype.kind not in "iuf":
+        along = f"dimensions ({', '.join(map(str, coordinate.dims))})"
+        raise ValueError(
+            f"coordinate {name!r} has {along} and dtype {coordinate.dtype}; expected one number for each node along "
+            f"the dimension {name!r}"
+        )
+    return coordinate
 
 
 def _axis_of(dataset: xr.Dataset, axis: Axis) -> Axis:
@@ -117,14 +135,14 @@ def _axis_of(dataset: xr.Dataset, axis: Axis) -> Axis:
 
 def _sphere_of(dataset: xr.Dataset, grid: SphereGrid) -> SphereGrid:
     latitude, longitude = (_coordinate(dataset, name) for name in grid.dims)
-    kind, radius = latitude.attrs.get("grid", grid.kind), latitude.attrs.get("radius", grid.radius)
+    kind, radius = latitude.attrs.get("grid", grid.kind), _radius(latitude, grid.radius)
     if kind != grid.kind:
         raise ValueError(f"the latitudes are {kind}; the surrogate was trained on {grid.kind}")
     if not math.isclose(radius, grid.radius, rel_tol=1e-6):
         raise ValueError(
             f"the dataset's sphere has radius {radius:g}; the surrogate was trained on radius {grid.radius:g}"
         )
-    rings, nodes = _degrees(latitude), _degrees(longitude)
+    rings, nodes = _degrees(latitude, "north"), _degrees(longitude, "east")
     sized = grid.resized(len(rings), len(nodes))
     if not _lie_on(rings, sized, 0):
         raise ValueError(_wrong_latitudes(rings, sized))
@@ -157,14 +175,24 @@ def _lie_on(nodes: np.ndarray, grid: SphereGrid, axis: int) -> bool:
     return np.allclose(nodes, expected, rtol=0, atol=0.18 / grid.shape[axis])
 
 
-def _degrees(coordinate: xr.DataArray) -> np.ndarray:
+def _radius(latitude: xr.DataArray, default: float) -> float:
+    radius = latitude.attrs.get("radius", default)
+    try:
+        return float(radius)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{latitude.name} has radius {radius!r}; expected a number, as the surrogate's {default:g}"
+        ) from None
+
+
+def _degrees(coordinate: xr.DataArray, direction: str) -> np.ndarray:
     """Angles in degrees, which is what CF takes them to be where no unit is given."""
     values = np.asarray(coordinate.values, dtype=np.float64)
     units = str(coordinate.attrs.get("units", "degrees"))
-    if units.startswith("degree"):
+    if re.fullmatch(rf"degrees?(_?{direction}|_?{direction[0].upper()})?", units):
         return values
-    if units.startswith("rad"):
+    if re.fullmatch("rad(ians?)?", units):
         return np.degrees(values)
     raise ValueError(
-        f"{coordinate.name} is in units {units!r}; expected degrees_north and degrees_east, degrees or radians"
+        f"{coordinate.name} is in units {units!r}; expected degrees_{direction}, degrees or radians"
     )

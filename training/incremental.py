@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import Callback
 
 from sobolev.operators import FNO
+from sobolev.operators.base import check_whole
 from sobolev.training.module import OperatorModule
 
 
@@ -17,23 +18,22 @@ class IncrementalModes(Callback):
     et al. 2022, arXiv:2211.15188, by schedule instead of by explained energy).
 
     Modes not yet in use have zero weights, so that the operator as saved – with all its modes – is
-    at every moment the one that was trained and validated.
+    at every moment the one that was trained and validated. A compiled surrogate is compiled anew at
+    every enlargement.
 
     Args:
         start: modes per axis and sign in the first epochs, one number for all axes or one each.
         every: epochs between two enlargements.
 
     Raises:
-        ValueError: when training begins, for an operator other than FNO, for more modes than it has,
-            or if the epochs do not suffice to reach all of them.
+        ValueError: for counts below 1; when training begins, for an operator other than FNO, for more
+            modes than it has, or if the epochs do not suffice to reach all of them.
     """
 
     def __init__(self, start: int | Sequence[int], every: int) -> None:
         super().__init__()
-        if every < 1:
-            raise ValueError(f"every is a number of epochs, at least 1; got {every}")
+        check_whole("IncrementalModes", start=start, every=every)
         self.start, self.every = start, every
-        self._begun = False
 
     def on_fit_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
@@ -48,32 +48,32 @@ class IncrementalModes(Callback):
                 f"reached in epoch {needed}, but max_epochs={epochs}; use a smaller every or a larger "
                 "start"
             )
-        if not self._begun:  # else the weights come from a checkpoint
-            operator.active_modes = start
-            operator.silence_inactive_modes()
-        self._begun = True
+        operator.active_modes = start
+
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        if trainer.global_step == 0:  # else a checkpoint, or this trainer, has trained the weights
+            _operator(pl_module).silence_inactive_modes()
 
     def on_train_epoch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         operator = _operator(pl_module)
-        operator.active_modes = self._modes(operator, trainer.current_epoch)
+        modes = self._modes(operator, trainer.current_epoch)
+        if modes != operator.active_modes:
+            operator.active_modes = modes
+            torch.compiler.reset()  # graphs for few modes are of no more use, and only so many are kept
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         operator = _operator(pl_module)
         operator.active_modes = operator.modes
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"begun": self._begun}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._begun = state_dict["begun"]
-
     def _modes(self, operator: FNO, epoch: int) -> list[int]:
         """Those in use in ``epoch``, counted from 0."""
         start = [self.start] * operator.ndim if isinstance(self.start, int) else list(self.start)
         if len(start) != operator.ndim or any(
-            not 1 <= s <= m for s, m in zip(start, operator.modes, strict=True)
+            s > m for s, m in zip(start, operator.modes, strict=True)
         ):
             raise ValueError(
                 f"start needs 1 to as many modes as the operator has per axis, {operator.modes}; got "

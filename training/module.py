@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sobolev.datasets import OperatorDataModule
-from sobolev.operators import Operator
+from sobolev.operators import Operator, SpecBoost
 from sobolev.training.losses import SobolevLoss
 from sobolev.training.metrics import RelativeError
 from sobolev.training.surrogate import Surrogate
@@ -76,6 +76,15 @@ class OperatorModule(lightning.LightningModule):
 
     def forward(self, u: Tensor) -> Tensor:
         return self.surrogate(u)
+
+    def on_fit_start(self) -> None:
+        """Refuse stages that would add nothing: a ``SpecBoost`` is trained by ``boost``."""
+        operator = self.surrogate.operator
+        if isinstance(operator, SpecBoost) and not bool((operator.scale > 0).all()):
+            raise ValueError(
+                "the later stages of a SpecBoost are trained one after another, on what the earlier ones leave: "
+                "sobolev.training.boosting.boost does that"
+            )
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         inputs, targets = batch

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
-from sobolev.datasets.drawing import Scale, draw_field, name_row
-from sobolev.solvers import SphereGrid, energy_spectrum
+from sobolev.datasets.drawing import Scale, draw_field, flat_grid, name_row, wrap
+from sobolev.solvers import Grid, SphereGrid, energy_spectrum
 
 if TYPE_CHECKING:
     from sobolev.training.evaluation import Comparison
@@ -27,22 +29,30 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def fields(comparison: Comparison, surrogate: Surrogate) -> Figure:
-    """Input, truth, prediction and error of the sample of median error and of the worst one."""
-    errors = comparison.errors()
+    """Input, truth, prediction and error of the sample of median error and of the worst one.
+
+    Each output has a row, beside the input of its number or the last; of more than three outputs
+    the first, the middle and the last. A volume is cut in the middle of its first axis.
+    """
+    errors, sizes = comparison.errors(), " × ".join(map(str, comparison.grid.shape))
+    comparison, cut = _section(comparison)
     order = errors.argsort()
     picked = {"median": int(order[len(order) // 2]), "worst": int(order[-1])}
-    figure = Figure(figsize=(12.5, 3.1 * len(picked)), layout="constrained")
+    count = len(surrogate.outputs)
+    shown = sorted({0, count // 2, count - 1})
+    rows = [(label, sample, i) for label, sample in picked.items() for i in shown]
+    figure = Figure(figsize=(12.5, 3.1 * len(rows)), layout="constrained")
     draw = _draw_lines if comparison.grid.ndim == 1 else _draw_maps
-    panels = figure.subplots(len(picked), 3 if comparison.grid.ndim == 1 else 4, squeeze=False)
-    for row, (label, sample) in zip(panels, picked.items(), strict=True):
-        draw(list(row), comparison, surrogate, sample)
+    panels = figure.subplots(len(rows), 3 if comparison.grid.ndim == 1 else 4, squeeze=False)
+    for row, (label, sample, i) in zip(panels, rows, strict=True):
+        draw(list(row), comparison, surrogate, sample, i)
         name = f"{label} of {len(errors)}: relative L² {float(errors[sample]):.4f}"
         if isinstance(comparison.grid, SphereGrid):  # its panels have no axes to label
             name_row(row[0], name, comparison.grid)
         else:
             row[0].set_ylabel(name, fontsize=9)
-    sizes = " × ".join(map(str, comparison.grid.shape))
-    figure.suptitle(f"{surrogate.outputs[0].long_name} at {sizes} nodes")
+    what = surrogate.outputs[0].long_name if count == 1 else f"{len(shown)} of {count} outputs"
+    figure.suptitle(f"{what} at {sizes} nodes{cut}")
     return figure
 
 
@@ -99,29 +109,58 @@ def training_curve(run: Path) -> Figure:
     return figure
 
 
-def _draw_lines(row: list[Axes], c: Comparison, surrogate: Surrogate, sample: int) -> None:
+def _section(c: Comparison) -> tuple[Comparison, str]:
+    """The middle slice of a volume, and words that say which; lines and maps as they are."""
+    if c.grid.ndim < 3:
+        return c, ""
+    first, *others = flat_grid(c.grid).axes
+    middle = first.size // 2
+    inputs, targets, predictions = (u[:, :, middle] for u in (c.inputs, c.targets, c.predictions))
+    plane = replace(c, grid=Grid(*others), inputs=inputs, targets=targets, predictions=predictions)
+    return plane, f", cut at {first.name} = {float(first.points()[middle]):.4g}"
+
+
+def _drawn(
+    c: Comparison, surrogate: Surrogate, sample: int, output: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, str, str]:
+    """Input, truth and prediction, and the names of the input and the output."""
+    i = min(output, len(surrogate.inputs) - 1)
+    given, asked = surrogate.inputs[i].long_name, surrogate.outputs[output].long_name
+    return (
+        c.inputs[sample, i].cpu().numpy(),
+        c.targets[sample, output].cpu().numpy(),
+        c.predictions[sample, output].cpu().numpy(),
+        "\n".join(wrap(given, 34)),
+        "\n".join(wrap(asked, 34)),
+    )
+
+
+def _draw_lines(
+    row: list[Axes], c: Comparison, surrogate: Surrogate, sample: int, output: int
+) -> None:
     x = c.grid.points()[0]
-    row[0].plot(x, c.inputs[sample, 0], color=_TRUTH, lw=1)
-    row[0].set_title(surrogate.inputs[0].long_name)
-    row[1].plot(x, c.targets[sample, 0], color=_TRUTH, lw=2, label="solver")
-    row[1].plot(x, c.predictions[sample, 0], color=_PREDICTION, lw=1.2, ls="--", label="surrogate")
-    row[1].set_title(surrogate.outputs[0].long_name)
+    source, truth, prediction, given, asked = _drawn(c, surrogate, sample, output)
+    row[0].plot(x, source, color=_TRUTH, lw=1)
+    row[0].set_title(given)
+    row[1].plot(x, truth, color=_TRUTH, lw=2, label="solver")
+    row[1].plot(x, prediction, color=_PREDICTION, lw=1.2, ls="--", label="surrogate")
+    row[1].set_title(asked)
     row[1].legend(fontsize=8)
-    row[2].plot(x, c.predictions[sample, 0] - c.targets[sample, 0], color=_ERROR, lw=1)
+    row[2].plot(x, prediction - truth, color=_ERROR, lw=1)
     row[2].set_title("surrogate − solver")
     for axes in row:
         axes.set_xlabel(c.grid.dims[0])
 
 
-def _draw_maps(row: list[Axes], c: Comparison, surrogate: Surrogate, sample: int) -> None:
-    source, truth, prediction = (
-        u[sample, 0].cpu().numpy() for u in (c.inputs, c.targets, c.predictions)
-    )
+def _draw_maps(
+    row: list[Axes], c: Comparison, surrogate: Surrogate, sample: int, output: int
+) -> None:
+    source, truth, prediction, given, asked = _drawn(c, surrogate, sample, output)
     error = prediction - truth
     bound = max(float(abs(error).max()), 1e-30)
     panels = (
-        (source, surrogate.inputs[0].long_name, Scale.of(source)),
-        (truth, "solver", Scale.of(truth)),
+        (source, given, Scale.of(source)),
+        (truth, f"{asked}\nsolver" if len(surrogate.outputs) > 1 else "solver", Scale.of(truth)),
         (prediction, "surrogate", Scale.of(truth)),
         (error, "surrogate − solver", Scale(-bound, bound, "diverging")),
     )

@@ -40,8 +40,9 @@ class Surrogate(nn.Module):
         provenance: JSON-able record of data, training and versions.
 
     Raises:
-        ValueError: for an operator that does not fit the grid or the variables, or a variable that
-            is constant in the training data.
+        ValueError: for an operator that does not fit the grid or the variables, a variable that
+            occurs twice among the inputs or outputs, has no statistics, or is constant in the
+            training data.
 
     >>> surrogate = Surrogate.load("runs/demo/surrogate")            # doctest: +SKIP
     >>> prediction = surrogate.predict(xr.open_dataset("input.nc"))  # doctest: +SKIP
@@ -77,24 +78,28 @@ class Surrogate(nn.Module):
         self.inputs, self.outputs = list(inputs), list(outputs)
         self.provenance = dict(provenance or {})
         for role, variables in (("input", inputs), ("output", outputs)):
-            for v in variables:
-                if not statistics[v.name][1] > 0:
-                    raise ValueError(
-                        f"{v.name} is constant in the training data; there is nothing to learn from it"
-                    )
+            found = [v.name for v in variables]
+            if len(set(found)) < len(found):
+                raise ValueError(f"a variable occurs twice among the {role}s: {', '.join(found)}")
+            if missing := [name for name in found if name not in statistics]:
+                raise ValueError(
+                    f"the statistics lack {', '.join(missing)}; they hold {', '.join(statistics) or 'nothing'}"
+                )
             for i, kind in enumerate(("mean", "scale")):
                 values = torch.tensor(
-                    [statistics[v.name][i] for v in variables], dtype=torch.float32, device="cpu"
+                    [statistics[name][i] for name in found], dtype=torch.float32, device="cpu"
                 )
                 self.register_buffer(f"{role}_{kind}", values.reshape(-1, *[1] * grid.ndim))
+        self._check_scales()
 
     def forward(self, u: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """``(batch, inputs, *space) -> (batch, outputs, *size)``, physical units, differentiable.
 
         ``size`` asks for a finer (or coarser) grid than the input's.
         """
+        u = u.to(self.input_mean.dtype)
         self.operator.check(u)
-        normalised = (u.to(self.input_mean.dtype) - self.input_mean) / self.input_scale
+        normalised = (u - self.input_mean) / self.input_scale
         v = self.operator(normalised, size) * self.output_scale + self.output_mean
         return self.grid.resized(*v.shape[2:]).without_border(v)
 
@@ -123,13 +128,21 @@ class Surrogate(nn.Module):
 
         Raises:
             ValueError: for a missing variable or coordinate, another unit, another boundary kind,
-                extent or sphere, or values that are not finite – each named.
+                extent or sphere, samples that are called like an output, or values that are not
+                finite – each named.
         """
         if not isinstance(dataset, xr.Dataset):
             raise ValueError(f"predict takes an xr.Dataset, got {type(dataset).__name__}")
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if batch_size is not None and not (
+            isinstance(batch_size, (int, np.integer)) and batch_size >= 1
+        ):
+            raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
         fields, grid, samples = fields_of(dataset, self.inputs, self.grid)
+        name = "sample" if samples is None else str(samples.name)
+        if name in (v.name for v in self.outputs):
+            raise ValueError(
+                f"the samples lie along {name!r}, which is an output's name; rename the dimension"
+            )
         target = grid if resolution is None else at_resolution(grid, resolution)
         device = self.input_mean.device
         was_training = self.training
@@ -146,7 +159,6 @@ class Surrogate(nn.Module):
             raise ValueError(
                 "the prediction is not finite: the input lies far outside the training data"
             )
-        name = "sample" if samples is None else str(samples.name)
         result = xr.Dataset(
             {
                 v.name: xr.Variable((name, *target.dims), values[:, i], describe(v))
@@ -167,7 +179,8 @@ class Surrogate(nn.Module):
         An older surrogate there is replaced.
 
         Raises:
-            FileExistsError: if ``path`` is a folder that holds anything but a surrogate.
+            FileExistsError: if ``path`` is a file, or a folder that holds anything but a surrogate.
+            ValueError: for weights that are not float32 or float64.
         """
         write_folder(Path(path), self, self.meaning)
         return Path(path)
@@ -175,7 +188,7 @@ class Surrogate(nn.Module):
     @classmethod
     def load(cls, path: str | Path) -> Surrogate:
         """Read a folder written by ``save``, in evaluation mode on the CPU. No code from the folder
-        is run.
+        is run, and no memory taken for an operator that the weights do not fit.
 
         Raises:
             FileNotFoundError: if a file is missing.
@@ -185,24 +198,44 @@ class Surrogate(nn.Module):
         path = Path(path)
         meaning, state = read_folder(path)
         try:
-            operator = operator_from(meaning["operator"])
-            inputs, outputs = (
-                [Variable(**v) for v in meaning[role]] for role in ("inputs", "outputs")
-            )
-            unit = {v.name: (0.0, 1.0) for v in [*inputs, *outputs]}
-            grid = grid_from(meaning["grid"])
-            surrogate = cls(operator, grid, inputs, outputs, unit, meaning["provenance"])
-        except (KeyError, TypeError, AttributeError) as error:
+            with torch.device("meta"):
+                _fit(cls._from_meaning(meaning), state, assign=True)
+            surrogate = _fit(cls._from_meaning(meaning), state)
+            surrogate._check_scales()
+        except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
             raise ValueError(f"{path / MEANING} does not describe a surrogate: {error}") from error
         except ValueError as error:
             raise ValueError(f"{path / MEANING}: {error}") from error
-        try:
-            surrogate.to(state["input_mean"].dtype).load_state_dict(state)
-        except (RuntimeError, KeyError) as error:
-            raise ValueError(
-                f"the weights in {path} do not fit the operator described there: {error}"
-            ) from error
         return surrogate.eval()
+
+    @classmethod
+    def _from_meaning(cls, meaning: Mapping[str, Any]) -> Surrogate:
+        """The surrogate with this ``meaning``, fresh weights and no scales."""
+        inputs, outputs = ([Variable(**v) for v in meaning[role]] for role in ("inputs", "outputs"))
+        for word in (word for v in [*inputs, *outputs] for word in asdict(v).values()):
+            if not isinstance(word, str):
+                raise ValueError(f"variables have names and units in words, got {word!r}")
+        grid = grid_from(meaning["grid"])
+        if math.prod(grid.shape) > torch.iinfo(torch.int64).max:
+            raise ValueError(f"no field has {' × '.join(map(str, grid.shape))} nodes")
+        unit = {v.name: (0.0, 1.0) for v in [*inputs, *outputs]}
+        operator = operator_from(meaning["operator"])
+        return cls(operator, grid, inputs, outputs, unit, meaning["provenance"])
+
+    def _check_scales(self) -> None:
+        for role, variables in (("input", self.inputs), ("output", self.outputs)):
+            means, scales = (
+                self.get_buffer(f"{role}_{kind}").flatten().tolist() for kind in ("mean", "scale")
+            )
+            for v, mean, scale in zip(variables, means, scales, strict=True):
+                if scale == 0:
+                    raise ValueError(
+                        f"{v.name} is constant in the training data; there is nothing to learn from it"
+                    )
+                if not (math.isfinite(mean) and 0 < scale < math.inf):
+                    raise ValueError(
+                        f"{v.name} needs a finite mean and a positive standard deviation, got {mean:g} and {scale:g}"
+                    )
 
     def export_onnx(self, path: str | Path) -> Path:
         """Write one ONNX file that predicts at any resolution, for ``onnxruntime`` and its kin.
@@ -212,10 +245,12 @@ class Surrogate(nn.Module):
         hold JSON: ``operator``, ``grid``, ``inputs``, ``outputs``, ``provenance``, ``sha256`` (of
         the weights, as in ``surrogate.json``) and ``least_sizes``: on fewer nodes the operator has
         fewer modes, and the graph, which cannot say no, is another map. Before the file takes its
-        place it is run at three resolutions and must agree with torch to 1e-5.
+        place it is run at three resolutions and must agree with torch to 1e-5 of each output's
+        standard deviation (of its amplitude, where that is larger) and the rounding of its mean.
 
         Raises:
             ImportError: if the packages of ``sobolev[onnx]`` are not installed.
+            IsADirectoryError: if ``path`` is a folder.
             ValueError: for an operator that cannot be exported with a free resolution.
             ArithmeticError: if the graph and torch disagree.
         """
@@ -240,15 +275,34 @@ def at_resolution(grid: AbstractGrid, resolution: int | Sequence[int]) -> Abstra
     (12, 24)
 
     Raises:
-        ValueError: for a wrong number of sizes, or too few nodes.
+        ValueError: for a wrong number of sizes, sizes that are not whole numbers, or too few nodes.
     """
-    if not isinstance(resolution, (int, np.integer)):
-        return grid.resized(*resolution)
-    n = int(resolution)
-    return grid.resized(*((n, 2 * n) if isinstance(grid, SphereGrid) else [n] * grid.ndim))
+    if isinstance(resolution, (int, np.integer)):
+        n = int(resolution)
+        return grid.resized(*((n, 2 * n) if isinstance(grid, SphereGrid) else [n] * grid.ndim))
+    try:
+        sizes = tuple(resolution)
+    except TypeError:
+        raise ValueError(
+            f"resolution needs a whole number, or one for each axis; got {resolution!r}"
+        ) from None
+    return grid.resized(*sizes)
 
 
 def comfortable_batch(grid: AbstractGrid) -> int:
     """Fields to predict at a time: about 2¹⁸ nodes, so that a CPU's caches stay warm and memory is
     bounded."""
     return max(1, 2**18 // math.prod(grid.shape))
+
+
+def _fit(surrogate: Surrogate, state: Mapping[str, Tensor], *, assign: bool = False) -> Surrogate:
+    """``surrogate`` with the weights ``state``, copied or assigned.
+
+    Raises:
+        ValueError: if they are those of another operator.
+    """
+    try:
+        surrogate.to(state["input_mean"].dtype).load_state_dict(state, assign=assign)
+    except (RuntimeError, KeyError) as error:
+        raise ValueError(f"the weights do not fit the operator described here: {error}") from error
+    return surrogate

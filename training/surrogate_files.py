@@ -13,11 +13,13 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 SCHEMA = 2
@@ -37,12 +39,18 @@ def write_folder(path: Path, module: nn.Module, meaning: dict[str, Any]) -> None
     """Write both files beside ``path`` and put them in its place; an older surrogate there goes.
 
     Raises:
-        FileExistsError: if ``path`` is a folder that holds anything but a surrogate.
+        FileExistsError: if ``path`` is a file, or a folder that holds anything but a surrogate.
+        ValueError: for weights that are not float32 or float64.
     """
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(
+            f"{path} is a file, and a surrogate is a folder; save to another path"
+        )
     if path.is_dir() and (foreign := {f.name for f in path.iterdir()} - {WEIGHTS, MEANING}):
         raise FileExistsError(f"{path} holds {', '.join(sorted(foreign))}; save to another folder")
-    part, old = (path.with_name(path.name + suffix) for suffix in (".part", ".old"))
-    shutil.rmtree(part, ignore_errors=True)
+    _check_dtypes(module.state_dict(), "the surrogate")
+    unique = f".{path.name}.{uuid.uuid4().hex[:8]}"  # nobody else's, so what bears it may go
+    part, old = (path.with_name(unique + suffix) for suffix in (".part", ".old"))
     part.mkdir(parents=True)
     try:
         weights, digest = weights_of(module)
@@ -53,14 +61,16 @@ def write_folder(path: Path, module: nn.Module, meaning: dict[str, Any]) -> None
         for name in (WEIGHTS, MEANING):
             with (part / name).open("rb+") as handle:
                 os.fsync(handle.fileno())
-        shutil.rmtree(old, ignore_errors=True)
         if path.exists():
             path.replace(old)
         part.replace(path)
-        shutil.rmtree(old, ignore_errors=True)
     except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
+        if old.exists() and not path.exists():
+            old.replace(path)
         raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def read_folder(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -68,9 +78,13 @@ def read_folder(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: for a pickle in the folder, or damaged files.
+        ValueError: for a pickle in the folder, damaged files, or weights that are not float32 or
+            float64.
     """
-    meaning = _read_meaning(path)
+    try:
+        meaning = _read_meaning(path)
+    except RecursionError:
+        raise ValueError(f"{path / MEANING} is no surrogate's: it is nested too deeply") from None
     try:
         weights = (path / WEIGHTS).read_bytes()
     except FileNotFoundError:
@@ -78,14 +92,26 @@ def read_folder(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if hashlib.sha256(weights).hexdigest() != meaning["sha256"]:
         raise ValueError(f"{path / WEIGHTS} is damaged: its SHA-256 is not the one in {MEANING}")
     try:
-        return meaning, safetensors.torch.load(weights)
-    except safetensors.SafetensorError as error:
+        state = safetensors.torch.load(weights)
+    except (safetensors.SafetensorError, KeyError) as error:  # a key of a dtype torch lacks
         raise ValueError(f"{path / WEIGHTS} is no safetensors file: {error}") from error
+    _check_dtypes(state, f"{path / WEIGHTS}")
+    return meaning, state
 
 
 def meaning_digest(meaning: dict[str, Any]) -> str:
     """SHA-256 of everything ``surrogate.json`` says but this."""
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
+
+
+def _check_dtypes(state: dict[str, Tensor], owner: str) -> None:
+    """Refuse weights that are not all float32 or all float64; ``BatchNorm`` counts its batches."""
+    found = {t.dtype for name, t in state.items() if not name.endswith("num_batches_tracked")}
+    if len(found) != 1 or not found <= {torch.float32, torch.float64}:
+        raise ValueError(
+            f"{owner} has weights of {', '.join(sorted(map(str, found))) or 'no kind'}; expected float32 alone or "
+            "float64 alone"
+        )
 
 
 def _read_meaning(path: Path) -> dict[str, Any]:

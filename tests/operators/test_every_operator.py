@@ -25,6 +25,7 @@ from sobolev.operators import (
     Trajectory,
     operator_from,
 )
+from sobolev.solvers.spherical_transform import clear_tables
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ CASES: dict[str, Case] = {
         (24,),
     ),
     "SpatioTemporalFNO": Case(
-        lambda: SpatioTemporalFNO(2, 1, (3, 4, 3), width=12, depth=2, latent_steps=3, padding=0.2),
+        lambda: SpatioTemporalFNO(2, 1, (3, 4, 3), width=12, depth=2, latent_steps=4, padding=0.5),
         (5, 7, 3),
         (8, 9, 4),
     ),
@@ -147,7 +148,7 @@ CASES: dict[str, Case] = {
         (16, 16),
     ),
     "GFNO 3-d": Case(
-        lambda: GFNO(2, 1, (3, 3, 3), width=6, depth=1, boundary=["periodic"] * 2 + ["neumann"]),
+        lambda: GFNO(2, 1, (3, 3, 3), width=8, depth=2, boundary=["periodic"] * 2 + ["neumann"]),
         (7, 7, 5),
         (8, 8, 6),
     ),
@@ -187,6 +188,28 @@ def test_configuration_survives_json_and_builds_the_same_operator(case):
 
 
 @each_operator
+def test_the_configuration_is_a_copy(case):
+    operator = case.build()
+    before = json.dumps(operator.configuration)
+    for value in operator.configuration.values():
+        if isinstance(value, (list, dict)):
+            value.clear()
+    assert json.dumps(operator.configuration) == before
+
+
+@each_operator
+@pytest.mark.parametrize("assign", [False, True])
+def test_weights_are_all_that_an_operator_from_the_meta_device_needs(case, assign):
+    operator, u = case.build(), case.input()
+    with torch.device("meta"):
+        blank = case.build()
+    if not assign:
+        blank.to_empty(device="cpu")
+    blank.load_state_dict(operator.state_dict(), assign=assign)
+    assert torch.equal(blank(u), operator(u))
+
+
+@each_operator
 def test_parameters_and_buffers_are_real(case):
     operator = case.build()
     assert not any(t.is_complex() for t in [*operator.parameters(), *operator.buffers()])
@@ -201,9 +224,11 @@ def test_overfits_four_samples(case):
 @each_operator
 def test_no_tensor_is_made_on_the_default_device(case):
     operator, u = case.build(), case.input()
-    expected = operator(u), operator(u, size=case.other)
+    clear_tables()  # of other tests, so that they are made on the meta device
     with torch.device("meta"):
         got = operator(u), operator(u, size=case.other)
+    clear_tables()
+    expected = operator(u), operator(u, size=case.other)
     assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
 
 
@@ -228,15 +253,24 @@ def test_autocast_stays_near_full_precision(case):
 @each_operator
 def test_checkpointing_changes_memory_and_nothing_else(case):
     operator, u = case.build(), case.input()
+    kept: list[int] = []
+
+    def keep(saved: Tensor) -> Tensor:
+        kept[-1] += saved.numel()
+        return saved
 
     def gradients() -> list[Tensor]:
+        kept.append(0)
         operator.zero_grad()
-        operator(u).square().sum().backward()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
+            result = operator(u)
+        result.square().sum().backward()
         return [p.grad.clone() for p in operator.parameters() if p.grad is not None]
 
     plain = gradients()
     operator.checkpointing = True
     assert all(torch.equal(a, b) for a, b in zip(plain, gradients(), strict=True))
+    assert kept[1] < 0.7 * kept[0]
 
 
 @each_operator
@@ -246,6 +280,16 @@ def test_wrong_input_is_refused(case):
         operator(torch.zeros(1, 3, *case.space))
     with pytest.raises(ValueError, match=r"expects \(batch, channels"):
         operator(torch.zeros(2, 2, *case.space, 4))
+    with pytest.raises(ValueError, match="empty batch"):
+        operator(case.input(0))
+    for dtype in (torch.float64, torch.int64, torch.complex64):
+        with pytest.raises(ValueError, match=f"torch.float32 parameters, got {dtype} input"):
+            operator(case.input().to(dtype))
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        pytest.raises(ValueError, match=r"got torch\.int64"),
+    ):
+        operator(case.input().long())
 
 
 _ALONE = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import jaxtyping
 import pytest
 import torch
 from torch import nn
@@ -132,6 +133,21 @@ def test_position_channels_of_other_networks(positions, expected):
     assert torch.allclose(channels[0, ..., 1], x.expand(5, 5), atol=1e-15)
 
 
+def test_position_channels_are_coordinates_and_on_periodic_axes_a_circle():
+    operator = small(modes=(2, 2, 2), boundary=("periodic", "dirichlet", "neumann"), positions=True)
+    channels = operator._positions(torch.zeros(1, 4, 3, 2, 1))[0]
+    cos, sin, y, x = channels.unbind(-1)
+    for got, expected, shape in (
+        (cos, [1, 0, -1, 0], (4, 1, 1)),
+        (sin, [0, 1, 0, -1], (4, 1, 1)),
+        (y, [0, 0.5, 1], (3, 1)),
+        (x, [0.25, 0.75], (2,)),
+    ):
+        assert torch.allclose(
+            got, torch.tensor(expected).float().reshape(shape).expand(4, 3, 2), atol=1e-7
+        )
+
+
 @pytest.mark.parametrize("kind", [None, "tucker", "cp"])
 @pytest.mark.parametrize(
     ("many", "few", "space"), [((6,), (3,), (17,)), ((5, 4), (2, 3), (12, 11)), ((3, 4, 3), (3, 1, 2), (7, 8, 9))]
@@ -151,6 +167,17 @@ def test_active_modes_make_the_operator_that_has_no_others(many, few, space, kin
     assert (operator(u) - everything).abs().max() > 1e-6
     operator.active_modes = many
     assert torch.equal(operator(u), everything)
+
+
+def test_active_modes_are_part_of_the_configuration():
+    operator = small(modes=(6, 5))
+    assert operator.configuration["active_modes"] == [6, 5]
+    operator.active_modes = (2, 3)
+    again = FNO(**operator.configuration)
+    again.load_state_dict(operator.state_dict())
+    u = torch.randn(2, 2, 16, 15)
+    assert again.active_modes == [2, 3]
+    assert torch.equal(again(u), operator(u))
 
 
 def band_limited(sizes):
@@ -261,20 +288,41 @@ def test_linear_fields_are_interpolated_exactly_on_padded_axes():
     assert torch.allclose(inner, plane(9, 24)[..., 1:-1], atol=1e-13)
 
 
+def test_linear_interpolation_goes_around_periodic_axes():
+    u = torch.tensor([0.0, 1.0, 2.0, 3.0]).expand(5, 4).T
+    fine = resampled(u, (8, 5), ("periodic", "dirichlet"))
+    assert fine[:, 0].tolist() == [0, 0.5, 1, 1.5, 2, 2.5, 3, 1.5]
+
+
+@pytest.mark.parametrize("boundary", ["periodic", "neumann"])
+def test_half_precision_input_is_resampled_in_single_precision(boundary):
+    operator, u = small(modes=(3, 3), boundary=boundary), torch.randn(2, 2, 8, 8).bfloat16()
+    low = resampled(u, (12, 12), operator.boundary)
+    assert torch.equal(low, resampled(u.float(), (12, 12), operator.boundary).bfloat16())
+    with torch.autocast("cpu", torch.bfloat16):  # as in a roll-out, where output is input
+        result = operator(u, size=(12, 12))
+    expected = operator(u.float(), size=(12, 12))
+    assert (result - expected).norm() < 0.02 * expected.norm()
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: small(modes=(4, 4))(torch.zeros(2, 3, 8, 8)), "in_channels=2, got 3 channels"),
         (lambda: small(modes=(4, 4))(torch.zeros(2, 2, 8)), r"expects \(batch, channels, y, x\)"),
         (lambda: small(modes=(4, 4))(torch.zeros(2, 2, 8, 8), size=(8,)), "size needs 2 entries"),
+        (lambda: small(modes=(4, 4))(torch.zeros(2, 2, 8, 8), size=8), "one per axis; got 8"),
+        (lambda: small(modes=12), "FNO needs modes as a list, .* got 12"),
         (lambda: small(modes=(0, 4)), "modes has 0"),
         (lambda: small(modes=(4,) * 4), "one to three"),
         (lambda: small(modes=(4, 4), boundary="free"), "one of periodic, dirichlet, neumann"),
         (lambda: small(modes=(4, 4), boundary=["periodic"]), r"per axis \(2\)"),
         (lambda: small(modes=(4,), padding=-0.1), "fraction of the domain"),
+        (lambda: small(modes=(4,), padding=math.inf), "fraction of the domain"),
         (lambda: small(modes=(4,), width=0), "width has 0"),
         (lambda: small(modes=(4,), lifting=0), "lifting has 0"),
         (lambda: small(modes=(4,), positions="open"), "'half-open', got 'open'"),
+        (lambda: small(modes=(4,), positions=1), "True, False, 'closed' or 'half-open', got 1"),
         (
             lambda: small(modes=(4,), mlp=0.01),
             "multiple of width=6, at least one channel; got 0.01",
@@ -287,8 +335,11 @@ def test_linear_fields_are_interpolated_exactly_on_padded_axes():
         (lambda: setattr(small(modes=(4,)), "active_modes", [5]), "at most the stored modes"),
         (lambda: setattr(small(modes=(4,)), "active_modes", [2, 2]), "one number per axis"),
         (lambda: setattr(small(modes=(4,)), "active_modes", [0]), "active_modes has 0"),
+        (lambda: setattr(small(modes=(4,)), "active_modes", 3), "active_modes as a list.*got 3"),
+        (lambda: small(modes=(4,), active_modes=[5]), "at most the stored modes"),
     ],
 )
-def test_bad_input_is_refused(call, message):
+def test_bad_input_is_refused(call, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # types may be wrong, too
     with pytest.raises(ValueError, match=message):
         call()

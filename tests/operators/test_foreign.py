@@ -56,7 +56,8 @@ PEERS = {
 def test_a_neuralop_network_gives_the_same_output(modes, space, options):
     model, u = peer(modes, **options), torch.randn(3, 2, *space)
     model(u)  # in training mode: running statistics move
-    operator, expected = FNO.from_neuralop(model.eval()).eval(), model(u)
+    assert FNO.from_neuralop(model).training
+    operator, expected = FNO.from_neuralop(model.eval()), model(u)
     assert (operator(u) - expected).norm() < 1e-5 * expected.norm()
     assert FNO(**operator.configuration).load_state_dict(operator.state_dict())
 
@@ -199,6 +200,10 @@ def test_the_wrapped_network_of_the_first_scripts_is_found():
     assert torch.equal(operator(u), plain(u))
 
 
+def without(state, prefix):
+    return {key: value for key, value in state.items() if not key.startswith(prefix)}
+
+
 def applied(state):
     return state | {"bn0.num_batches_tracked": torch.tensor(7)}
 
@@ -211,7 +216,14 @@ def applied(state):
         (lambda s: s | {"extra.weight": torch.ones(1)}, {}, "extra.weight unknown"),
         (lambda s: {k: v for k, v in s.items() if k != "fc0.weight"}, {}, "no lift.weight"),
         (lambda s: {}, {}, "not those of the original FNO scripts"),
+        (lambda s: without(s, "w1."), {}, "no blocks.1.skip.bias, blocks.1.skip.weight"),
+        (lambda s: without(s, "conv2.weights2"), {}, "no blocks.2.weights2"),
+        (lambda s: without(s, "conv2."), {}, "no blocks.2.weights1, blocks.2.weights2"),
+        (lambda s: without(s, "fc2.bias"), {}, "no project.2.bias"),
         (dict, {"norm": "instance"}, "these weights have none"),
+        (dict, {"norm": "batch"}, "None or 'instance', .* got 'batch'"),
+        (dict, {"positions": True}, "False or 'closed', .* got True"),
+        (dict, {"positions": "half-open"}, "False or 'closed', .* got 'half-open'"),
     ],
 )
 def test_what_cannot_be_loaded_is_refused(change, options, message):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import jaxtyping
 import pytest
 import torch
 from torch.nn import functional as F
@@ -143,10 +144,12 @@ def test_has_the_papers_number_of_parameters(options, count):
     assert sum(p.numel() for p in operator.parameters()) == count
 
 
-def plain(block, v, modes):
+def plain(block, v, modes, norm=True):
     """The block's equation on the values, its instance norms by torch's."""
 
     def normalised(v):
+        if not norm:
+            return v
         fields = v.unflatten(-1, (block.width, -1)).movedim(-2, 1)  # (batch, width, space, group)
         return F.instance_norm(fields, eps=1e-5).movedim(1, -2).flatten(-2)
 
@@ -167,6 +170,30 @@ def test_norms_on_coefficients_are_instance_norms(n):
     weights = torch.randn_like(v)  # the same derivatives, too
     got, expected = (torch.autograd.grad(r, v, weights)[0] for r in results)
     assert torch.allclose(got, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("space", [(9, 9), (8, 8, 5)])
+def test_is_the_published_network(space):
+    """Written out: on two axes with norms, on three without; nodes at i/n, in time at (j + ½)/n."""
+    operator = GFNO(
+        2, 1, (4, 4, 3)[: len(space)], width=3, depth=3, positions="symmetric",
+        boundary=["periodic", "periodic", "neumann"][: len(space)],
+    ).double()  # fmt: skip
+    u = torch.randn(2, 2, *space, dtype=torch.float64)
+    x = torch.arange(space[0], dtype=torch.float64) / space[0]
+    square = (x - x.mean()).square()
+    channels = [(square[:, None] + square).reshape(*space[:2], *[1] * (len(space) - 2))]
+    if len(space) == 3:
+        channels.append((torch.arange(5, dtype=torch.float64) + 0.5) / 5)
+    positions = torch.stack([c.expand(space) for c in channels], dim=-1)
+    v = operator.lift(
+        torch.cat([u.movedim(1, -1), positions.expand(2, *[-1] * (len(space) + 1))], -1)
+    )
+    for i, block in enumerate(operator.blocks):
+        v = plain(block, v, operator._fourier, norm=len(space) == 2)
+        v = F.gelu(v) if i < 2 else v
+    enter, _, leave = operator.project
+    assert torch.allclose(operator(u), leave(F.gelu(enter(v))).movedim(-1, 1), rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
@@ -196,6 +223,12 @@ def test_positions_are_symmetric_on_the_nodes(boundary):
         (lambda: small(vectors={"in": [[0, 0]]}), "different channels"),
         (lambda: small(vectors={"out": [[0]]}), "pairs of different channels"),
         (lambda: small(vectors={"input": [[0, 1]]}), "'in' and 'out' only"),
+        (lambda: small(vectors=[[0, 1]]), r"'in' and 'out' only, got \[\[0, 1\]\]"),
+        (lambda: small(vectors={"in": [0, 1]}), r"pairs of .* got \[0, 1\]"),
+        (lambda: small(vectors={"in": None}), "pairs of .* got None"),
+        (lambda: small(vectors={"in": [[False, True]]}), "pairs of different channels"),
+        (lambda: small(modes=12), "GFNO needs modes as a list, .* got 12"),
+        (lambda: small(norm="instance"), "True, False or None, got 'instance'"),
         (lambda: small(padding=-1.0), "fraction of the domain"),
         (lambda: small(width=0), "width has 0"),
         (lambda: small().check_grid(Grid.periodic(8, 9)), r"a grid of \(8, 9\)"),
@@ -206,7 +239,8 @@ def test_positions_are_symmetric_on_the_nodes(boundary):
         ),
     ],
 )
-def test_bad_input_is_refused(call, message):
+def test_bad_input_is_refused(call, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # types may be wrong, too
     with pytest.raises(ValueError, match=message):
         call()
 

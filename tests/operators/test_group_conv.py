@@ -13,6 +13,8 @@ from sobolev.operators.fourier import FourierModes
 from sobolev.operators.group_conv import (
     GroupLinear,
     GroupSpectralConv,
+    Lifting,
+    Projection,
     group_matrices,
     quotients,
     representation,
@@ -84,11 +86,23 @@ def _data(layer):
         p.data = p.data.flip(0).clone()
 
 
-def _step(layer):
+def _step(layer, **options):
     layer.requires_grad_(True)
     layer(torch.ones(1, 8)).square().sum().backward()
-    torch.optim.Adam(layer.parameters(), lr=0.1).step()
+    with torch.no_grad():
+        layer.weights()  # nor may these be kept, with a step ahead
+    torch.optim.AdamW(layer.parameters(), lr=0.1, **options).step()
     layer.requires_grad_(False)
+    layer.zero_grad()
+
+
+def _compiled_training(layer):
+    """As training goes past ``weights`` when it is compiled."""
+    layer.train().requires_grad_(True)
+    for p in layer.parameters():
+        p.grad = torch.ones_like(p)
+    torch.optim.AdamW(layer.parameters(), lr=0.1, fused=True).step()
+    layer.eval().requires_grad_(False).zero_grad()
 
 
 def _in_place(layer):
@@ -100,6 +114,8 @@ CHANGES = {
     "in place": _in_place,
     "in place in inference mode": lambda layer: torch.inference_mode()(_in_place)(layer),
     "optimizer": _step,
+    "fused optimizer": lambda layer: _step(layer, fused=True),
+    "fused optimizer, compiled": _compiled_training,
     "load_state_dict": lambda layer: layer.load_state_dict(fresh().state_dict()),
     "load_state_dict, assigned": lambda layer: layer.load_state_dict(
         fresh().state_dict(), assign=True
@@ -122,6 +138,40 @@ def test_kept_weights_follow_every_change(change):
     change(layer)
     kept, built = layer.weights(), layer.build()
     assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(kept, built, strict=True))
+
+
+def test_kept_weights_follow_the_precision_even_at_the_same_address():
+    layer = fresh().to("meta")  # where all addresses are 0
+    layer.weights()
+    assert layer.double().weights()[0].dtype == torch.float64
+
+
+def test_tables_are_not_lost_on_the_meta_device():
+    with torch.device("meta"):
+        blanks = [fresh().to_empty(device="cpu"), fresh()]
+    layer = fresh()
+    with torch.no_grad():
+        for empty, full in zip(blanks[0].parameters(), layer.parameters(), strict=True):
+            empty.copy_(full)
+    blanks[1].load_state_dict(layer.state_dict(), assign=True)
+    assert all(torch.equal(blank.weights()[0], layer.weights()[0]) for blank in blanks)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_initial_weights_are_uniform_up_to_one_over_the_root_of_the_fan_in(group):
+    g = group_matrices(group)
+    modes = FourierModes((6, 6), ("periodic",) * 2, symmetric=True)
+    for layer, fan_in in (
+        (GroupSpectralConv(g, 12, 12, modes), 12 * len(g)),
+        (GroupLinear(g, 40, 40), 40 * len(g)),
+        (Lifting(g, 40, 40, []), 40),
+        (Projection(g, 40, 40, []), 40 * len(g)),
+    ):
+        for p in layer.parameters():
+            if p.numel() > 500:
+                assert p.abs().max() <= fan_in**-0.5
+                assert p.square().mean().item() == pytest.approx(1 / (3 * fan_in), rel=0.2)
+                assert abs(p.mean().item()) < 0.1 * fan_in**-0.5
 
 
 def test_kept_weights_are_not_copied_or_stored():

@@ -139,7 +139,9 @@ def test_one_exported_graph_serves_even_and_odd_grids(options, ndim, monkeypatch
         (lambda: small(restrict="both"), "'data' or 'residual', got 'both'"),
         (lambda: small(norm="batch"), "None or 'layer', got 'batch'"),
         (lambda: small(increment=True), "in_channels=2 and out_channels=1"),
-        (lambda: small(smoothings=(1, 1)), r"one entry per level, 3, got 2: \[1, 1\]"),
+        (lambda: small(smoothings=(1, 1)), r"one entry per level, 3, got \(1, 1\)"),
+        (lambda: small(smoothings=2), "one entry per level, 3, got 2"),
+        (lambda: small(smoothings=(1, 1.0, 2)), r"whole numbers of at least 0; got \[1.0, 0\]"),
         (lambda: small(smoothings=(1, 1, -1)), r"at least 0; got \[-1, 0\]"),
         (lambda: small(smoothings=(1, (1, 1, 1), 1)), r"got \[1, 1, 1\]"),
         (lambda: small(smoothings=(1, True, 1)), r"got \[True, 0\]"),
@@ -152,6 +154,7 @@ def test_one_exported_graph_serves_even_and_odd_grids(options, ndim, monkeypatch
         (lambda: small(levels=1)(torch.zeros(2, 2, 1, 8)), r"\(1, 8\); resample to at least 2"),
     ],
 )  # fmt: skip
-def test_bad_input_is_refused(call, message):
+def test_bad_input_is_refused(call, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # which refuses types itself
     with pytest.raises(ValueError, match=message):
         call()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 
+import jaxtyping
 import pytest
 import torch
 from torch import Tensor, nn
 
-from sobolev import Grid
-from sobolev.operators import FNO, Operator, SpecBoost, operator_from
+from sobolev import Grid, SphereGrid
+from sobolev.operators import FNO, SFNO, Operator, SpecBoost, operator_from
 from sobolev.operators.resampling import resampled
 
 
@@ -76,13 +77,19 @@ def test_a_stage_without_a_fitted_scale_adds_nothing(hand_over):
     assert torch.equal(operator(u, size=(33,)), first(u, size=(33,)))
 
 
-def test_nested_stages_survive_json():
-    inner = scaled(SpecBoost([small(), small(in_channels=2)], hand_over=True), 0.1, 0.3)
-    operator = scaled(SpecBoost([inner, small().description]), 0.2, 0.1)
+def test_a_stage_that_is_not_active_is_not_evaluated():
+    operator = SpecBoost([Multiple(2.0), Multiple(math.inf)], active=1).double()
+    u = field(2, 1, 8)
+    assert torch.equal(operator(u), 2 * u)
+
+
+def test_what_is_active_survives_json():
+    operator = scaled(SpecBoost([small(), small().description, small()]), 0.2, 0.1)
+    operator.active = 2
     again = operator_from(json.loads(json.dumps(operator.description)))
     again.load_state_dict(operator.state_dict())
     assert isinstance(again, SpecBoost)
-    assert isinstance(again.stages[0], SpecBoost)
+    assert again.active == 2
     assert again.description == operator.description
     u = torch.randn(2, 1, 20)
     assert torch.equal(again(u), operator(u))
@@ -103,6 +110,13 @@ def test_only_the_stage_in_training_gets_gradients_and_the_earlier_ones_stay_in_
     assert all(s.training for s in operator.stages)
     assert all(p.requires_grad for p in operator.parameters())
     assert not any(s.training for s in operator.eval().stages)
+
+
+def test_stages_are_frozen_before_their_scale_is_known():
+    operator = SpecBoost([small(), small(8)])
+    operator.freeze_except(1)
+    assert [all(p.requires_grad for p in s.parameters()) for s in operator.stages] == [False, True]
+    assert operator.active == 2
 
 
 def test_scales_are_those_of_all_residuals_whatever_their_batches():
@@ -170,7 +184,30 @@ def test_a_second_stage_with_more_modes_learns_what_the_first_leaves():
         (lambda: SpecBoost([small(), FNO(1, 1, (4, 4), width=4)]), "ndim=1 .* it has 2"),
         (lambda: SpecBoost([small(), small(boundary="neumann")]), "built for boundary="),
         (lambda: SpecBoost([small(), {"class": "FNOO", "arguments": {}}]), "did you mean FNO"),
+        (lambda: SpecBoost([SpecBoost([small()]), small()]), "stage 0 is a SpecBoost; give its"),
+        (lambda: SpecBoost(["FNO"]), "a mapping of class and arguments.*; got 'FNO'"),
+        (lambda: SpecBoost([{}]), r"a mapping of class and arguments.*; got \{\}"),
+        (
+            lambda: SpecBoost([{"class": "FNO", "arguments": {"widht": 3}}]),
+            "no arguments of FNO: .*'",
+        ),
+        (
+            lambda: SpecBoost([FNO(1, 1, (2, 2), width=4), SFNO(1, 1, SphereGrid(8, 16), width=4)]),
+            "no grid suits all stages: on SphereGrid.*, stage 0 says: FNO works on flat grids",
+        ),
+        (
+            lambda: SpecBoost([SFNO(1, 1, SphereGrid(8, 16, radius=r), width=4) for r in (1, 2)]),
+            "stage 1 says: SFNO was built for a sphere of .* radius=2",
+        ),
+        (lambda: SpecBoost([small()], active=0), "1 to 1; got 0"),
         (lambda: setattr(SpecBoost([small()]), "active", 2), "1 to 1; got 2"),
+        (lambda: setattr(SpecBoost([small()]), "active", 1.0), "1 to 1; got 1.0"),
+        (lambda: SpecBoost([small()]).partial(torch.ones(1, 1, 8), -1), "0 to 1; got -1"),
+        (lambda: SpecBoost([small()]).partial(torch.ones(1, 1, 8), 2), "0 to 1; got 2"),
+        (
+            lambda: SpecBoost([small(), small()]).learning_pair(*torch.ones(2, 1, 1, 8), 1),
+            "stage 1 has no scale yet",
+        ),
         (lambda: SpecBoost([small()]).train_stage(1), "stages 0 to 0, got 1"),
         (lambda: SpecBoost([small(), small()]).train_stage(1), r"fit_scale\(1, residuals\)"),
         (lambda: SpecBoost([small()]).fit_scale(0, torch.ones(2, 1, 8)), "nothing to learn"),
@@ -179,7 +216,8 @@ def test_a_second_stage_with_more_modes_learns_what_the_first_leaves():
         (lambda: SpecBoost([small()]).fit_scale(0, torch.ones(2, 8)), r"got a tensor of shape"),
     ],
 )
-def test_bad_input_is_refused(call, message):
+def test_bad_input_is_refused(call, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # which refuses types itself
     with pytest.raises(ValueError, match=message):
         call()
 

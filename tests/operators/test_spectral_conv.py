@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import jaxtyping
 import pytest
 import torch
 
@@ -149,3 +150,40 @@ def test_many_modes_take_the_fft():
     assert layer((512,)).modes._prefers_fft((8192,))
     assert not layer((16,)).modes._prefers_fft((1024,))
     assert not layer((512,), "dirichlet").modes._prefers_fft((8192,))
+
+
+def test_initial_weights_are_the_released_codes():
+    weight = layer((8, 8), channels=(6, 5)).weight  # uniform on [0, 1 / (in · out)), both parts
+    assert weight.min() >= 0
+    assert weight.max() <= 1 / 30
+    assert weight.mean().item() == pytest.approx(1 / 60, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((2, 2, (0,), "periodic"), "SpectralConv needs whole numbers of at least 1; modes has 0"),
+        ((2, 2, 4, "periodic"), "modes as a list.*got 4"),
+        ((2, 0, (4,), "periodic"), "out_channels has 0"),
+        ((2, 2, (4, 4), ["periodic"]), r"per axis \(2\)"),
+        ((2, 2, (4,), ["free"]), "one of periodic, dirichlet, neumann"),
+        ((2, 2, (4,), "neumann", -1.0), "fraction of the domain"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # types may be wrong, too
+    *first, boundary = arguments[:4]
+    with pytest.raises(ValueError, match=message):
+        SpectralConv(*first, boundary=boundary, padding=(*arguments, 0.25)[4])
+
+
+def test_one_kind_stands_for_all_axes():
+    v = torch.randn(1, 8, 9, 2)
+    one, each = (SpectralConv(2, 2, (3, 3), boundary=b) for b in ("neumann", ["neumann"] * 2))
+    each.load_state_dict(one.state_dict())
+    assert torch.equal(one(v), each(v))
+
+
+def test_runs_where_there_is_no_autocast():
+    convolution = layer((3, 3)).to("meta")
+    assert convolution(torch.zeros(2, 8, 9, 1, device="meta")).shape == (2, 8, 9, 1)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sobolev import SphereGrid
 from sobolev.operators import SphericalConv
 from sobolev.operators.spherical_conv import analysis, synthesis
+from sobolev.solvers.spherical_transform import clear_tables
 
 _spec = importlib.util.spec_from_file_location(
     "rotations", Path(__file__).with_name("rotations.py")
@@ -171,6 +173,15 @@ def test_tables_of_an_inference_run_serve_training_and_are_made_where_the_input_
     assert torch.equal(first, second)
 
 
+def test_tables_of_a_traced_run_are_no_fake_tensors():
+    u = torch.randn(1, 2, 11, 14)  # no other test has this size
+    convolution = SphericalConv(2, 3, 3, filter="diagonal")
+    clear_tables()
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        convolution(mode.from_tensor(u))
+    assert type(convolution(u)) is torch.Tensor
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -179,6 +190,9 @@ def test_tables_of_an_inference_run_serve_training_and_are_made_where_the_input_
         (lambda: SphericalConv(1, 1, 3, filter="real"), "one of zonal, diagonal, complex; got"),
         (lambda: SphericalConv(1, 1, 3)(torch.zeros(1, 1, 2, 8)), r"at least 3, got .*\(2, 8\)"),
         (lambda: SphericalConv(1, 1, 3)(torch.zeros(1, 1, 4, 8), size=(4,)), r"sizes \(4,\)"),
+        (lambda: SphericalConv(1, 1, 3)(torch.zeros(1, 1, 4, 8), size=()), r"sizes \(\)"),
+        (lambda: SphericalConv(2, 1, 3)(torch.zeros(1, 1, 4, 8)), r"\(batch, 2, lat, lon\), got"),
+        (lambda: SphericalConv(1, 1, 3)(torch.zeros(1, 4, 8)), r"shape \(1, 4, 8\)"),
     ],
 )
 def test_bad_input_is_refused(call, message):

@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from torch.func import functional_call
 
 from sobolev import Grid
 from sobolev.operators import SpatioTemporalFNO, operator_from
+from sobolev.operators.stfno import LatestFrame
 
 
 def small(in_channels: int = 1, out_channels: int = 1, **options: object) -> SpatioTemporalFNO:
@@ -118,7 +120,7 @@ def test_any_number_of_input_frames():
 
 def test_with_unit_weights_the_output_is_the_trigonometric_interpolant_of_the_latent():
     # 5 latent nodes on a period of 7 cells: 4 modes in time resolve them; 3 in space resolve 5 nodes
-    operator = small(modes=(3, 3, 4), padding=0.4, horizon=6.0)
+    operator = small(output_modes=(3, 3, 4), padding=0.4, horizon=6.0)
     operator.output.weight.data[..., 0], operator.output.weight.data[..., 1] = 1.0, 0.0
     assert operator.output.period == pytest.approx(7 * 1.5)
     r = field(2, 1, 5, 5, 5)
@@ -172,6 +174,37 @@ def test_the_first_layer_skips_the_latest_frame_to_all_latent_times():
     other = torch.cat([field(1, 1, 6, 6, 3), u[..., -1:]], dim=-1)
     assert torch.equal(operator.latent(u), operator.latent(other))
     assert not torch.allclose(operator.latent(u), operator.latent(u.roll(1, -1)))
+
+
+def test_the_first_layer_knows_the_latent_time_by_waves_that_die_out():
+    """At τ = ½ and 1 horizon: s, e^{−s} sin πs, e^{−s} cos 2πs, e^{−s} sin 3πs."""
+    layer = LatestFrame(3, 2, positions=True).double()
+    layer.features.weight.data = torch.eye(4, dtype=torch.float64)
+    early, late = math.exp(-0.5), math.exp(-1.0)
+    expected = torch.tensor([[0.5, early, -early, -early], [1.0, 0, late, 0]]).double()
+    got = layer(torch.full((1, 5, 3, 4), 7.0, dtype=torch.float64)) - 7.0
+    assert torch.allclose(got, expected.expand(1, 5, 2, 4), atol=1e-7)
+
+
+def test_no_time_mode_of_a_hidden_layer_is_without_effect():
+    operator = small(modes=(3, 3, 4), latent_steps=4, padding=1.0)
+    operator(field(1, 1, 8, 8, 4)).square().sum().backward()
+    for block in operator.blocks:
+        assert (block.kernel.weight.grad.abs().amax((0, 1, 3, 4, 5)) > 0).all()
+
+
+@pytest.mark.parametrize("n", [3, 49, 98])
+def test_frames_that_fill_the_period_are_not_refused_by_rounding(n):
+    operator = small(latent_steps=10, padding=0.1)
+    step = operator.output.period / n
+    assert operator(field(1, 1, 6, 6, 2), size=(6, 6, n), step=step).shape[-1] == n
+
+
+def test_times_are_plain_numbers_whatever_they_were(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    operator = small(step=np.float32(0.5), horizon=np.float32(6), padding=np.float32(0.5))
+    operator.step = np.float32(0.25)
+    assert json.loads(json.dumps(operator.configuration))["step"] == 0.25
 
 
 # The output layer as what is fine-tuned -----------------------------------------------------------
@@ -289,13 +322,16 @@ def test_exports_with_free_batch_resolution_and_number_of_frames():
             "11 frames every 1.0 reach t = 11.0, but after 10 the output repeats itself; .* horizon=4",
         ),
         (lambda: small(step=-1.0), "step is a time"),
+        (lambda: setattr(small(), "step", -1.0), "step is a time"),
+        (lambda: small(modes=(3, 3, 5)), "tell apart 4 modes in time, the hidden layers have 5"),
+        (lambda: small(padding=math.inf), "padding is a fraction"),
         (lambda: small(horizon=0.0), "horizon is a time"),
         (lambda: small(padding=-1.0), "padding is a fraction"),
         (lambda: small(modes=(3,)), "one entry per space axis, one to three, and one for time"),
         (lambda: small(output_modes=(3, 3)), "one entry per space axis"),
         (lambda: small(modes=(3, 3, 0)), "modes has 0"),
         (lambda: small(hidden=0), "hidden has 0"),
-        (lambda: small(output_modes=(3, 3, 6)), "latent_steps=4 tell apart 5 modes in time"),
+        (lambda: small(output_modes=(3, 3, 6)), "apart 5 modes in time, the output has 6"),
         (lambda: small(1, 2), "it has only 1; residual=False"),
         (lambda: small(solenoidal=True), "one channel for each of at least two space axes"),
         (lambda: small().enlarged((2, 3, 3)), r"has modes \[3, 3, 3\]"),

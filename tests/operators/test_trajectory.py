@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import jaxtyping
 import pytest
 import torch
 
@@ -138,6 +139,10 @@ def test_checkpointing_reaches_the_operator():
     assert operator.operator.checkpointing
 
 
+def nodal() -> FNO:
+    return FNO(1, 1, (3, 3), width=4, depth=1, boundary=["periodic", "dirichlet"])
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -146,13 +151,18 @@ def test_checkpointing_reaches_the_operator():
         (lambda: Trajectory(FNO(1, 1, (4,), width=4), 1, 1), "FNO has one axis in all"),
         (lambda: Trajectory(Delayed(), 1, 1, static=3), "must hold 3 static"),
         (lambda: Trajectory(Delayed(), 1, 1, static=-1), "0 or more; got -1"),
+        (lambda: Trajectory(Delayed(), 1, 1, static=1.0), "0 or more; got 1.0"),
+        (lambda: Trajectory("FNO", 1, 1), "a mapping of class and arguments.*; got 'FNO'"),
         (lambda: Trajectory(Delayed(), 2, 1, repeat=True), "and 2 frames of each variable"),
+        (lambda: Trajectory(nodal(), 3, 2), "needs at least 3 times, got horizon=2"),
+        (lambda: Trajectory(nodal(), 1, 3), "needs at least 3 times, got history=1"),
         (
             lambda: Trajectory(Delayed(), 2, 1, static=1)(torch.zeros(1, 4, 3, 3)),
             "in_channels=5, got 4 channels",
         ),
     ],
 )
-def test_bad_input_is_refused(call, message):
+def test_bad_input_is_refused(call, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # which refuses types itself
     with pytest.raises(ValueError, match=message):
         call()

@@ -166,6 +166,14 @@ def test_contains_multigrid_whose_rate_does_not_depend_on_the_grid(boundary, cel
     assert all(after < 0.2 * before for before, after in itertools.pairwise(errors))
 
 
+def test_the_norm_is_that_of_the_corrected_field_over_all_its_channels_and_nodes():
+    correction = free(("periodic", "dirichlet"), norm="layer").finest.correction
+    u, f = 3 + torch.randn(2, 3, 8, 9, dtype=torch.float64), torch.randn(2, 2, 8, 9).double()
+    v = correction(u, f).flatten(1)
+    assert v.mean(1).abs().max() < 1e-12
+    assert torch.allclose(v.square().mean(1), torch.ones(2, dtype=torch.float64), atol=1e-4)
+
+
 @pytest.mark.parametrize("kinds", [("periodic", "dirichlet"), ("neumann", "neumann")])
 def test_gradients_are_those_of_the_map(kinds):
     cycle = free(kinds, smoothings=[(1, 1), (1, 0)], restrict="residual")

@@ -70,6 +70,16 @@ def test_modes_come_back_and_carry_the_energy(kinds, dtype):
     assert torch.allclose(c.square().sum(), u.square().sum() * cell, rtol=tolerance)
 
 
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_shells_of_a_grid_with_one_mode(boundary):
+    """The mean alone, or sin πx sin πy with wavenumber √2 π in the shell of π."""
+    n = 3 if boundary == "dirichlet" else 1
+    wavenumbers, shell = Grid(*(Axis(name, n, boundary=boundary) for name in "yx")).shells()
+    nodal = boundary == "dirichlet"
+    assert wavenumbers.tolist() == pytest.approx([0.0, math.pi] if nodal else [0.0])
+    assert shell.tolist() == [int(nodal)]
+
+
 def test_eigenvalues_of_a_product_grid_add_up():
     grid = Grid(Axis("y", 5, 2.0, boundary="dirichlet"), Axis("x", 4, 3.0))
     y = [(k * math.pi / 2.0) ** 2 for k in (1, 2, 3)]

@@ -7,10 +7,12 @@ import math
 import pytest
 import scipy.special
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sobolev import GaussianRandomField, Grid, energy_spectrum, sobolev_norm
 from sobolev.solvers.random_fields import stream
 from sobolev.solvers.sphere import SphereGrid
+from sobolev.solvers.spherical_transform import clear_tables
 from sobolev.solvers.spherical_vectors import gradient, velocity, vorticity_and_divergence
 
 GRIDS = [
@@ -350,3 +352,16 @@ def test_the_grid_is_a_value():
     assert hash(grid.resized(9, 12)) == hash(SphereGrid(9, 12, radius=2.0))
     assert (grid.ndim, grid.dims, grid.shape) == (2, ("lat", "lon"), (8, 16))
     assert Grid.periodic(4, 5).dims == ("y", "x")
+
+
+def test_tables_of_a_traced_run_are_no_fake_tensors():
+    grid = SphereGrid(11, 22)
+    u = torch.randn(grid.shape)
+
+    def results(u):
+        return grid.quadrature(), grid.to_modes(u), gradient(u, grid)
+
+    clear_tables()
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        results(mode.from_tensor(u))
+    assert all(type(result) is torch.Tensor for result in results(u))

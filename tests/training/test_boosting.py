@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import lightning
 import pytest
 import torch
@@ -21,11 +24,11 @@ def trainer(epochs, **options):
 
 @pytest.fixture
 def data(burgers_data):
-    return OperatorDataModule(burgers_data, batch_size=8)
+    return OperatorDataModule(burgers_data, batch_size=4)
 
 
 def stages():
-    return SpecBoost([FNO(1, 1, (3,), width=8, depth=2), FNO(1, 1, (16,), width=8, depth=2)])
+    return SpecBoost([FNO(1, 1, (1,), width=8, depth=2), FNO(1, 1, (16,), width=8, depth=2)])
 
 
 def error(surrogate, data):
@@ -46,9 +49,9 @@ def test_the_second_stage_learns_what_the_first_leaves(data):
         if k:
             first.extend(p.clone() for p in operator.stages[0].parameters())
             errors.append(error(module_of(operator, data), data))
-        return trainer(30)
+        return trainer(5, limit_val_batches=0)
 
-    surrogate = boost(operator, data, next_trainer, learning_rate=5e-3)
+    surrogate = boost(operator, data, next_trainer, learning_rate=2e-2)
     assert error(surrogate, data) < 0.7 * errors[0]
     assert all(
         torch.equal(a, b) for a, b in zip(first, operator.stages[0].parameters(), strict=True)
@@ -79,6 +82,34 @@ def test_the_scale_is_that_of_the_normalised_residuals(data):
     assert operator.scale[1].item() == pytest.approx(residual.std(correction=0).item(), rel=1e-4)
     assert operator.mean[1].item() == pytest.approx(residual.mean().item(), rel=1e-3, abs=1e-6)
     assert mean == pytest.approx(data.statistics["velocity"][0])
+
+
+_DISTRIBUTED = """
+import warnings; warnings.simplefilter("ignore")
+import lightning
+from sobolev.datasets import OperatorDataModule
+from sobolev.operators import FNO, SpecBoost
+from sobolev.training.boosting import BoostingModule
+operator = SpecBoost([FNO(1, 1, (3,), width=4, depth=1), FNO(1, 1, (8,), width=4, depth=1)])
+module = BoostingModule(operator, OperatorDataModule({data!r}, batch_size=8), 1)
+trainer = lightning.Trainer(
+    max_steps=2, accelerator="cpu", devices=1, strategy="ddp", logger=False, limit_val_batches=0,
+    enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+)
+trainer.fit(module, module.data)
+assert trainer.global_step == 2
+assert (operator.scale[1] > 0).all()
+"""
+
+
+def test_a_later_stage_trains_under_ddp(burgers_data):
+    """Which waits for all parameters that wanted gradients when it wrapped the module; it does so
+    from the second step on."""
+    program = _DISTRIBUTED.format(data=str(burgers_data))
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_is_no_boost_is_refused(data):

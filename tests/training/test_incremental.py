@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jaxtyping
 import lightning
 import pytest
 import torch
@@ -76,6 +77,51 @@ def test_grows_by_epoch_resumes_and_ends_with_all(data, tmp_path):
     assert trainer.current_epoch == 5
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_one_callback_serves_one_training_after_another(data, tmp_path):
+    growth = IncrementalModes(4, every=1)
+    for _ in range(2):
+        _, _, watch = trained(data, tmp_path, growth, 3)
+        assert watch.modes == [4, 5, 6]
+        assert watch.beyond == [0, 0, None]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_training_that_goes_on_keeps_the_weights(data, tmp_path):
+    trainer, operator, _ = trained(data, tmp_path, IncrementalModes(4, every=1), 3)
+    before = operator.blocks[0].kernel.weight[5].abs().max()
+    trainer.fit_loop.max_epochs = 4
+    trainer.fit(trainer.lightning_module, data)
+    assert operator.blocks[0].kernel.weight[5].abs().max() > 0.5 * before > 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_number_of_modes_is_compiled(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    module = OperatorModule(FNO(1, 1, (6,), width=2, depth=1), data)
+    module.surrogate.compile(backend=backend)
+    per_epoch = []
+
+    class Count(lightning.Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            per_epoch.append(len(graphs))
+
+    with torch._dynamo.config.patch(recompile_limit=3):  # fewer than there are numbers of modes
+        lightning.Trainer(
+            max_epochs=6, callbacks=[IncrementalModes(1, every=1), Count()], logger=False,
+            default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False,
+            enable_model_summary=False, enable_checkpointing=False, limit_val_batches=0,
+        ).fit(module, data)  # fmt: skip
+    torch.compiler.reset()
+    assert len(set(per_epoch)) == 6
+
+
 @pytest.mark.parametrize("factorization", [None, "tucker", "cp"])
 def test_silent_modes_change_nothing_when_they_become_active(factorization):
     operator = FNO(1, 1, (4, 5), width=5, depth=2, factorization=factorization, rank=0.5).double()
@@ -105,9 +151,13 @@ def test_schedules_that_do_not_fit_are_refused(data, tmp_path, growth, epochs, m
         trained(data, tmp_path, growth, epochs)
 
 
-def test_other_modules_and_schedules_are_refused():
-    with pytest.raises(ValueError, match="at least 1; got 0"):
+def test_other_modules_and_schedules_are_refused(monkeypatch):
+    with pytest.raises(ValueError, match="at least 1; every has 0"):
         IncrementalModes(2, every=0)
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # types may be wrong, too
+    for start in (2.0, "a", True, [2.5], 0):
+        with pytest.raises(ValueError, match=r"IncrementalModes needs whole numbers.*start has"):
+            IncrementalModes(start, 1)
 
     class Other(lightning.LightningModule):
         operator = nn.Identity()

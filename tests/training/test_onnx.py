@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import jaxtyping
 import numpy as np
@@ -161,6 +162,49 @@ def test_a_graph_that_differs_from_torch_is_not_put_in_place(tmp_path, monkeypat
     assert (tmp_path / "s.onnx").read_text() == "older"
 
 
+def compare(surrogate: Surrogate, offset: float, monkeypatch) -> None:
+    """Compare torch with a graph that gives the same plus ``offset``."""
+
+    class Session:
+        def __init__(self, *_, **__): ...
+
+        @torch.no_grad()
+        def run(self, names, feed):
+            return [(surrogate(torch.from_numpy(feed["inputs"])) + offset).numpy()]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    export._compare(Path("s.onnx"), surrogate, (2, 1, 9))
+
+
+@pytest.mark.parametrize("boundary", ["periodic", "dirichlet"])
+def test_a_large_mean_hides_no_difference(boundary, monkeypatch):
+    """A hundredth of a standard deviation where the mean is 1000 of them, and zero on the border."""
+    operator = FNO(1, 1, (3,), width=4, depth=1, boundary=boundary)
+    grid = Grid(Axis("x", 17, boundary=boundary))
+    scales = {"force": (0.0, 1.0), "height": (1e5, 100.0)}
+    surrogate = Surrogate(operator, grid, [INPUT], [OUTPUT], scales).eval()
+    compare(surrogate, 2**-7, monkeypatch)  # the spacing of float32 numbers at 1e5
+    with pytest.raises(
+        ArithmeticError, match=r"differs from torch by 1\.0e-02 standard deviations"
+    ):
+        compare(surrogate, 1.0, monkeypatch)
+
+
+def test_outputs_of_zero_can_be_compared(monkeypatch):
+    surrogate = small()
+    surrogate.output_mean.zero_()
+    for p in surrogate.operator.project.parameters():
+        torch.nn.init.zeros_(p)
+    compare(surrogate, 0.0, monkeypatch)
+
+
+def test_a_grid_with_far_fewer_modes_than_the_operator_does(tmp_path):
+    operator = FNO(1, 1, (12,), width=4, depth=1)
+    surrogate = Surrogate(operator, Grid.periodic(8), [INPUT], [OUTPUT], SCALES).eval()
+    least = export._program_and_least_sizes(surrogate)[1]
+    assert least == [25]  # more than 2 · 12
+
+
 class Rigid(FNO):
     """An operator that does not say that it can be exported."""
 
@@ -180,6 +224,12 @@ def test_operators_that_cannot_be_exported_are_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match="takes only some resolutions"):
         small(Bound(1, 1, (3,), width=4, depth=1)).export_onnx(tmp_path / "s.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_no_file_to_write(tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "exported", None)  # refused before any work
+    with pytest.raises(IsADirectoryError, match="is a folder; name the file"):
+        small().export_onnx(tmp_path)
 
 
 def test_the_packages_that_are_missing_are_named(tmp_path, monkeypatch):

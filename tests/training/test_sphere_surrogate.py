@@ -153,6 +153,21 @@ def on(grid):
         (lambda d: d.assign_coords(lat=d.lat.assign_attrs(units="m")), "lat is in units 'm'"),
         (lambda d: d.assign_coords(lat=d.lat.assign_attrs(grid="equiangular")), "are equiangular"),
         (lambda d: d.assign_coords(lat=d.lat.assign_attrs(radius=6.4e6)), "radius 6.4e.06.* 1$"),
+        (lambda d: d.assign_coords(lat=d.lat.assign_attrs(radius="6371 km")), "radius '6371 km'"),
+        (
+            lambda d: d.assign_coords(lat=d.lat.assign_attrs(units="degrees_east")),
+            "lat is in units 'degrees_east'; expected degrees_north, degrees or radians",
+        ),
+        (
+            lambda d: d.assign_coords(lon=d.lon.assign_attrs(units="degrees_west")),
+            "lon is in units 'degrees_west'; expected degrees_east",
+        ),
+        (
+            lambda d: d.rename(lat="y", lon="x").assign_coords(
+                lat=(("y", "x"), np.ones((16, 32))), lon=(("y", "x"), np.ones((16, 32)))
+            ),
+            r"coordinate 'lat' has dimensions \(y, x\)",
+        ),
         (lambda d: d.drop_vars("lon"), "no coordinate 'lon'"),
         (lambda d: d.isel(lat=slice(2)), "nlat of at least 3"),
         (lambda d: d.rename(lat="y"), "no coordinate 'lat'"),

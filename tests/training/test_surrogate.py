@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
+from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 import xarray as xr
 
@@ -161,11 +165,55 @@ def with_boundary(data):
         (lambda d: d * 1e300, "the prediction is not finite"),
         (lambda d: d.isel(sample=slice(0, 0)), "at least one field"),
         (lambda d: d + 1j, "must be real"),
+        (lambda d: d.astype(str), "must be real numbers .* dtype <U"),
+        (lambda d: d.isel(x=3), "coordinate 'x' has dimensions .. and dtype float64"),
+        (lambda d: d.assign_coords(x=d.x.astype(str)), "coordinate 'x' .* dtype <U"),
+        (lambda d: d.rename(sample="velocity"), "along 'velocity', which is an output's name"),
     ],
 )
 def test_unfit_input_is_refused_by_name(burgers, change, message):
     with pytest.raises(ValueError, match=message):
         burgers.predict(spoiled(change))
+
+
+def two_inputs() -> tuple[Surrogate, xr.Dataset]:
+    names = [Variable(name, name, "1") for name in ("f", "g")]
+    scales = {"f": (0.0, 1.0), "g": (0.0, 1.0), "velocity": (0.0, 1.0)}
+    operator = FNO(2, 1, modes=(3,), width=4, depth=1)
+    grid = Grid.periodic(8)
+    field = xr.DataArray(np.ones((3, 8)), dims=("sample", "x"), coords={"x": grid.points()[0]})
+    return Surrogate(operator, grid, names, VELOCITIES[1:], scales), xr.Dataset(
+        {"f": field, "g": field}
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.rename(sample="time"), "f has sample, g has time"),
+        (lambda f: f.isel(sample=0), "f has sample, g has none"),
+    ],
+)
+def test_samples_of_different_dimensions_are_not_paired(change, message):
+    surrogate, data = two_inputs()
+    data["g"] = change(data["g"])
+    with pytest.raises(ValueError, match=message):
+        surrogate.predict(data)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resolution": 16.0}, "resolution needs a whole number, or one for each axis; got 16.0"),
+        ({"resolution": (16.0,)}, "got size=16.0 for axis 'x'"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number of at least 1, got 2.5"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+    ],
+)
+def test_unfit_options_are_refused(burgers, monkeypatch, options, message):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(ValueError, match=message):
+        burgers.predict(fields(), **options)
 
 
 class Bomb:
@@ -206,7 +254,11 @@ def edited(folder, change, *, sealed=True):
         (lambda m: m["operator"]["arguments"].update(width=9), "do not fit the operator"),
         (lambda m: m.pop("grid"), "lacks grid"),
         (lambda m: m.update(schema=99), "schema 99"),
-        (lambda m: m["operator"].pop("class"), "does not describe a surrogate"),
+        (lambda m: m["operator"].pop("class"), r"surrogate\.json"),
+        (lambda m: m["operator"]["arguments"].update(width=10**12), r"surrogate\.json"),
+        (lambda m: m["operator"]["arguments"].update(width=10**6), "do not fit the operator"),
+        (lambda m: m["inputs"][0].update(name=5), r"surrogate\.json"),
+        (lambda m: m["grid"]["axes"][0].update(size=10**30), "no field has 10+ nodes"),
         (lambda m: m["grid"]["axes"][0].update(size="many"), r"surrogate\.json"),
         (lambda m: m["grid"]["axes"][0].update(length=-1), r"surrogate\.json: axis 'x' needs"),
         (lambda m: m["grid"].pop("axes"), r"surrogate\.json does not describe a surrogate"),
@@ -227,6 +279,43 @@ def test_an_altered_description_is_refused(burgers, tmp_path):
         Surrogate.load(folder)
 
 
+def test_a_description_nested_without_end_is_refused(burgers, tmp_path):
+    folder = burgers.save(tmp_path / "s")
+    (folder / "surrogate.json").write_text('{"a":' * 100_000)
+    with pytest.raises(ValueError, match=r"surrogate\.json .* nested too deeply"):
+        Surrogate.load(folder)
+
+
+def to(dtype):
+    return lambda name, weight: weight.to(dtype)
+
+
+def all_of(part, value):
+    return lambda name, weight: torch.full_like(weight, value) if name == part else weight
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (to(torch.bfloat16), "has weights of torch.bfloat16; expected float32 alone or float64"),
+        (to(torch.complex64), "complex64"),
+        (to(torch.bool), "bool"),
+        (lambda n, w: w.double() if n == "input_mean" else w, "torch.float32, torch.float64"),
+        (all_of("input_scale", 0.0), "initial_velocity is constant"),
+        (all_of("output_scale", -1.0), "velocity needs a finite mean and a positive standard dev"),
+        (all_of("output_mean", float("nan")), "velocity needs a finite mean"),
+    ],
+)
+def test_altered_weights_are_refused(burgers, tmp_path, change, message):
+    folder = burgers.save(tmp_path / "s")
+    state = safetensors.torch.load((folder / "model.safetensors").read_bytes())
+    weights = safetensors.torch.save({name: change(name, w) for name, w in state.items()})
+    (folder / "model.safetensors").write_bytes(weights)
+    edited(folder, lambda m: m.update(sha256=hashlib.sha256(weights).hexdigest()))
+    with pytest.raises(ValueError, match=message):
+        Surrogate.load(folder)
+
+
 def test_missing_parts_are_named(burgers, tmp_path):
     with pytest.raises(FileNotFoundError, match="no surrogate folder"):
         Surrogate.load(tmp_path / "nowhere")
@@ -240,6 +329,40 @@ def test_saving_over_other_things_is_refused(burgers, tmp_path):
     (tmp_path / "thesis.tex").write_text("irreplaceable")
     with pytest.raises(FileExistsError, match=r"thesis\.tex"):
         burgers.save(tmp_path)
+    with pytest.raises(FileExistsError, match=r"thesis\.tex is a file"):
+        burgers.save(tmp_path / "thesis.tex")
+    assert (tmp_path / "thesis.tex").read_text() == "irreplaceable"
+
+
+def test_saving_touches_nothing_beside_its_folder(burgers, tmp_path):
+    for neighbour in ("s.old", "s.part"):
+        (tmp_path / neighbour).mkdir()
+        (tmp_path / neighbour / "thesis.tex").write_text("irreplaceable")
+    for _ in range(2):
+        burgers.save(tmp_path / "s")
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["s", "s.old", "s.part"]
+    assert len(list(tmp_path.rglob("thesis.tex"))) == 2
+
+
+def test_a_failed_save_leaves_the_older_surrogate(burgers, darcy, tmp_path, monkeypatch):
+    folder, plain = burgers.save(tmp_path / "s"), Path.replace
+
+    def fail(self, target):
+        if self.name.endswith(".part"):
+            raise OSError("the disk is gone")
+        return plain(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="the disk is gone"):
+        darcy.save(folder)
+    assert Surrogate.load(folder).grid == burgers.grid
+    assert [f.name for f in tmp_path.iterdir()] == ["s"]
+
+
+def test_weights_that_could_not_be_loaded_are_not_saved(burgers, tmp_path):
+    with pytest.raises(ValueError, match=r"torch\.bfloat16; expected float32"):
+        burgers.bfloat16().save(tmp_path / "s")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -260,7 +383,23 @@ def test_operators_that_do_not_fit_the_data_are_refused(operator, message):
         Surrogate(operator(), Grid.periodic(8), VELOCITIES[:1], VELOCITIES[1:], scales)
 
 
-def test_constant_training_data_are_refused():
-    scales = {"initial_velocity": (1.0, 0.0), "velocity": (0.0, 1.0)}
-    with pytest.raises(ValueError, match="initial_velocity is constant"):
+@pytest.mark.parametrize(
+    ("scales", "message"),
+    [
+        ({"initial_velocity": (1.0, 0.0)}, "initial_velocity is constant"),
+        ({"initial_velocity": (float("nan"), 1.0)}, "initial_velocity needs a finite mean"),
+        ({"initial_velocity": (0.0, float("inf"))}, "a positive standard deviation, got 0 and inf"),
+        ({}, "the statistics lack initial_velocity; they hold velocity"),
+    ],
+)
+def test_statistics_that_cannot_normalise_are_refused(scales, message):
+    scales = {"velocity": (0.0, 1.0), **scales}
+    with pytest.raises(ValueError, match=message):
         Surrogate(FNO(1, 1, modes=(4,)), Grid.periodic(8), VELOCITIES[:1], VELOCITIES[1:], scales)
+
+
+def test_a_variable_is_one_input():
+    scales = {v.name: (0.0, 1.0) for v in VELOCITIES}
+    twice = [VELOCITIES[0], VELOCITIES[0]]
+    with pytest.raises(ValueError, match="twice among the inputs: initial_velocity, initial"):
+        Surrogate(FNO(2, 1, modes=(4,)), Grid.periodic(8), twice, VELOCITIES[1:], scales)
