@@ -66,7 +66,10 @@ def _in_processes(
                         yield future.result()
                     elif failure is None:
                         failure = error
-                        pool.shutdown(wait=False, cancel_futures=True)
+                        for (
+                            other
+                        ) in futures:  # shutdown(cancel_futures=True) would not tell as_completed
+                            other.cancel()
             except BrokenProcessPool as error:
                 losses = 1 if len(left) < before else losses + 1
                 if losses >= ATTEMPTS:

@@ -439,3 +439,10 @@ def test_what_a_strangers_shard_says_of_itself_is_not_believed(tmp_path):
         with pytest.raises(DamagedDataError, match="velocity is not one block of float32 values"):
             open_dataset(path, "test").load()
         assert "not one block" in verify(path)[0]
+
+
+def test_a_task_that_fails_ends_the_work_of_many_others():
+    """Tasks that are cancelled before they begin must not be waited for."""
+    done = executors._in_processes(2, int, ["nonsense", *map(str, range(200))])
+    with pytest.raises(ValueError, match="nonsense"):
+        list(done)
