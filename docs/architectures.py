@@ -42,8 +42,8 @@ ARCHITECTURES = {
         Row("SFNO", ("a(θ, φ)", "*encode", "*block\n× depth", "*decode", "u(θ, φ)")),
         Row(
             "block",
-            ("v", "~harmonic\nanalysis", "*$K_l$ per degree", "~synthesis", "+ GELU", "*MLP", "+"),
-            ((0, 4, "1×1"), (0, 6, "residual (resampled where the grids differ)")),
+            ("v", "~harmonic\nanalysis", "*$K_l$ per degree", "~synthesis", "*MLP", "+"),
+            ((0, 5, "residual (resampled where the grids differ)"),),
         ),
     ),
     "gfno": (
