@@ -52,7 +52,7 @@ class FourierLayer(nn.Module, ABC):
             v = v if v.dtype == torch.float64 else v.float()
             if transforms is None:
                 space = tuple(v.shape[1:-1])
-                transforms = self.modes.between(space, size or space, v)
+                transforms = self.modes.between(space, space if size is None else size, v)
             return transforms.synthesis(self.mixed(transforms.analysis(v), transforms))
 
     @abstractmethod

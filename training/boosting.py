@@ -81,7 +81,8 @@ def boost(
     trainer: Callable[[int], lightning.Trainer],
     **options: Any,
 ) -> Surrogate:
-    """Train all stages of ``operator``, one after another.
+    """Train all stages of ``operator``, one after another; scales of an earlier boost are measured
+    anew.
 
     Args:
         operator: stages with fresh weights.
@@ -92,9 +93,13 @@ def boost(
     >>> boost(SpecBoost([FNO(1, 1, (8,)), FNO(1, 1, (32,))]), data,           # doctest: +SKIP
     ...       lambda k: lightning.Trainer(max_epochs=50))                     # doctest: +SKIP
     """
+    operator.scale[1:] = operator.mean[1:] = 0.0
     for stage in range(len(operator.stages)):
         module = BoostingModule(operator, data, stage, **options)
         with warnings.catch_warnings():  # the frozen stages are in evaluation mode on purpose
             warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
-            trainer(stage).fit(module, data)
+            try:
+                trainer(stage).fit(module, data)
+            finally:  # an interrupted fit does not come to its end, and would leave stages frozen
+                module.on_fit_end()
     return module.surrogate.eval()

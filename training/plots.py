@@ -41,7 +41,8 @@ def fields(comparison: Comparison, surrogate: Surrogate) -> Figure:
     count = len(surrogate.outputs)
     shown = sorted({0, count // 2, count - 1})
     rows = [(label, sample, i) for label, sample in picked.items() for i in shown]
-    figure = Figure(figsize=(12.5, 3.1 * len(rows)), layout="constrained")
+    height = 1.8 if isinstance(comparison.grid, SphereGrid) else 3.1  # maps of a sphere are 2 : 1
+    figure = Figure(figsize=(12.5, height * len(rows)), layout="constrained")
     draw = _draw_lines if comparison.grid.ndim == 1 else _draw_maps
     panels = figure.subplots(len(rows), 3 if comparison.grid.ndim == 1 else 4, squeeze=False)
     for row, (label, sample, i) in zip(panels, rows, strict=True):

@@ -11,7 +11,7 @@ import torch
 
 from sobolev.datasets import OperatorDataModule
 from sobolev.operators import FNO, SpecBoost
-from sobolev.training import relative_error
+from sobolev.training import OperatorModule, relative_error
 from sobolev.training.boosting import BoostingModule, boost
 
 
@@ -117,3 +117,25 @@ def test_what_is_no_boost_is_refused(data):
         BoostingModule(FNO(1, 1, (4,)), data, 0)
     with pytest.raises(ValueError, match="stages 0 to 1, got 2"):
         BoostingModule(stages(), data, 2)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_second_boost_measures_the_scales_anew_and_a_failed_fit_freezes_nothing(data):
+    operator = stages()
+    operator.scale[1] = 123.0
+    boost(operator, data, lambda k: trainer(0))
+    assert operator.scale[1].item() < 100
+
+    class Failing(lightning.Callback):
+        def on_train_batch_end(self, *_):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        boost(operator, data, lambda k: trainer(k, callbacks=[Failing()]))
+    assert all(p.requires_grad for p in operator.parameters())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_plain_training_of_stages_without_scale_is_refused(data):
+    with pytest.raises(ValueError, match=r"boosting\.boost does that"):
+        trainer(1).fit(OperatorModule(stages(), data), data)
