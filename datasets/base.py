@@ -75,6 +75,9 @@ class Recipe(ABC):
     """Maps of the grid onto itself under which solutions turn into solutions:
     ``"reflections"`` of each axis, ``"transposition"``, ``"odd reflection"`` (u(x) → −u(−x)),
     ``"quarter turns"``, ``"shifts"`` along periodic axes."""
+    error_norm: ClassVar[str | None] = None
+    """The relative norm that ``error_bound`` and ``true_error`` are in, in words; None where no
+    bound is known."""
     time_units: ClassVar[str] = "1"
     chaotic: ClassVar[bool] = False
     """Whether rounding grows with time, so that other machines find other late frames."""
@@ -179,6 +182,17 @@ class Recipe(ABC):
         """
         raise ValueError(
             f"no guaranteed error bound is known for {type(self).__name__}; DarcyRecipe has one"
+        )
+
+    def true_error(self, inputs: Tensor, outputs: Tensor, grid: Any) -> Tensor:
+        """The relative error of predicted ``outputs`` that ``error_bound`` bounds, ``(sample,)``, found by
+        solving on ``grid``.
+
+        Raises:
+            ValueError: where no bound is known.
+        """
+        raise ValueError(
+            f"no norm is known to judge predictions of {type(self).__name__} in; DarcyRecipe has one"
         )
 
     def improved(

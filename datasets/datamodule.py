@@ -43,7 +43,8 @@ class OperatorDataModule(lightning.LightningDataModule):
         restriction: how a lower resolution is reached: ``"subsample"`` picks every n-th node,
             ``"spectral"`` cuts the modes that the coarser grid cannot carry.
         window: for trajectories: frames in, frames out and, if given, the stride between them. The
-            frames become channels; ``[1, 1]`` learns one step.
+            frames become channels; ``[1, 1]`` learns one step. An operator that gives fewer frames
+            than the window holds is applied repeatedly (``OperatorModule``).
         augment: turn each training batch by a random symmetry that the grid and the PDE share and
             the recipe declares: the eight of the square for Darcy, u(x) → −u(−x) for Burgers.
         train_samples: use only the first so many training samples.
@@ -100,13 +101,32 @@ class OperatorDataModule(lightning.LightningDataModule):
     @property
     def inputs(self) -> list[Variable]:
         """What the input channels mean."""
-        static = [Variable(**v) for v in self.manifest.inputs]
-        return static + (self.window.inputs(self._states) if self.manifest.times else [])
+        return self.static + (self.window.inputs(self.states) if self.manifest.times else [])
 
     @property
     def outputs(self) -> list[Variable]:
         """What the output channels mean."""
-        return self.window.outputs(self._states) if self.manifest.times else self._states
+        return self.window.outputs(self.states) if self.manifest.times else self.states
+
+    @property
+    def static(self) -> list[Variable]:
+        """The inputs that are stored once per sample."""
+        return [Variable(**v) for v in self.manifest.inputs]
+
+    @property
+    def states(self) -> list[Variable]:
+        """The physical quantities that are predicted, whatever the frames."""
+        return [Variable(**v) for v in self.manifest.outputs]
+
+    @property
+    def interval(self) -> float | None:
+        """Time between two successive frames of a window; None where times are not evenly spaced,
+        or there are none."""
+        times = np.array(self.manifest.times)
+        steps = np.diff(times)
+        if not len(steps) or not np.allclose(steps, steps[0], rtol=1e-6, atol=0.0):
+            return None
+        return float(times[-1] - times[0]) / len(steps) * self.window.stride
 
     @property
     def in_channels(self) -> int:
@@ -118,26 +138,27 @@ class OperatorDataModule(lightning.LightningDataModule):
 
     @functools.cached_property
     def statistics(self) -> dict[str, tuple[float, float]]:
-        """Mean and standard deviation per channel's variable over the samples that are trained on."""
+        """Mean and standard deviation of every variable, and of its frames, over the samples that are
+        trained on."""
         items = self.pairs("train")
-        static = [v["name"] for v in self.manifest.inputs]
-        stored = {name: items.moments(name) for name in [*static, *(v.name for v in self._states)]}
-        found = {name: stored[name] for name in static}
-        history = self.inputs[len(static) :]
-        for channels in (history, self.outputs):
+        found = {v.name: items.moments(v.name) for v in [*self.static, *self.states]}
+        for channels in (self.inputs[len(self.static) :], self.outputs):
             for i, channel in enumerate(channels):
-                found[channel.name] = stored[self._states[i % len(self._states)].name]
+                found[channel.name] = found[self.states[i % len(self.states)].name]
         return found
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Where the data come from, for the surrogate's record."""
-        window = [self.window.history, self.window.horizon, self.window.stride]
+        window = {
+            "window": [self.window.history, self.window.horizon, self.window.stride],
+            "interval": self.interval, "time_units": self.manifest.time_units,
+        }  # fmt: skip
         return {
             "path": str(self.path), "recipe": self.manifest.recipe, "preset": self.manifest.preset,
             "seed": self.manifest.seed, "resolution": list(self.grid.shape),
             "train_samples": len(self.pairs("train").samples), "versions": self.manifest.shards("train")[0].versions,
-            **({"window": window} if self.manifest.times else {}),
+            **(window if self.manifest.times else {}),
         }  # fmt: skip
 
     def pairs(self, split: str) -> Items:
@@ -167,10 +188,6 @@ class OperatorDataModule(lightning.LightningDataModule):
         symmetries = self.manifest.symmetries
         return tuple(turned(field, self.grid, symmetries, coins, offsets) for field in batch)
 
-    @property
-    def _states(self) -> list[Variable]:
-        return [Variable(**v) for v in self.manifest.outputs]
-
     def _load(self, split: str) -> Items:
         if split == "valid" and "valid" not in self.manifest.splits:
             name, part = "train", slice(self._held_out, None)
@@ -197,7 +214,7 @@ class OperatorDataModule(lightning.LightningDataModule):
                     check_shard(self.path, shard)
                 reader.content = False
         return Items(
-            source, samples, [v["name"] for v in self.manifest.inputs], [v.name for v in self._states],
+            source, samples, [v.name for v in self.static], [v.name for v in self.states],
             frames=len(self.manifest.times) or None, window=self.window, restrict=restrict,
         )  # fmt: skip
 
@@ -230,7 +247,7 @@ class OperatorDataModule(lightning.LightningDataModule):
 
     def _fits(self, samples: int) -> bool:
         nodes = samples * math.prod(self.grid.shape)
-        frames = len(self.manifest.inputs) + len(self._states) * max(1, len(self.manifest.times))
+        frames = len(self.manifest.inputs) + len(self.states) * max(1, len(self.manifest.times))
         return 4 * nodes * frames <= MEMORY
 
     def _groups(self, items: Items) -> list[int] | None:

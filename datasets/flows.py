@@ -114,7 +114,7 @@ class NavierStokesRecipe(Recipe):
         return evaluated(band_limited(field.draw(streams), grid)[:, None], grid, self, resolution)
 
     def solve(self, inputs: Tensor, grid: Grid) -> Tensor:
-        return with_channel(lambda: self._equation.solve(inputs[:, 0], grid, self.times))
+        return with_channel(lambda: self.flow.solve(inputs[:, 0], grid, self.times))
 
     def refined(self) -> Recipe:
         return replace(self, step=self.step / 2, solver_resolution=2 * self.solver_resolution)
@@ -122,11 +122,11 @@ class NavierStokesRecipe(Recipe):
     def residual(self, streams: Sequence[np.random.Generator]) -> Tensor:
         grid, h = self.grid(self.solver_resolution), min(self.step, self.interval) / 16
         times = [self.interval - i * h for i in range(4, -1, -1)]
-        frames = self._equation.solve(self.draw(streams)[:, 0], grid, times)
+        frames = self.flow.solve(self.draw(streams)[:, 0], grid, times)
         finer = grid.resized(*(2 * n for n in grid.shape))  # where the products have room
         frames = grid.resample(frames, finer)
         rate = central_difference(frames, h)
-        missing = self._equation.residual(frames[:, 2], rate, finer)
+        missing = self.flow.residual(frames[:, 2], rate, finer)
         return relative_residual(missing, rate, finer)
 
     def checks(self, fields: dict[str, Tensor], grid: Grid) -> list[Check]:
@@ -148,7 +148,8 @@ class NavierStokesRecipe(Recipe):
         return grid.shape[0] >= self.solver_resolution
 
     @property
-    def _equation(self) -> NavierStokes:
+    def flow(self) -> NavierStokes:
+        """The equation that the trajectories solve."""
         return NavierStokes(self.viscosity, FORCINGS[self.forcing], step=self.step)
 
 
@@ -189,7 +190,7 @@ class DecayingTurbulenceRecipe(NavierStokesRecipe):
         w = band_limited(w, grid)
         area = (2 * math.pi) ** 2
         w = w * (0.5 * area / energy(w, grid)).sqrt()[:, None, None]
-        formed = self._equation.solve(w, grid, self.warm_up)
+        formed = self.flow.solve(w, grid, self.warm_up)
         return evaluated(formed[:, None], grid, self, resolution)
 
 

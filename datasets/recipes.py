@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -39,7 +40,6 @@ from sobolev.solvers import (
     Grid,
     PublishedDarcy,
 )
-from sobolev.solvers.darcy import relative_to_solution
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,9 @@ class DarcyRecipe(Recipe):
     measure = "a = high where ψ ≥ 0, else low (two-phase), or a = e^ψ (lognormal); ψ ~ N(0, σ²(−Δ + τ²)^−α), no flux"
     references = FNO_PAPER
     symmetries = ("reflections", "transposition")
+    error_norm: ClassVar[str | None] = (
+        "energy, |u - p|_a / |u|_a with |v|_a^2 the integral of a |grad v|^2"
+    )
 
     high: float = 12.0
     low: float = 3.0
@@ -181,10 +184,26 @@ class DarcyRecipe(Recipe):
         return relative_residual(missing, torch.full_like(missing, self.forcing), grid)
 
     def error_bound(self, inputs: Tensor, outputs: Tensor, grid: Grid) -> Tensor:
-        """In the energy norm (∫ a |∇u|²)^½; infinite for a prediction that is off by all of itself."""
+        """‖u − p‖_a / ‖u‖_a at most, with ``Darcy.error_bound`` above and, below, ‖u‖_a = sup_v (f, v) /
+        ‖v‖_a: v = p is sharp for good predictions, v = (−Δ)⁻¹ f makes the bound finite for all."""
         a, p = inputs[:, 0].double(), grid.without_border(outputs[:, 0]).double()
+        f = torch.full_like(p[:1], self.forcing)
+        trials = (p, grid.from_modes(grid.to_modes(f) / grid.eigenvalues(f.device)))
+        size = torch.stack([self._least_energy(v, a, grid) for v in trials]).amax(dim=0)
         bound = Darcy().error_bound(p, a, grid, self.forcing)
-        return relative_to_solution(bound, Darcy().energy_norm(p, a, grid))
+        return torch.where(bound == 0, 0.0, bound / size)
+
+    def true_error(self, inputs: Tensor, outputs: Tensor, grid: Grid) -> Tensor:
+        """‖u − p‖_a / ‖u‖_a."""
+        a, p = inputs[:, 0].double(), grid.without_border(outputs[:, 0]).double()
+        u = self.solve(inputs.double(), grid)[:, 0]
+        return Darcy().energy_norm(p - u, a, grid) / Darcy().energy_norm(u, a, grid)
+
+    def _least_energy(self, trial: Tensor, a: Tensor, grid: Grid) -> Tensor:
+        """|(f, v)| / ‖v‖_a, which ‖u‖_a is not below; 0 for v = 0."""
+        load = self.forcing * (trial * grid.quadrature(trial.device)).sum((-2, -1))
+        energy = Darcy().energy_norm(trial, a, grid)
+        return torch.where(energy > 0, load.abs() / energy, 0.0)
 
     def improved(
         self, inputs: Tensor, outputs: Tensor, grid: Grid, tolerance: float
@@ -225,6 +244,7 @@ class PublishedDarcyRecipe(DarcyRecipe):
 
     title = "Darcy flow as in the released FNO files: permeability to pressure at cell centres"
     equation = "−∇·(a ∇u) = f in the unit square, a and f splined from cell centres to nodes, u splined back"
+    error_norm = None
 
     def grid(self, resolution: int) -> Grid:
         return Grid.neumann(resolution, resolution)
@@ -243,6 +263,10 @@ class PublishedDarcyRecipe(DarcyRecipe):
     def error_bound(self, inputs: Tensor, outputs: Tensor, grid: Grid) -> Tensor:
         """Refused: the splined pressure solves no discrete equation."""
         return Recipe.error_bound(self, inputs, outputs, grid)
+
+    def true_error(self, inputs: Tensor, outputs: Tensor, grid: Grid) -> Tensor:
+        """Refused: the splined pressure solves no discrete equation."""
+        return Recipe.true_error(self, inputs, outputs, grid)
 
     def improved(
         self, inputs: Tensor, outputs: Tensor, grid: Grid, tolerance: float
@@ -303,21 +327,45 @@ def find_recipe(recipe: str | Recipe) -> Recipe:
     return PRESETS[recipe]
 
 
-def is_known(configuration: dict[str, Any]) -> bool:
+def is_known(configuration: Any) -> bool:
     """Whether ``recipe_from`` knows the class."""
-    return configuration.get("class") in _CLASSES
+    name = configuration.get("class") if isinstance(configuration, dict) else None
+    return isinstance(name, str) and name in _CLASSES
 
 
-def recipe_from(configuration: dict[str, Any]) -> Recipe:
-    """The recipe that ``configuration`` describes.
+def recipe_from(configuration: Any) -> Recipe:
+    """The recipe that ``configuration``, JSON that may be anybody's, describes.
 
     Raises:
-        ValueError: if its class is none of this package's; nothing is ever imported by name.
+        ValueError: if its class is none of this package's, nothing ever being imported by name; for
+            parameters that the class lacks, or that are of another type or not finite.
     """
-    arguments = dict(configuration)
-    name = arguments.pop("class", None)
-    if name not in _CLASSES:
+    if not is_known(configuration):
+        name = configuration.get("class") if isinstance(configuration, dict) else configuration
         raise ValueError(
             f"the data were made by a recipe of class {name!r}; sobolev can only draw again from {', '.join(_CLASSES)}"
         )
-    return _CLASSES[name](**arguments)
+    arguments = dict(configuration)
+    recipe = _CLASSES[arguments.pop("class")]
+    kinds = get_type_hints(recipe)
+    known = {f.name: kinds[f.name] for f in fields(recipe)}  # type: ignore[arg-type]
+    for name, value in arguments.items():
+        if name not in known:
+            raise ValueError(
+                f"{recipe.__name__} has no parameter {name!r}; it has {', '.join(known)}"
+            )
+        if not _is_of_kind(value, known[name]):
+            kind = getattr(known[name], "__name__", known[name])
+            raise ValueError(f"{recipe.__name__} needs a finite {kind} for {name}, got {value!r}")
+    return recipe(**arguments)
+
+
+def _is_of_kind(value: Any, kind: Any) -> bool:
+    """Whether a parameter from JSON has the type that it is annotated with, an integer standing for
+    a float; numbers have to be finite."""
+    kinds = get_args(kind) or (kind,)
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return type(value) in kinds
+    if isinstance(value, int) and int in kinds:
+        return True
+    return isinstance(value, (int, float)) and float in kinds and abs(value) <= sys.float_info.max

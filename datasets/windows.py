@@ -6,7 +6,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,9 +31,9 @@ class Window:
     stride: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.history, self.horizon, self.stride) < 1:
+        if not all(type(n) is int and n >= 1 for n in (self.history, self.horizon, self.stride)):
             raise ValueError(
-                f"history, horizon and stride of a window must be at least 1, got {self}"
+                f"history, horizon and stride of a window are whole numbers that must be at least 1, got {self}"
             )
 
     @property
@@ -48,6 +48,38 @@ class Window:
     def outputs(self, states: Sequence[Variable]) -> list[Variable]:
         """The output frames as variables of their own, nearest first."""
         return self._frames(states, self.horizon, "lead", "frames after the present")
+
+    def of_one_application(self, channels: int, variables: int) -> Window:
+        """The window of an operator that gives so many channels and is applied as often as it takes to
+        reach the horizon.
+
+        Raises:
+            ValueError: if the channels are not whole frames, or no number of applications gives
+                ``horizon`` frames.
+        """
+        frames, rest = divmod(channels, variables)
+        if rest or not frames or self.horizon % frames:
+            possible = [
+                str(n * variables) for n in range(1, self.horizon + 1) if not self.horizon % n
+            ]
+            raise ValueError(
+                f"the operator has out_channels={channels}; whole applications reach the window's horizon of "
+                f"{self.horizon} frames ({variables} per frame) with out_channels={' or '.join(possible)}"
+            )
+        return replace(self, horizon=frames)
+
+    def states(self, outputs: Sequence[Variable]) -> list[Variable]:
+        """The variables whose output frames these are."""
+        first = outputs[: len(outputs) // self.horizon]
+        found = [
+            Variable(
+                v.name.removesuffix("_lead1"),
+                v.long_name.removesuffix(", 1 frames after the present"),
+                v.units,
+            )
+            for v in first
+        ]
+        return list(outputs) if self.horizon == 1 else found
 
     @staticmethod
     def _frames(

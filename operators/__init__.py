@@ -4,6 +4,7 @@ from sobolev.operators.base import Operator, operator_from
 from sobolev.operators.fno import FNO
 from sobolev.operators.gfno import GFNO
 from sobolev.operators.mgno import MgNO
+from sobolev.operators.planar import Planar
 from sobolev.operators.sfno import SFNO
 from sobolev.operators.specboost import SpecBoost
 from sobolev.operators.spectral_conv import SpectralConv
@@ -17,6 +18,7 @@ __all__ = [
     "SFNO",
     "MgNO",
     "Operator",
+    "Planar",
     "SpatioTemporalFNO",
     "SpecBoost",
     "SpectralConv",

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 _GENERATE = """\
@@ -38,10 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] == ["train"]:  # its options are Lightning's, parsed there
             return _train(arguments[1:])
+        if arguments[:1] == ["boost"]:
+            return _boost(arguments[1:])
         options = _parser().parse_args(arguments)
         return options.command(options)
     except KeyboardInterrupt:
-        again = "add --resume to" if arguments[:1] == ["train"] else "run"
+        again = "add --resume to" if arguments[:1] in (["train"], ["boost"]) else "run"
         print(
             f"\nsobolev: stopped, and kept what was finished; {again} the same command to continue",
             file=sys.stderr,
@@ -111,6 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "train", help="train a surrogate on a data set (all of Lightning's options)", add_help=False
     )
+    commands.add_parser(
+        "boost",
+        help="train the stages of a SpecBoost one after another (train's options and more)",
+        add_help=False,
+    )
 
     sub = add(
         "evaluate",
@@ -128,7 +136,18 @@ def _parser() -> argparse.ArgumentParser:
         help="nodes per axis; repeat (default: as stored)",
     )
     sub.add_argument(
-        "--out", help="folder for evaluation.json and figures (default: RUN/evaluation)"
+        "--out", help="folder for report.html and evaluation.json (default: RUN/evaluation)"
+    )
+    sub.add_argument(
+        "--trajectories",
+        type=_positive,
+        metavar="N",
+        help="how many to roll out, where the data are trajectories (default: 32)",
+    )
+    sub.add_argument(
+        "--no-solver-timing",
+        action="store_true",
+        help="leave out what takes classical solves: their times and the break-even",
     )
 
     sub = add("predict", _predict, "predict from a NetCDF file")
@@ -137,6 +156,50 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("output", help="NetCDF file to write")
     sub.add_argument(
         "--resolution", type=int, help="nodes per axis of the output (default: the input's)"
+    )
+    sub.add_argument(
+        "--certify", action="store_true", help="add an upper bound of the error of each prediction"
+    )
+    sub.add_argument(
+        "--tolerance",
+        type=float,
+        help="have the classical solver make those good whose guaranteed relative error exceeds this",
+    )
+
+    sub = add("refine", _refine, "predict, and make it good by the PDE's residual", _REFINE)
+    sub.add_argument("run", help="run folder of `sobolev train`, or a surrogate folder")
+    sub.add_argument("input", help="NetCDF file: given frames along time, or the input variables")
+    sub.add_argument("output", help="NetCDF file to write")
+    sub.add_argument(
+        "--modes",
+        type=_positive,
+        nargs="+",
+        metavar="N",
+        help="of the series that is fitted: KY KX M for flows, KY KX for Darcy (default: all that the grid "
+        "resolves, and twice the operator's in time)",
+    )
+    sub.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-3,
+        help="stop at this relative residual, about the relative error of a flow (default: 1e-3)",
+    )
+    sub.add_argument(
+        "--max-iterations",
+        type=_positive,
+        default=100,
+        help="of conjugate gradients, for each sample (default: 100)",
+    )
+
+    sub = add("calibrate", _calibrate, "learn error bounds of trajectories", _CALIBRATE)
+    sub.add_argument("run", help="run folder of `sobolev train`, or a surrogate folder")
+    sub.add_argument("--data", required=True, help="data set with the trajectories")
+    sub.add_argument("--split", default="valid", help="split to calibrate on (default: valid)")
+    sub.add_argument(
+        "--quantile",
+        type=float,
+        default=0.9,
+        help="share of predictions whose error the bound shall not fall below (default: 0.9)",
     )
 
     sub = add("onnx", _onnx, "write a surrogate as one ONNX file for every resolution", _ONNX)
@@ -239,10 +302,35 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_REFINE = """\
+Predict, then fit the last spectral layer to the equation, sample by sample: least squares for the residual in H^-1, by
+Gauss-Newton and conjugate gradients, in float64. Needs no data. Flows on the torus take an operator that ends in a
+series in time, Trajectory(SpatioTemporalFNO); Darcy takes any. The output also holds residual_before, residual_after
+and iterations of each sample.
+
+example, ten frames in:
+  python -c "from sobolev.datasets import open_dataset
+             given = open_dataset('data/ns', 'test').isel(sample=slice(0, 4), time=slice(0, 10))
+             given.to_netcdf('given.nc', engine='h5netcdf')"
+  sobolev refine runs/ns given.nc refined.nc --tolerance 1e-3
+"""
+
+_CALIBRATE = """\
+Compare residuals of predicted trajectories with their true errors on data that the surrogate was not trained on, and
+save in the surrogate how large errors are beside residuals. `sobolev predict --certify` then bounds errors without
+knowing the truth. Darcy flow needs no calibration: its bound is guaranteed.
+"""
+
+
 _EVALUATE = """\
-Predict the test fields at each resolution and compare with the solver's: relative L2 and H1 error,
-time per field beside the solver's own. Resolutions finer than the data are drawn again from the
+Predict the test fields at each resolution and compare with the solver's. Writes report.html, one file that opens
+from disk, and the same numbers as evaluation.json: errors in several norms, fields, spectra, rollouts of
+trajectories, error bounds beside true errors, and after how many fields the surrogate has paid for its data and
+training, against the cheapest solve that is as accurate. Resolutions finer than the data are drawn again from the
 data set's seeds, once, on the solver's grid.
+
+example:
+  sobolev evaluate runs/burgers-fno --data data/burgers --resolution 1024 --resolution 8192
 """
 
 
@@ -328,7 +416,6 @@ def _split(text: str) -> tuple[str, int]:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    from pathlib import Path
 
     import torch
 
@@ -415,22 +502,69 @@ def _by_axis(pairs: list[tuple[str, str]] | None, kind: Callable[[str], Any] = s
 def _train(arguments: Sequence[str]) -> int:
     from sobolev.training.fitting import train
 
-    run = train(arguments)
-    print(f'surrogate saved: sobolev.Surrogate.load("{run / "surrogate"}")')
+    return _saved(train(arguments))
+
+
+def _boost(arguments: Sequence[str]) -> int:
+    from sobolev.training.boost_command import boost_command
+
+    return _saved(boost_command(arguments))
+
+
+def _saved(run: Path) -> int:
+    from lightning.pytorch.utilities import rank_zero_only
+
+    rank_zero_only(print)(f'surrogate saved: sobolev.Surrogate.load("{run / "surrogate"}")')
     return 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from sobolev.training.evaluation import evaluate_run
+    from sobolev.training.evaluation import TRAJECTORIES, evaluate_run
 
     evaluate_run(
-        options.run, options.data, options.resolution, split=options.split, out=options.out
-    )
+        options.run, options.data, options.resolution, split=options.split, out=options.out,
+        solver_timing=not options.no_solver_timing, trajectories=options.trajectories or TRAJECTORIES,
+    )  # fmt: skip
     return 0
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from pathlib import Path
+    prediction = _from_file_to_file(
+        options,
+        lambda surrogate, dataset: surrogate.predict(
+            dataset,
+            resolution=options.resolution,
+            certify=options.certify,
+            tolerance=options.tolerance,
+        ),
+    )
+    if "error_bound" in prediction:
+        bound = prediction["error_bound"]
+        about = f"{bound.attrs['long_name']}, {bound.attrs['norm']}"
+        print(f"{about}: {float(bound.max()):.2g} at most")
+    return 0
+
+
+def _refine(options: argparse.Namespace) -> int:
+    from sobolev.training.refining import refine
+
+    refined = _from_file_to_file(
+        options,
+        lambda surrogate, dataset: refine(
+            surrogate, dataset, modes=options.modes, tolerance=options.tolerance,
+            max_iterations=options.max_iterations,
+        ),
+    )  # fmt: skip
+    before, after = (float(refined[f"residual_{when}"].max()) for when in ("before", "after"))
+    print(
+        f"relative residual: {after:.1e} at most, {before:.1e} before; {refined.attrs['seconds']:.2g} s"
+    )
+    return 0
+
+
+def _from_file_to_file(options: argparse.Namespace, work: Callable[[Any, Any], Any]) -> Any:
+    """What ``work`` makes of the surrogate in ``options.run`` and the dataset in ``options.input``,
+    written to ``options.output``."""
 
     import xarray as xr
 
@@ -449,10 +583,29 @@ def _predict(options: argparse.Namespace) -> int:
     except OSError as error:
         raise OSError(f"{source} cannot be read as NetCDF-4: {error}") from error
     with opened as dataset:
-        prediction = load_run(options.run).predict(dataset, resolution=options.resolution)
+        prediction = work(load_run(options.run), dataset)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_netcdf(prediction, target)
     print(f"{options.output}: {', '.join(map(str, prediction.data_vars))} {dict(prediction.sizes)}")
+    return prediction
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from dataclasses import astuple
+
+    from sobolev.datasets import OperatorDataModule
+    from sobolev.training.certificates import calibrate
+    from sobolev.training.evaluation import load_run
+
+    surrogate, run = load_run(options.run), Path(options.run)
+    window = (1, 1) if surrogate.window is None else astuple(surrogate.window)
+    data = OperatorDataModule(options.data, window=window)
+    found = calibrate(surrogate, data, quantile=options.quantile, split=options.split)
+    surrogate.save(run / "surrogate" if (run / "surrogate").is_dir() else run)
+    print(
+        f"{options.run}: errors are at most {found.factor:.3g} times the residual for {found.quantile:.0%} of "
+        f"trajectories ({found.samples} seen)"
+    )
     return 0
 
 

@@ -296,7 +296,7 @@ class AbstractGrid(ABC):
         """Whether every node of ``coarser`` is a node of this grid."""
 
     @abstractmethod
-    def without_border(self, u: Tensor) -> Tensor:
+    def without_border(self, u: Tensor, cells: AbstractGrid | None = None) -> Tensor:
         """``u`` with zeros where the domain prescribes them."""
 
     @abstractmethod
@@ -493,14 +493,21 @@ class Grid(AbstractGrid):
             raise ValueError(f"the nodes of {other} are not among those of {self}")
         return other
 
-    def without_border(self, u: Tensor) -> Tensor:
-        """``u`` with zeros on the border of its Dirichlet axes."""
+    def without_border(self, u: Tensor, cells: AbstractGrid | None = None) -> Tensor:
+        """``u`` with zeros on the border of its Dirichlet axes.
+
+        With ``cells``, a grid of the same axes, what is taken away falls linearly to zero over one of
+        its cells: on that grid nothing changes, on finer ones there is no jump.
+        """
         self.check(u)
-        for i, axis in enumerate(self.axes):
+        cells = self if cells is None else self._like(cells)
+        for i, (axis, coarse) in enumerate(zip(self.axes, cells.axes, strict=True)):
             if axis.boundary == "dirichlet":
-                inside = torch.ones(axis.size, dtype=u.dtype, device=u.device)
-                inside[0] = inside[-1] = 0.0
-                u = u * inside.reshape(-1, *[1] * (self.ndim - 1 - i))
+                dim, last = i - self.ndim, axis.size - 1
+                steps = torch.arange(axis.size, dtype=u.dtype, device=u.device)
+                weight = (1 - steps * ((coarse.size - 1) / last)).clamp(min=0)
+                weight = weight.reshape(-1, *[1] * (-1 - dim))
+                u = u - weight * u.narrow(dim, 0, 1) - weight.flip(0) * u.narrow(dim, last, 1)
         return u
 
     def check(self, u: Tensor, *, modes: bool = False) -> None:

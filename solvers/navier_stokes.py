@@ -131,6 +131,13 @@ class NavierStokes:
         right = right if forcing is None else right + forcing
         return time_derivative - modes.inverse(right).to(vorticity.dtype)
 
+    def in_modes(self, grid: Grid, like: Tensor) -> FlowInModes:
+        """The equation for the modes that the 2/3 rule keeps on ``grid``, on the device of ``like``,
+        fields of vorticity ``(batch, y, x)``."""
+        _check(like, grid)
+        modes = _Modes(grid, like.device)
+        return FlowInModes(modes, self._symbol(modes), self._forcing(grid, modes, like))
+
     def _symbol(self, modes: _Modes) -> Tensor:
         damping = -self.viscosity * modes.k2 - self.drag
         if not self.beta:
@@ -287,10 +294,58 @@ class _Modes:
     def advection_from(self, padded: Tensor) -> Tensor:
         """Transform, square, transform back, and take the modes of the two real products apart."""
         z = torch.fft.ifft2(padded, norm="forward")
-        squared = torch.fft.fft2(z * z)[..., self.Ky : 3 * self.Ky + 1, :]
+        return self.advection_of(z * z)
+
+    def advection_of(self, square: Tensor) -> Tensor:
+        """−(u·∇ω)^ from z² on the nodes; linear in it."""
+        squared = torch.fft.fft2(square)[..., self.Ky : 3 * self.Ky + 1, :]
         here = squared[..., 2 * self.Kx : 3 * self.Kx + 1]
         opposite = squared[..., self.Kx : 2 * self.Kx + 1].flip(-2, -1)
         return (self.to_advection * opposite).conj().addcmul(self.to_advection, here)
+
+
+class FlowInModes:
+    """v_t = σ v − (u·∇ω)^ + f̂ for the modes v of the vorticity that the 2/3 rule keeps, ``(..., 2K + 1,
+    K + 1)``: ky = −K … K in rows, kx = 0 … K in columns.
+
+    Those with kx = 0 > ky follow from the others. They are not read, so that the others are free
+    variables, and count nothing in ``multiplicity``.
+    """
+
+    def __init__(self, modes: _Modes, symbol: Tensor, forcing: Tensor | None) -> None:
+        self._modes, self.symbol, self.forcing = modes, symbol, forcing
+        self.eigenvalues = modes.k2
+        """|k|², those of −Δ."""
+        self.transform, self.inverse = modes.transform, modes.inverse
+        area = math.prod(axis.length for axis in modes.grid.axes)
+        self.multiplicity = torch.full_like(modes.k2, 2 * area)
+        """How much |v|² contributes to ∫ω²: Σ multiplicity |v|² = ‖ω‖²."""
+        self.multiplicity[: modes.Ky + 1, 0] = 0.0
+
+    def completed(self, v: Tensor) -> Tensor:
+        """``v`` with the modes that follow from the others, ω̂(−k) = ω̂(k)*, and without the mean."""
+        K = self._modes.Ky
+        zero = torch.zeros_like(v[..., :1, :1])
+        column = torch.cat([v[..., K + 1 :, :1].flip(-2).conj(), zero, v[..., K + 1 :, :1]], dim=-2)
+        return torch.cat([column, v[..., 1:]], dim=-1)
+
+    def velocity(self, v: Tensor) -> Tensor:
+        """z = u + iv on the nodes, linear in ``v``."""
+        return torch.fft.ifft2(self._modes.padded(self.completed(v)), norm="forward")
+
+    def residual(self, v: Tensor, rate: Tensor, z: Tensor) -> Tensor:
+        """v_t − σ v + (u·∇ω)^ − f̂ of modes ``v`` with the time derivative ``rate`` and velocity ``z``."""
+        residual = rate - self.symbol * v - self._modes.advection_of(z * z)
+        return residual if self.forcing is None else residual - self.forcing
+
+    def tangent(self, v: Tensor, rate: Tensor, z: Tensor) -> Tensor:
+        """The derivative of ``residual`` about a flow of velocity ``z`` in the direction ``v``, which has
+        the time derivative ``rate``."""
+        return rate - self.symbol * v - self._modes.advection_of(2 * z * self.velocity(v))
+
+    def advection(self, v: Tensor) -> Tensor:
+        """(u·∇ω)^: what ``residual`` has beyond its tangent."""
+        return -self._modes.advection_of(self.velocity(v).square())
 
 
 class _Advance:

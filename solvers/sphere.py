@@ -179,7 +179,7 @@ class SphereGrid(AbstractGrid):
             return False
         return True
 
-    def without_border(self, u: Tensor) -> Tensor:
+    def without_border(self, u: Tensor, cells: AbstractGrid | None = None) -> Tensor:
         """``u`` itself: a sphere has no border."""
         self.check(u)
         return u

@@ -103,7 +103,7 @@ def test_evaluate_scores_zero_shot_resolutions_and_draws_figures(trained, burger
     assert (
         main([*arguments, "--resolution", "32", "--resolution", "64", "--resolution", "128"]) == 0
     )
-    scores = json.loads((trained / "evaluation" / "evaluation.json").read_text())
+    scores = json.loads((trained / "evaluation" / "evaluation.json").read_text())["scores"]
     assert [s["resolution"] for s in scores] == [32, 64, 128]
     assert all(s["samples"] == 6 and 0 < s["relative_l2"] < 1 for s in scores)
     assert (

@@ -14,12 +14,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import yaml
 from nbclient import NotebookClient
 
 import sobolev
-from sobolev.operators import operator_from
-from sobolev.training.fitting import CONFIGS, config_names
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("solvers", "datasets", "operators", "training")
@@ -61,15 +58,6 @@ def test_the_face_is_all_there():
         assert getattr(sobolev, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         sobolev.nothing  # noqa: B018
-
-
-@pytest.mark.parametrize("name", config_names())
-def test_configurations_that_come_along_describe_operators(name):
-    content = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
-    operator = content["model"]["operator"]
-    room, _, name = operator["class_path"].rpartition(".")
-    assert room == "sobolev.operators"
-    operator_from({"class": name, "arguments": operator["init_args"]})
 
 
 @pytest.mark.slow

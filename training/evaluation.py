@@ -2,25 +2,95 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
+import os
+import platform
+import shlex
 import statistics
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import rich.console
+import rich.markup
+import rich.progress
 import rich.table
 import torch
 from torch import Tensor
 
 from sobolev.datasets import Manifest, OperatorDataModule, Recipe, Variable, refined
+from sobolev.datasets.generation import streams
+from sobolev.datasets.generation import versions as versions_of_data
+from sobolev.datasets.manifest import replacing
 from sobolev.solvers import AbstractGrid, Grid, SphereGrid
-from sobolev.training import plots
+from sobolev.training import plots, report
+from sobolev.training.breakeven import BreakEven, Problem, break_even, continued, restricted
+from sobolev.training.certificates import Effectivity, certificate_of, effectivity
 from sobolev.training.losses import relative_error
+from sobolev.training.metrics import binned_error, max_error, nrmse, spectrum_error, vrmse
 from sobolev.training.surrogate import Surrogate, at_resolution, comfortable_batch
+from sobolev.training.trajectories import TRAJECTORIES, Rollouts, roll_out, whole_window
 
+SCHEMA = 1
+"""Of ``evaluation.json``."""
+WINDOWS = 1024
+"""Windows of trajectories that the scores of one application are taken over, at most."""
+CERTIFIED = 100
+"""Samples that certificates are judged on, at most: their true errors may take a solve each."""
 _TIMED_SOLVES = 8
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure of merit: one number per sample from ``(prediction, target, grid)``."""
+
+    title: str
+    definition: str
+    of: Callable[[Tensor, Tensor, AbstractGrid], Tensor]
+    comparable: bool = True
+    """Taken of fields in ``surrogate.comparable`` units rather than in their own."""
+
+
+MEASURES = {
+    "relative_l2": Measure("relative L²", "‖p − y‖ / ‖y‖ with ‖u‖² = ∫u²", relative_error),
+    "relative_h1": Measure(
+        "relative H¹",
+        "the same with ‖u‖² = Σₖ (1 + λₖ) |ûₖ|², λₖ the eigenvalues of −Δ: values and gradients",
+        partial(relative_error, order=1.0),
+    ),
+    "relative_h-1": Measure(
+        "relative H⁻¹",
+        "the same with ‖u‖² = Σₖ |ûₖ|² / (1 + λₖ): large scales",
+        partial(relative_error, order=-1.0),
+    ),
+    "nrmse": Measure(
+        "nRMSE",
+        "√⟨(p − y)²⟩ / √⟨y²⟩ per channel, then their mean, ⟨⟩ the mean over space (PDEBench)",
+        nrmse,
+        comparable=False,
+    ),
+    "vrmse": Measure(
+        "VRMSE",
+        "√⟨(p − y)²⟩ / √⟨(y − ⟨y⟩)²⟩ per channel, then their mean; predicting the mean scores 1 (The Well)",
+        vrmse,
+        comparable=False,
+    ),
+    "max_error": Measure(
+        "max error", "max |p − y| over all nodes, in training standard deviations", max_error
+    ),
+    "spectrum_error": Measure(
+        "spectrum error",
+        "√⟨(log₁₀ Eₚ(k)/E(k))²⟩ over the shells of wavenumber the truth has energy in: decades between the energy "
+        "spectra, whatever the phases",
+        spectrum_error,
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,9 +104,11 @@ class Score:
     seconds_per_field: float
     solver_seconds_per_field: float | None
     """Of the data's own solver on the same grid and the same machine, in batches; None if the
-    recipe is not known."""
+    recipe is not known, makes trajectories, or was not to be timed."""
     solver_relative_l2: float | None
     """Error of that solve against the stored fields, which come from the recipe's finest grid."""
+    relative_l2_of: dict[str, float] = field(default_factory=dict)
+    """Of each quantity by itself, where there are several."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +119,157 @@ class Comparison:
     inputs: Tensor
     targets: Tensor
     predictions: Tensor
-    scale: Tensor
-    """Standard deviation of each output variable in the training data, ``(channel, 1 …)``."""
+    surrogate: Surrogate
 
     def errors(self, order: float = 0.0) -> Tensor:
-        """Relative H^s error per sample, each variable measured in its standard deviations."""
-        prediction, target = (u.double() / self.scale for u in (self.predictions, self.targets))
-        return relative_error(prediction, target, self.grid, order)
+        """Relative H^s error per sample, in ``surrogate.comparable`` units."""
+        return relative_error(*self.comparable(), self.grid, order)
+
+    def comparable(self) -> tuple[Tensor, Tensor]:
+        """Prediction and target in ``surrogate.comparable`` units, float64."""
+        prediction, target = (
+            self.surrogate.comparable(u.double()) for u in (self.predictions, self.targets)
+        )
+        return prediction, target
+
+    def measured(self) -> dict[str | None, dict[str, Tensor]]:
+        """Every measure per sample: of all quantities together under None, and by name where there
+        are several."""
+        compared, physical = self.comparable(), (self.predictions.double(), self.targets.double())
+        names = [v.name for v in self.surrogate.quantities]
+        parts: dict[str | None, slice] = {None: slice(None)}
+        if len(names) > 1:
+            parts |= {name: slice(i, None, len(names)) for i, name in enumerate(names)}
+        found: dict[str | None, dict[str, Tensor]] = {}
+        for name, channels in parts.items():
+            found[name] = {}
+            for key, measure in MEASURES.items():
+                p, y = compared if measure.comparable else physical
+                found[name][key] = measure.of(p[:, channels], y[:, channels], self.grid)
+        return found
+
+    def spectral_error(self) -> tuple[Tensor, Tensor, float]:
+        """Wavenumbers, mean square error per shell (``metrics.binned_error``), and the mean square
+        error by quadrature, which the shells sum to; in ``surrogate.comparable`` units."""
+        prediction, target = self.comparable()
+        weights = self.grid.quadrature()
+        space = tuple(range(-self.grid.ndim, 0))
+        square = ((prediction - target).square() * (weights / weights.sum())).sum(space)
+        bins = binned_error(prediction, target, self.grid).mean(0)
+        return self.grid.shells()[0], bins, float(square.mean())
+
+    def integrals(self) -> dict[str, dict[str, float]]:
+        """Means over the domain per quantity: mean |⟨p⟩ − ⟨y⟩| over the samples, beside the mean of
+        |⟨y⟩|, and the root mean square of y."""
+        weights = self.grid.quadrature()
+        weights, space = weights / weights.sum(), tuple(range(-self.grid.ndim, 0))
+        p, y = ((u.double() * weights).sum(space) for u in (self.predictions, self.targets))
+        size = (self.targets.double().square() * weights).sum(space).mean(0).sqrt()
+        count = len(self.surrogate.quantities)
+        return {
+            v.name: {
+                "error": float((p - y)[:, i::count].abs().mean()),
+                "mean": float(y[:, i::count].abs().mean()),
+                "rms": float(size[i::count].square().mean().sqrt()),
+            }
+            for i, v in enumerate(self.surrogate.quantities)
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that was found out about a surrogate."""
+
+    surrogate: Surrogate
+    run: Path
+    data: Path
+    split: str
+    manifest: Manifest
+    command: str
+    scores: list[Score]
+    comparisons: dict[int, Comparison]
+    rollouts: Rollouts | None
+    break_even: BreakEven | None
+    no_break_even: str
+    """Why there is no break-even."""
+    certificates: Effectivity | None
+    no_certificates: str
+
+    def record(self, part: str) -> dict[str, Any]:
+        """A part of the surrogate's provenance, which may be anybody's JSON; empty if it is none."""
+        return _record(self.surrogate, part)
+
+    @property
+    def trained_on(self) -> list[int] | None:
+        """Nodes per axis in training."""
+        sizes = self.record("data").get("resolution")
+        good = isinstance(sizes, list) and sizes and all(isinstance(n, int) for n in sizes)
+        return sizes if good else None
+
+    @property
+    def trained_recipe(self) -> str:
+        recipe = self.record("data").get("recipe")
+        return str(recipe.get("class")) if isinstance(recipe, dict) else "not recorded"
+
+    @property
+    def seen(self) -> bool:
+        """Whether the fields tested on were trained on or chose the best weights."""
+        drawn = self.record("data")
+        same = (drawn.get("recipe"), drawn.get("seed")) == (
+            self.manifest.recipe,
+            self.manifest.seed,
+        )
+        return same and self.split in ("train", "valid")
+
+    @property
+    def config(self) -> str | None:
+        """``config.yaml`` of the run."""
+        file = self.run / "config.yaml"
+        return file.read_text() if file.is_file() else None
+
+    @property
+    def parameters(self) -> int:
+        """Real numbers that were trained; complex weights would count twice, but there are none."""
+        return sum(p.numel() for p in self.surrogate.operator.parameters())
+
+    @property
+    def protocol(self) -> str:
+        return str(self.surrogate.provenance.get("protocol", "not recorded"))
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``evaluation.json`` holds: plain, and every float finite or null."""
+        manifest = self.manifest
+        plain = {
+            "schema": SCHEMA,
+            "command": self.command,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "versions": versions(),
+            "machine": machine(),
+            "run": {
+                "path": str(self.run),
+                "operator": self.surrogate.operator.description,
+                "parameters": self.parameters,
+                "protocol": self.protocol,
+                "provenance": self.surrogate.provenance,
+            },
+            "data": {
+                "path": str(self.data), "split": self.split, "title": manifest.title, "equation": manifest.equation,
+                "recipe": manifest.recipe, "preset": manifest.preset, "seed": manifest.seed, "dtype": manifest.dtype,
+                "resolution": manifest.resolution, "samples": manifest.requested, "sha256": manifest.digest,
+            },
+            "measures": {
+                key: {"title": m.title, "definition": m.definition} for key, m in MEASURES.items()
+            },
+            "limits": {"windows": WINDOWS},
+            "scores": [asdict(score) for score in self.scores],
+            "metrics": [_metrics(n, c) for n, c in self.comparisons.items()],
+            "certificates": None if self.certificates is None else _certified(self.surrogate, self.certificates),
+            "no_certificates": self.no_certificates,
+            "rollouts": None if self.rollouts is None else self.rollouts.summary(),
+            "break_even": None if self.break_even is None else _costs(self.break_even),
+            "no_break_even": self.no_break_even,
+        }  # fmt: skip
+        return finite(plain)
 
 
 def evaluate_run(
@@ -63,76 +279,111 @@ def evaluate_run(
     *,
     split: str = "test",
     out: str | Path | None = None,
+    solver_timing: bool = True,
+    trajectories: int = TRAJECTORIES,
 ) -> list[Score]:
-    """Evaluate, print the table, and save ``evaluation.json`` and figures in ``out``
-    (``RUN/evaluation``)."""
+    """Evaluate, print the table, and save ``report.html``, ``evaluation.json`` and figures in ``out``
+    (``RUN/evaluation``).
+
+    Args:
+        run: the folder of a run, or of a surrogate.
+        data: data set with the fields to test on.
+        resolutions: nodes per axis; as stored by default. The first one is that of rollouts and of
+            the break-even.
+        split: of the data set.
+        solver_timing: time classical solves too, for the comparison of costs.
+        trajectories: how many to roll out, where the data are trajectories.
+    """
     run, data = Path(run), Path(data)
-    surrogate = load_run(run)
+    surrogate, manifest = load_run(run), Manifest.read(data)
     home = run if (run / "surrogate").is_dir() else run.parent
     out = Path(out) if out else home / "evaluation"
-    out.mkdir(parents=True, exist_ok=True)
-    resolutions = resolutions or [Manifest.read(data).resolution]
+    resolutions = list(resolutions or [manifest.resolution])
     scores, comparisons = [], {}
-    for resolution in resolutions:
-        score, comparisons[resolution] = evaluate(surrogate, data, resolution, split=split)
-        scores.append(score)
+    with _progress() as tick:
+        for resolution in resolutions:
+            tick(f"predicting {split} fields at {resolution} nodes per axis")
+            score, comparisons[resolution] = evaluate(
+                surrogate, data, resolution, split=split, solver_timing=solver_timing
+            )
+            scores.append(score)
+        first, rollouts = comparisons[resolutions[0]], None
+        if surrogate.window is not None and manifest.times:
+            module = fields_at(data, resolutions[0], split, whole_window(surrogate, manifest))
+            tick(f"rolling out {module.window.horizon} frames")
+            rollouts = roll_out(surrogate, module, split=split, trajectories=trajectories)
+        tick("bounding errors")
+        bounded, unbounded = _bounded(first)
+        paid, why_not = None, "classical solves were not to be timed (--no-solver-timing)"
+        if solver_timing:
+            paid, why_not = _paid(manifest, split, first, scores[0], rollouts, tick)
+        command = _command(run, data, resolutions, split, out, solver_timing, trajectories)
+        if home != run and run.name != "surrogate":
+            home = run  # a surrogate by itself: what lies beside it is none of its training
+        evaluation = Evaluation(
+            surrogate, home, data, split, manifest, command, scores, comparisons, rollouts,
+            paid, why_not, bounded, unbounded,
+        )  # fmt: skip
+        tick("drawing")
+        _save(evaluation, out)
     print_table(scores)
-    (out / "evaluation.json").write_text(
-        json.dumps([asdict(score) for score in scores], indent=1) + "\n"
-    )
-    for resolution in {min(resolutions), max(resolutions)}:
-        plots.save(
-            plots.fields(comparisons[resolution], surrogate), out / f"fields-{resolution}.png"
-        )
-    plots.save(plots.spectra(comparisons), out / "spectrum.png")
-    if list(run.glob("metrics*.csv")):
-        plots.save(plots.training_curve(run), out / "training.png")
-    rich.console.Console().print(f"figures and evaluation.json: {out}")
+    rich.console.Console().print(f"report.html, evaluation.json and figures: {out}")
     return scores
 
 
 def evaluate(
-    surrogate: Surrogate, data: str | Path, resolution: int, *, split: str = "test"
+    surrogate: Surrogate,
+    data: str | Path,
+    resolution: int,
+    *,
+    split: str = "test",
+    solver_timing: bool = True,
 ) -> tuple[Score, Comparison]:
-    """Predict the fields of a split at one resolution.
+    """Predict the fields of a split at one resolution, by one application of the operator.
 
     Fields come from the stored nodes if these include the wanted ones, else from the data set's
     recipe and seeds: the same samples, with more of the solver's nodes kept. On a sphere, where
-    ``resolution`` n means n × 2n, coarser fields are the stored ones with fewer modes.
+    ``resolution`` n means n × 2n, coarser fields are the stored ones with fewer modes. Of
+    trajectories at most ``WINDOWS`` windows are taken, evenly spread.
 
     Raises:
         ValueError: for a resolution that the recipe's grid cannot be subsampled to.
     """
     manifest = Manifest.read(Path(data))
     manifest.shards(split)  # refuses an unknown split by name
-    window = surrogate.provenance.get("data", {}).get("window", (1, 1))
-    _check_same_meaning(surrogate, OperatorDataModule(data, window=window), data)
-    module = _stored_or_drawn(manifest, data, resolution, split, window)
-    inputs, outputs = module.pairs(split)[:]
+    window = surrogate.window
+    frames = (window.history, window.horizon, window.stride) if window else (1, 1)
+    _check_same_meaning(surrogate, OperatorDataModule(data, window=frames), data)
+    module = fields_at(data, resolution, split, frames)
+    items = module.pairs(split)
+    few = min(len(items), WINDOWS) if manifest.times else len(items)
+    inputs, outputs = items.__getitems__([i * len(items) // few for i in range(few)])
     grid = surrogate.grid.resized(*module.grid.shape)
     predictions, seconds = _timed_predictions(surrogate, inputs, grid)
-    scale = surrogate.output_scale.double().cpu()
-    comparison = Comparison(grid, inputs, outputs, predictions, scale)
+    comparison = Comparison(grid, inputs, outputs, predictions, surrogate)
     solver_seconds, solver_error = None, None
-    if manifest.can_be_drawn_again and not manifest.times:
-        recipe = manifest.build_recipe()
-        solver_seconds, solver_error = _timed_solves(recipe, grid, inputs, outputs)
+    if manifest.can_be_drawn_again and not manifest.times and solver_timing:
+        solver_seconds, solver_error = _timed_solves(manifest.build_recipe(), comparison)
+    measured = comparison.measured()
+    everything = measured.pop(None)
     score = Score(
         resolution,
         len(inputs),
-        float(comparison.errors().mean()),
-        float(comparison.errors(order=1.0).mean()),
+        float(everything["relative_l2"].mean()),
+        float(everything["relative_h1"].mean()),
         seconds,
         solver_seconds,
         solver_error,
+        {str(name): float(m["relative_l2"].mean()) for name, m in measured.items()},
     )
     return score, comparison
 
 
-def _stored_or_drawn(
-    manifest: Manifest, data: str | Path, resolution: int, split: str, window: Sequence[int]
+def fields_at(
+    data: str | Path, resolution: int, split: str, window: Sequence[int]
 ) -> OperatorDataModule:
     """The fields at ``resolution``, drawn again from their seeds if they were not stored."""
+    manifest = Manifest.read(Path(data))
     stored, target = manifest.grid, at_resolution(manifest.grid, resolution)
     coarser = isinstance(stored, SphereGrid) and target.shape[0] <= stored.shape[0]
     if not (coarser or stored.can_subsample(target)):
@@ -176,17 +427,11 @@ def load_run(path: str | Path) -> Surrogate:
 
 
 def print_table(scores: Sequence[Score]) -> None:
-    """The scores as a table on the terminal."""
+    """The scores as a table on the terminal; several quantities have rows of their own."""
     table = rich.table.Table()
     heads = (
-        "resolution",
-        "samples",
-        "relative L²",
-        "relative H¹",
-        "ms/field",
-        "solver ms/field",
-        "solver relative L²",
-    )
+        "resolution", "samples", "relative L²", "relative H¹", "ms/field", "solver ms/field", "solver relative L²",
+    )  # fmt: skip
     for head in heads:
         table.add_column(head, justify="right")
     for s in scores:
@@ -197,7 +442,239 @@ def print_table(scores: Sequence[Score]) -> None:
             str(s.resolution), str(s.samples), f"{s.relative_l2:.5f}", f"{s.relative_h1:.5f}",
             f"{1e3 * s.seconds_per_field:.2f}", *solver,
         )  # fmt: skip
+        for name, error in s.relative_l2_of.items():
+            table.add_row(rich.markup.escape(name), "", f"{error:.5f}", *[""] * 4, style="dim")
     rich.console.Console(width=110).print(table)
+
+
+def finite(value: Any) -> Any:
+    """JSON-able data with every float that is not finite replaced by None, as strict JSON wants it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value
+
+
+def versions() -> dict[str, str]:
+    """Of what the figures depend on."""
+    return {
+        **versions_of_data(),
+        **{name: version(name) for name in ("lightning", "torchmetrics", "xarray")},
+    }
+
+
+def machine() -> dict[str, str | int]:
+    """What the times were taken on."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": "cpu",
+    }
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it, else its architecture."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _save(evaluation: Evaluation, out: Path) -> None:
+    """The report, the JSON and the figures for slides."""
+    out.mkdir(parents=True, exist_ok=True)
+    found = evaluation.as_json()
+    text = json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False)
+    with replacing(out / "evaluation.json") as part:
+        part.write_text(text + "\n", encoding="utf-8")
+    figures = report.figures(evaluation)
+    for name, figure in figures.items():
+        if name in ("spectra", "training") or name.startswith("fields-"):
+            plots.save(figure, out / f"{name.replace('spectra', 'spectrum')}.png")
+    with replacing(out / "report.html") as part:
+        part.write_text(report.render(evaluation, found, figures), encoding="utf-8")
+
+
+def _metrics(resolution: int, comparison: Comparison) -> dict[str, Any]:
+    """All measures at one resolution, summed up over the samples."""
+    k, bins, square = comparison.spectral_error()
+    return {
+        "resolution": resolution,
+        "nodes": list(comparison.grid.shape),
+        "samples": len(comparison.targets),
+        "errors": [
+            {"quantity": name, "metric": key, **_summed_up(values)}
+            for name, measures in comparison.measured().items()
+            for key, values in measures.items()
+        ],
+        "binned_square_error": {
+            "wavenumber": k.tolist(), "shells": bins.tolist(), "sum": float(bins.sum()), "mean_square_error": square,
+        },
+        "integrals": comparison.integrals(),
+    }  # fmt: skip
+
+
+def _summed_up(values: Tensor) -> dict[str, float]:
+    """Mean, median and 90th percentile over the samples; one that is not finite makes them so."""
+    middle, high = (float(values.quantile(q)) for q in (0.5, 0.9))
+    return {"mean": float(values.mean()), "median": middle, "p90": high}
+
+
+def _bounded(comparison: Comparison) -> tuple[Effectivity | None, str]:
+    """Bounds beside true errors, or None and why there are none."""
+    inputs, predictions, targets = (
+        u[:CERTIFIED] for u in (comparison.inputs, comparison.predictions, comparison.targets)
+    )
+    try:
+        found = effectivity(comparison.surrogate, inputs, predictions, targets, comparison.grid)
+        return found, ""
+    except ValueError as error:  # says which surrogates, grids and predictions have no bound
+        return None, str(error)
+
+
+def _certified(surrogate: Surrogate, found: Effectivity) -> dict[str, Any]:
+    """What there is to say of certificates."""
+    certificate, ratio = certificate_of(surrogate), found.ratio
+    p10, middle, p90 = (float(ratio.quantile(q)) for q in (0.1, 0.5, 0.9))
+    return {
+        "samples": len(ratio),
+        "norm": found.norm,
+        "reference": certificate.reference,
+        "guaranteed": found.guaranteed,
+        "coverage": certificate.attributes.get("coverage"),
+        "calibration_samples": certificate.attributes.get("calibration_samples"),
+        "holds": int((found.bound >= found.error).sum()),
+        "effectivity": {"median": middle, "p10": p10, "p90": p90, "largest": float(ratio.max())},
+        "mean_bound": float(found.bound.mean()),
+        "mean_error": float(found.error.mean()),
+        "bound": found.bound.tolist(),
+        "error": found.error.tolist(),
+    }
+
+
+def _record(surrogate: Surrogate, part: str) -> dict[str, Any]:
+    found = surrogate.provenance.get(part)
+    return found if isinstance(found, dict) else {}
+
+
+def _number(surrogate: Surrogate, part: str, name: str) -> float | None:
+    """A finite number of the provenance, if that is what is there."""
+    found = _record(surrogate, part).get(name)
+    good = isinstance(found, (int, float)) and not isinstance(found, bool) and math.isfinite(found)
+    return found if good else None
+
+
+def _costs(paid: BreakEven) -> dict[str, Any]:
+    return {**asdict(paid), "fields": paid.fields, "verdict": paid.verdict}
+
+
+def _paid(
+    manifest: Manifest,
+    split: str,
+    comparison: Comparison,
+    score: Score,
+    rollouts: Rollouts | None,
+    tick: Callable[[str], None],
+) -> tuple[BreakEven | None, str]:
+    """The break-even, or None and why there is none."""
+    if not manifest.can_be_drawn_again:
+        return None, "the data were not drawn from a recipe of sobolev: their solver is not known"
+    if rollouts is not None:
+        seconds = rollouts.seconds_per_trajectory
+        error = float(rollouts.whole_error()[:_TIMED_SOLVES].mean())
+        problem = _trajectories_to_solve(manifest, rollouts)
+    elif manifest.times:
+        return None, "the surrogate is not in time, the data are"
+    else:
+        seconds = score.seconds_per_field
+        error = float(comparison.errors()[:_TIMED_SOLVES].mean())
+        problem = _fields_to_solve(manifest, split, comparison)
+    if not math.isfinite(error):
+        return None, "the surrogate's error is not finite, so that no solve is as bad"
+    surrogate, drawn = comparison.surrogate, _record(comparison.surrogate, "data")
+    same = (drawn.get("recipe"), drawn.get("seed")) == (manifest.recipe, manifest.seed)
+    validated = manifest.requested.get("valid", 0) if same else 0
+    trained = _number(surrogate, "data", "train_samples") or manifest.requested.get("train", 0)
+    return break_even(
+        problem,
+        error,
+        seconds,
+        manifest=manifest,
+        data_samples=int(trained) + validated,
+        training_seconds=_number(surrogate, "training", "seconds"),
+        tick=tick,
+    ), ""
+
+
+def _fields_to_solve(manifest: Manifest, split: str, comparison: Comparison) -> Problem:
+    """Some samples, from inputs on the solver's own grid if drawing them again gives the stored
+    ones."""
+    recipe, few = manifest.build_recipe(), min(_TIMED_SOLVES, len(comparison.inputs))
+    some = replace(comparison, inputs=comparison.inputs[:few], targets=comparison.targets[:few])
+    fine = recipe.grid(recipe.solver_resolution)
+    drawn = recipe.draw(streams(manifest, split, range(few)))
+    stored, again = some.inputs.double(), restricted(drawn, fine, some.grid)
+    inputs, source = stored, some.grid
+    if torch.allclose(again, stored, rtol=1e-5, atol=1e-5 * float(stored.abs().max())):
+        inputs, source = drawn, fine
+    return Problem(
+        recipe, inputs, source, some.grid, lambda u: replace(some, predictions=u).errors()
+    )
+
+
+def _trajectories_to_solve(manifest: Manifest, rollouts: Rollouts) -> Problem:
+    """Some trajectories, from the last frame that the surrogate was given."""
+    few, frames = min(_TIMED_SOLVES, len(rollouts.inputs)), len(rollouts.times)
+    some = replace(rollouts, inputs=rollouts.inputs[:few], targets=rollouts.targets[:few])
+    recipe = continued(manifest.build_recipe(), frames, rollouts.surrogate.in_time.stride)
+
+    def error(u: Tensor) -> Tensor:
+        found = u.unflatten(1, (-1, some.targets.shape[2]))[:, :frames]
+        return some.whole_error(found)
+
+    return Problem(recipe, some.start.double(), some.grid, some.grid, error)
+
+
+def _command(
+    run: Path,
+    data: Path,
+    resolutions: Sequence[int],
+    split: str,
+    out: Path,
+    solver_timing: bool,
+    trajectories: int,
+) -> str:
+    """The command line that does this again."""
+    words = ["sobolev", "evaluate", str(run), "--data", str(data)]
+    for resolution in resolutions:
+        words += ["--resolution", str(resolution)]
+    words += ["--split", split] if split != "test" else []
+    words += ["--out", str(out)]
+    words += ["--no-solver-timing"] if not solver_timing else []
+    words += ["--trajectories", str(trajectories)] if trajectories != TRAJECTORIES else []
+    return shlex.join(words)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """A line that says what is being done, on a terminal."""
+    columns = (
+        rich.progress.SpinnerColumn(),
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.TimeElapsedColumn(),
+    )
+    console = rich.console.Console(stderr=True)
+    with rich.progress.Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("evaluating", total=None)
+        yield lambda text: bar.update(task, description=text)
 
 
 @torch.no_grad()
@@ -215,13 +692,15 @@ def _timed_predictions(
     return torch.cat(predictions), statistics.median(times)
 
 
-def _timed_solves(
-    recipe: Recipe, grid: AbstractGrid, inputs: Tensor, targets: Tensor
-) -> tuple[float, float]:
+def _timed_solves(recipe: Recipe, comparison: Comparison) -> tuple[float, float]:
     """Time per field of the classical solver on this grid, and its error against the stored
     fields."""
-    batch = inputs[:_TIMED_SOLVES].double()
+    few = replace(
+        comparison,
+        inputs=comparison.inputs[:_TIMED_SOLVES],
+        targets=comparison.targets[:_TIMED_SOLVES],
+    )
     start = time.perf_counter()
-    solved = recipe.solve(batch, grid)
-    seconds = (time.perf_counter() - start) / len(batch)
-    return seconds, float(relative_error(solved, targets[:_TIMED_SOLVES].double(), grid).mean())
+    solved = recipe.solve(few.inputs.double(), few.grid)
+    seconds = (time.perf_counter() - start) / len(solved)
+    return seconds, float(replace(few, predictions=solved).errors().mean())

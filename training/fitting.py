@@ -10,31 +10,54 @@ import pickle
 import re
 import shutil
 import sys
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import lightning
 import torch
 import yaml
+from lightning.fabric.plugins import CheckpointIO
+from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSamplerWrapper
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 import sobolev
 import sobolev.operators
 from sobolev.datasets import OperatorDataModule
+from sobolev.datasets.manifest import replacing
+from sobolev.datasets.windows import Items
+from sobolev.training.callbacks import (
+    WATCHED,
+    AveragedWeights,
+    Clock,
+    EpochLines,
+    Patience,
+    PredictionPictures,
+    Profile,
+    RunCheckpoint,
+    WholeCheckpoints,
+    duration,
+    epochs_of,
+    find_learning_rate,
+)
 from sobolev.training.module import OperatorModule
 
-_PARTS = ("config.yaml", "metrics*.csv", "tensorboard", "checkpoints", "surrogate", "evaluation")
-_WATCHED = "valid/relative_l2"
+_PARTS = (
+    "config.yaml", "metrics*.csv", "tensorboard", "checkpoints", "surrogate", "evaluation",
+    "profile.txt", "learning_rate.png", ".lr_find_*.ckpt",
+    "stage-*", "spectra.png", "boosting.json", "single", "ensemble", "comparison.json",
+)  # fmt: skip
 CONFIGS = Path(str(resources.files("sobolev.training"))) / "configs"
 """The configurations that come with the package, one per problem and operator."""
+_log = logging.getLogger("sobolev")
 
 
 def train(arguments: Sequence[str]) -> Path:
@@ -49,59 +72,109 @@ def train(arguments: Sequence[str]) -> Path:
         ValueError: for a data set, operator or checkpoint that do not go together.
     """
     with _quiet():
-        cli = _TrainCLI(
-            OperatorModule,
-            OperatorDataModule,
-            run=False,
-            args=_with_config_path(arguments),
-            save_config_callback=None,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            parser_class=_Parser,
-            parser_kwargs={
-                "prog": "sobolev train",
-                "description": _DESCRIPTION,
-                "allow_abbrev": False,
-            },
-            trainer_defaults={
-                "accelerator": _accelerator(),
-                "devices": 1,
-                "gradient_clip_val": 1.0,
-                "num_sanity_val_steps": 0,
-                "log_every_n_steps": 10,
-                "enable_progress_bar": sys.stderr.isatty(),
-                "enable_model_summary": False,
-            },
-        )
-        run, latest = cli.run, cli.run / "checkpoints" / "last.ckpt"
-        if (
-            cli.config.resume
-            and _epochs_done(latest) == cli.trainer.max_epochs
-            and (run / "surrogate").is_dir()
-        ):
-            logging.getLogger("sobolev").info(f"{run} is complete; nothing is left to train")
+        return fit(command_line(_TrainCLI, OperatorModule, arguments, "train", _DESCRIPTION))
+
+
+def command_line(
+    kind: type[_TrainCLI],
+    module: type[OperatorModule],
+    arguments: Sequence[str],
+    command: str,
+    description: str,
+) -> _TrainCLI:
+    """The command line of ``sobolev COMMAND``, parsed, with everything in it built."""
+    return kind(
+        module,
+        SharedData,
+        run=False,
+        args=_with_config_path(arguments),
+        save_config_callback=None,
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        parser_class=_Parser,
+        parser_kwargs={
+            "prog": f"sobolev {command}",
+            "description": description,
+            "allow_abbrev": False,
+        },
+        trainer_defaults={
+            "accelerator": _accelerator(),
+            "devices": 1,
+            "gradient_clip_val": 1.0,
+            "num_sanity_val_steps": 0,
+            "log_every_n_steps": 10,
+            "enable_progress_bar": sys.stderr.isatty(),
+            "enable_model_summary": False,
+        },
+    )
+
+
+def fit(cli: _TrainCLI) -> Path:
+    """Train what the command line built, or the rest of it, and save the surrogate in the run folder."""
+    run, latest = cli.run, cli.run / "checkpoints" / "last.ckpt"
+    if cli.config.resume:
+        checkpoint = _checkpoint(latest)
+        if (run / "surrogate").is_dir():
+            _log.info(f"{run} is complete; nothing is left to train")
             return run
-        if getattr(rank_zero_only, "rank", 0) == 0:
-            cli.prepare_folder()
-        started = time.perf_counter()
-        try:
-            cli.trainer.fit(
-                cli.model,
-                cli.datamodule,
-                ckpt_path=latest if cli.config.resume else None,
-                weights_only=True,
+        if cli.trainer.max_steps > 0:  # Lightning repeats an epoch's beginning, without batches
+            _log.warning(
+                "a run counted in trainer.max_steps goes on with another order of samples than an undisturbed one; "
+                "runs of trainer.max_epochs (and trainer.limit_train_batches) resume exactly"
             )
-        except SystemExit:  # Lightning's answer to Ctrl-C
-            if cli.trainer.interrupted:
-                raise KeyboardInterrupt from None
-            raise
-        except MisconfigurationException as error:
-            raise ValueError(str(error)) from error
-        if cli.trainer.is_global_zero:
-            _keep_best(cli.trainer, cli.model)
-            _record(cli, time.perf_counter() - started)
-            cli.model.surrogate.save(run / "surrogate")
+        if cli.config.find_learning_rate:  # the schedule found then goes on
+            cli.model.learning_rate = checkpoint["optimizer_states"][0]["param_groups"][0]["max_lr"]
+    if _is_first_process():
+        cli.prepare_folder()
+    try:
+        if cli.config.find_learning_rate and not cli.config.resume:
+            cli.model.learning_rate = find_learning_rate(
+                cli.trainer, cli.model, cli.datamodule, run / "learning_rate.png"
+            )
+        cli.trainer.fit(
+            cli.model,
+            cli.datamodule,
+            ckpt_path=latest if cli.config.resume else None,
+            weights_only=True,
+        )
+    except SystemExit:  # Lightning's answer to Ctrl-C and to SIGTERM
+        if cli.trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    if cli.trainer.is_global_zero:
+        _keep_best(cli)
+        cli.model.surrogate.save(run / "surrogate")
     return run
+
+
+class SharedData(OperatorDataModule):
+    """Each of n processes takes every n-th item of the one order of an epoch: together their batches
+    of b are those of one process with batches of n·b.
+
+    In training the last items are made up to a multiple of n by the first of the epoch, so that all
+    processes take as many steps; in validation every item counts once.
+    """
+
+    def _loader(self, items: Items, sampler: Sampler | None = None) -> DataLoader:
+        trainer = self.trainer
+        if trainer is not None and trainer.world_size > 1:
+            if len(items) < trainer.world_size:
+                raise ValueError(
+                    f"{len(items)} items cannot be shared by {trainer.world_size} processes; use more data or fewer "
+                    "trainer.devices"
+                )
+            share = (
+                UnrepeatedDistributedSamplerWrapper
+                if sampler is None
+                else DistributedSamplerWrapper
+            )
+            sampler = share(
+                sampler or SequentialSampler(items),
+                num_replicas=trainer.world_size,
+                rank=trainer.global_rank,
+                shuffle=False,
+            )
+        return super()._loader(items, sampler)
 
 
 def config_names() -> list[str]:
@@ -133,7 +206,7 @@ class _Parser(LightningArgumentParser):
                 if part not in known and near:
                     message = f"{message.strip()}; did you mean {near[0]!r}?"
                     break
-        self.exit(2, f"sobolev train: error: {' '.join(message.split())}\n")
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
 
 _WRONG_KEY = re.compile(
@@ -153,22 +226,55 @@ class _TrainCLI(LightningCLI):
             "--resume", action="store_true", help="continue from the run's last checkpoint"
         )
         parser.add_argument("--overwrite", action="store_true", help="replace a run that is there")
+        parser.add_argument(
+            "--ema",
+            type=float | None,
+            default=None,
+            help="validate and save an exponential moving average of the weights with this decay, such as 0.999",
+        )
+        parser.add_argument(
+            "--patience",
+            type=int | None,
+            default=None,
+            help="stop when the validation error has not fallen for so many epochs",
+        )
+        parser.add_argument(
+            "--find_learning_rate",
+            "--find-learning-rate",
+            action="store_true",
+            help="try 100 steps of growing learning rate first and use the one it suggests; see learning_rate.png",
+        )
+        parser.add_argument(
+            "--profile", action="store_true", help="write to profile.txt where the time goes"
+        )
         parser.link_arguments("data", "model.data", apply_on="instantiate")
 
     def before_instantiate_classes(self) -> None:
         config = self.config
         name = Path(str(config.config[0])).stem if config.get("config") else "run"
         self.run = Path(config.run or Path("runs") / name)
-        if (self.run / "config.yaml").exists() and not config.resume and not config.overwrite:
+        self.plain = yaml.safe_load(self.parser.dump(config, skip_none=False))
+        for volatile in ("config", "run", "resume", "overwrite", "profile"):
+            self.plain.pop(volatile, None)
+        if _is_first_process():  # the others may find its new folder
+            self._check_folder()
+
+    def _check_folder(self) -> None:
+        file = self.run / "config.yaml"
+        if self.run.exists() and not self.run.is_dir():
+            raise NotADirectoryError(
+                f"{self.run} is a file, and a run is a folder; give another --run"
+            )
+        if self.config.resume:
+            if not file.is_file():
+                raise FileNotFoundError(
+                    f"there is no run in {self.run} to resume ({file} is missing)"
+                )
+            _refuse_changes(yaml.safe_load(file.read_text()), self.plain, self.run)
+        elif file.exists() and not self.config.overwrite:
             raise FileExistsError(
                 f"{self.run} holds a run already; give --resume, --overwrite or another --run"
             )
-        self.plain = yaml.safe_load(self.parser.dump(config, skip_none=False))
-        for volatile in ("config", "run", "resume", "overwrite"):
-            self.plain.pop(volatile, None)
-        if config.resume and (self.run / "config.yaml").exists():
-            before = yaml.safe_load((self.run / "config.yaml").read_text())
-            _refuse_changes(before, self.plain, self.run)
 
     def prepare_folder(self) -> None:
         """Clear or continue the run folder, once everything in the configuration has proved
@@ -177,46 +283,58 @@ class _TrainCLI(LightningCLI):
             for part in _PARTS:
                 for found in self.run.glob(part):
                     shutil.rmtree(found) if found.is_dir() else found.unlink()
+        for unfinished in (self.run / "checkpoints").glob(".*.part"):  # of a killed process
+            unfinished.unlink()
         self.run.mkdir(parents=True, exist_ok=True)
         if (metrics := self.run / "metrics.csv").exists():  # Lightning's logger would delete it
             metrics.rename(
                 self.run / f"metrics-{len(list(self.run.glob('metrics-*.csv'))):03d}.csv"
             )
-        (self.run / "config.yaml").write_text(yaml.safe_dump(self.plain, sort_keys=False))
+        with replacing(self.run / "config.yaml") as file:
+            file.write_text(yaml.safe_dump(self.plain, sort_keys=False))
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         settings = self.config_init["trainer"]
         loggers = [CSVLogger(self.run, "", ""), TensorBoardLogger(self.run, "tensorboard", "")]
-        ours: list[Callback] = [
-            ModelCheckpoint(
-                self.run / "checkpoints", "best", monitor=_WATCHED, enable_version_counter=False
-            ),
-            # a callback of its own: the one above saves only when the validation error has fallen
-            ModelCheckpoint(
-                self.run / "checkpoints", "last", every_n_epochs=1, enable_version_counter=False
-            ),
-            RichProgressBar() if settings.get("enable_progress_bar") else _EpochLines(),
-        ]
-        given = settings.get("callbacks") or []
+        plugins = _as_list(settings.get("plugins"))
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(WholeCheckpoints())
         return super().instantiate_trainer(
             default_root_dir=settings.get("default_root_dir") or self.run,
-            logger=loggers if settings.get("logger") is None else settings["logger"],
-            callbacks=[*(given if isinstance(given, list) else [given]), *ours],
+            logger=loggers if settings.get("logger") in (None, True) else settings["logger"],
+            callbacks=[*_as_list(settings.get("callbacks")), *self._callbacks(settings)],
+            plugins=plugins,
             **kwargs,
         )
 
+    def _callbacks(self, settings: Any) -> list[Callback]:
+        folder, config = self.run / "checkpoints", self.config_init
+        ours: list[Callback] = [
+            Clock(),
+            PredictionPictures(),
+            RichProgressBar() if settings.get("enable_progress_bar") else EpochLines(),
+            RunCheckpoint(folder, "best", monitor=WATCHED),
+            # a callback of its own: the one above saves only when the validation error has fallen
+            RunCheckpoint(folder, "last", every_n_epochs=1, save_on_train_epoch_end=True),
+        ]
+        if config.ema is not None:
+            ours.insert(0, AveragedWeights(config.ema))
+        if config.patience is not None:
+            ours.insert(0, Patience(config.patience))
+        if config.profile:
+            ours.insert(0, Profile(self.run / "profile.txt"))
+        return ours
 
-class _EpochLines(Callback):
-    """A line per epoch where there is no terminal for a progress bar."""
 
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        values = {k: float(v) for k, v in trainer.callback_metrics.items() if "/" in k}
-        text = "  ".join(f"{name} {value:.5f}" for name, value in sorted(values.items()))
-        logging.getLogger("sobolev").info(
-            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {text}"
-        )
+def _as_list(given: Any) -> list[Any]:
+    """What may be given as nothing, one thing or several."""
+    if given is None:
+        return []
+    return list(given) if isinstance(given, (list, tuple)) else [given]
+
+
+def _is_first_process() -> bool:
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def _with_config_path(arguments: Sequence[str]) -> list[str]:
@@ -226,10 +344,23 @@ def _with_config_path(arguments: Sequence[str]) -> list[str]:
     for before, argument in zip(["", *arguments], arguments, strict=False):
         option, equals, value = argument.rpartition("=")
         is_config = option in ("--config", "-c") if equals else before in ("--config", "-c")
-        if is_config and value in config_names() and not Path(value).is_file():
-            argument = f"{option}{equals}{CONFIGS / value}.yaml"
+        is_content = ":" in value  # YAML or JSON, not the name of it
+        if is_config and not is_content and not Path(value).is_file():
+            argument = f"{option}{equals}{_configuration(value)}"
         result.append(argument)
     return result
+
+
+def _configuration(name: str) -> Path:
+    """The file of a configuration that comes with the package."""
+    names = config_names()
+    if name not in names:
+        near = difflib.get_close_matches(Path(name).stem, names, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise FileNotFoundError(
+            f"there is no file {name!r}, and no configuration of that name; {hint}sobolev comes with {', '.join(names)}"
+        )
+    return CONFIGS / f"{name}.yaml"
 
 
 def _accelerator() -> str:
@@ -238,12 +369,17 @@ def _accelerator() -> str:
     return "auto" if torch.cuda.is_available() or not torch.backends.mps.is_available() else "cpu"
 
 
-def _epochs_done(path: Path) -> int:
-    """Epochs behind a checkpoint; raises ``FileNotFoundError`` or ``ValueError`` for one that is no good."""
+def _checkpoint(path: Path) -> dict[str, Any]:
+    """Epoch and optimiser of a checkpoint to go on from; raises ``FileNotFoundError`` or ``ValueError``
+    for one that is no good."""
     if not path.exists():
-        raise FileNotFoundError(f"there is no checkpoint to resume from ({path} is missing)")
+        raise FileNotFoundError(
+            f"there is no checkpoint to resume from ({path} is missing): the first is written after the first epoch; "
+            "begin again with --overwrite"
+        )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)["epoch"] + 1
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: checkpoint[name] for name in ("epoch", "optimizer_states")}
     except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
         raise ValueError(
             f"{path} is damaged or holds more than tensors and numbers: {error}"
@@ -252,30 +388,71 @@ def _epochs_done(path: Path) -> int:
 
 def _refuse_changes(before: dict[str, Any], now: dict[str, Any], run: Path) -> None:
     """A resumed run must have the settings it began with; only where and how to run may change."""
-    parts = {part: list(now[part]) for part in ("model", "data")}
-    parts["trainer"] = [
-        "max_epochs", "max_steps", "accumulate_grad_batches", "gradient_clip_val", "precision",
-    ]  # fmt: skip
-    changed = [
-        f"{part}.{name}"
-        for part, names in parts.items()
-        for name in names
-        if now[part][name] != before.get(part, {}).get(name)
-    ]
-    if changed or now["seed_everything"] != before.get("seed_everything"):
-        names = ", ".join(changed or ["seed_everything"])
+    trainer = (
+        "max_epochs", "max_steps", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm",
+        "precision", "limit_train_batches", "devices", "num_nodes",
+    )  # fmt: skip
+
+    def binding(settings: dict[str, Any]) -> dict[str, Any]:
+        parts = ("model", "data", "seed_everything", "ema", "patience", "find_learning_rate")
+        chosen = {part: settings.get(part) for part in parts}
+        chosen["trainer"] = {name: settings.get("trainer", {}).get(name) for name in trainer}
+        chosen["data"] = {k: v for k, v in (chosen["data"] or {}).items() if k != "workers"}
+        return chosen
+
+    if changed := _changes(binding(before), binding(now)):
         raise ValueError(
-            f"{run} was begun with other settings of {names}; learning rates and the order of samples "
+            f"{run} was begun with other settings of {', '.join(changed)}; learning rates and the order of samples "
             "follow from them, so resume with the same ones or train anew in another --run"
         )
 
 
-def _keep_best(trainer: lightning.Trainer, module: OperatorModule) -> None:
-    """Give the module the weights that did best in validation."""
-    best = _checkpoints(trainer).best_model_path
-    if best:
-        state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
-        module.load_state_dict(state)
+def _changes(before: Any, now: Any, name: str = "") -> list[str]:
+    """What differs between two settings, in words."""
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return [] if before == now else [f"{name} ({before}, now {now})"]
+    names = list({**before, **now})
+    if before.get("class_path") != now.get("class_path"):
+        names = ["class_path"]
+    return [
+        change
+        for part in names
+        for change in _changes(before.get(part), now.get(part), f"{name}.{part}".lstrip("."))
+    ]
+
+
+def _keep_best(cli: _TrainCLI) -> None:
+    """Give the surrogate the weights that did best in validation, and the record of its training."""
+    trainer, best, score, epoch = cli.trainer, _checkpoints(cli.trainer), None, None
+    callbacks: list[Callback] = cast(Any, trainer).callbacks
+    seconds = sum(next(c for c in callbacks if isinstance(c, Clock)).seconds, 0.0)
+    if best.best_model_path and best.best_model_score is not None:
+        checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+        cli.model.load_state_dict(checkpoint["state_dict"])
+        score, epoch = float(best.best_model_score), checkpoint["epoch"] + 1
+    cli.model.surrogate.provenance["training"] = {
+        "valid_relative_l2": score,
+        "best_epoch": epoch,
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "seconds": round(seconds, 1),
+        "seed": cli.config.seed_everything,
+        "learning_rate": cli.model.learning_rate,
+        "ema": cli.config.ema,
+        "versions": {
+            "sobolev": sobolev.__version__,
+            "torch": torch.__version__,
+            "lightning": lightning.__version__,
+        },
+    }
+    done, wanted = trainer.current_epoch, epochs_of(trainer)
+    early = f" (stopped early, of {wanted})" if wanted is not None and done < wanted else ""
+    found = (
+        "no validation"
+        if score is None
+        else f"best in epoch {epoch}: valid relative L² {score:.5f}"
+    )
+    _log.info(f"{done} epochs{early} in {duration(seconds)}; {found}")
 
 
 def _checkpoints(trainer: lightning.Trainer) -> ModelCheckpoint:
@@ -283,34 +460,15 @@ def _checkpoints(trainer: lightning.Trainer) -> ModelCheckpoint:
     return next(
         callback
         for callback in trainer.checkpoint_callbacks
-        if isinstance(callback, ModelCheckpoint) and callback.monitor == _WATCHED
+        if isinstance(callback, RunCheckpoint) and callback.monitor == WATCHED
     )
-
-
-def _record(cli: _TrainCLI, seconds: float) -> None:
-    """What the surrogate remembers of its training."""
-    score = _checkpoints(cli.trainer).best_model_score
-    cli.model.surrogate.provenance["training"] = {
-        "valid_relative_l2": None if score is None else float(score),
-        "epochs": cli.trainer.current_epoch,
-        "steps": cli.trainer.global_step,
-        "seconds_since_last_start": round(seconds, 1),
-        "seed": cli.config.seed_everything,
-        "versions": {
-            "sobolev": sobolev.__version__,
-            "torch": torch.__version__,
-            "lightning": lightning.__version__,
-        },
-    }
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Lightning's advice about loader processes, and its tips for other products."""
-    noisy = [
-        logging.getLogger(name)
-        for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric")
-    ]
+    """Without Lightning's advice about loader processes and its tips for other products, and with its
+    refusals of settings as ``ValueError``."""
+    noisy = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in noisy]
     for logger in noisy:
         logger.setLevel(logging.WARNING)
@@ -321,7 +479,11 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*args parameter is intended.*")
             warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
             warnings.filterwarnings("ignore", message=".*number of training batches.*")
+            # a run without validation has no best weights, and keeps its last
+            warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
             yield
+    except MisconfigurationException as error:
+        raise ValueError(str(error)) from error
     finally:
         for logger, level in zip(noisy, levels, strict=True):
             logger.setLevel(level)

@@ -1,12 +1,16 @@
 """Losses: Sobolev norms of any real order, bands of wavenumbers, frames of a trajectory, and their
-sums."""
+sums.
+
+Each is made for a grid, so that a class (``SobolevLoss``) or a function of the grid says which loss
+is wanted before the grid is known.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -21,7 +25,7 @@ def relative_error(
     grid: AbstractGrid,
     order: float = 0.0,
 ) -> Float[Tensor, " batch"]:
-    """‖p − y‖_{H^s} / ‖y‖_{H^s} per sample, the norm taken over all channels.
+    """‖p − y‖_{H^s} / ‖y‖_{H^s} per sample, the norm taken over all channels (and frames).
 
     For s = 0 on a periodic or Dirichlet grid this is the relative L² error of the FNO paper. There
     is no hidden ε: a target of zero gives infinity or NaN.
@@ -41,15 +45,17 @@ def _per_sample(u: Tensor, grid: AbstractGrid, order: float) -> Tensor:
 class FieldLoss(nn.Module, ABC):
     """A loss between fields: the batch mean of one number per sample.
 
-    Losses add up and scale: ``SobolevLoss(grid, 0.0) + 0.1 * SobolevLoss(grid, 1.0)``.
+    Fields are ``(batch, *space)``, ``(batch, channels, *space)`` or, as ``OperatorModule`` hands them
+    over, trajectories ``(batch, time, variables, *space)``. Losses add up and scale:
+    ``SobolevLoss(grid, 0.0) + 0.1 * SobolevLoss(grid, 1.0)``; ``SumLoss`` says the same in YAML.
     """
 
     @abstractmethod
     def per_sample(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """``(batch, channels, *space)`` or ``(batch, *space)`` twice → ``(batch,)``."""
+        """Fields twice → ``(batch,)``."""
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """``(batch, channels, *space)`` or ``(batch, *space)`` twice → a scalar."""
+        """Fields twice → a scalar."""
         if prediction.shape != target.shape:
             raise ValueError(
                 f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape"
@@ -78,6 +84,36 @@ class _Sum(FieldLoss):
         return sum(factor * loss.per_sample(prediction, target) for loss, factor in terms)  # type: ignore
 
 
+class SumLoss(_Sum):
+    """Σ weight · loss, of losses that are made for one grid::
+
+        loss:
+          class_path: SumLoss
+          init_args:
+            terms: [SobolevLoss, {class_path: SobolevLoss, init_args: {order: 1.0}}]
+            weights: [1.0, 0.1]
+
+    Args:
+        grid: the grid of the fields.
+        terms: classes of losses, or functions that make one for a grid.
+        weights: one per term; 1 by default.
+    """
+
+    def __init__(
+        self,
+        grid: AbstractGrid,
+        terms: Sequence[Callable[[AbstractGrid], FieldLoss]],
+        weights: Sequence[float] | None = None,
+    ) -> None:
+        weights = [1.0] * len(terms) if weights is None else weights
+        if not terms or len(weights) != len(terms):
+            raise ValueError(
+                f"a sum needs one or more terms and a weight for each, got {len(terms)} and {len(weights)}"
+            )
+        factors = [_real("a loss's weight", weight) for weight in weights]
+        super().__init__(*zip((made_for(grid, term) for term in terms), factors, strict=True))
+
+
 class SobolevLoss(FieldLoss):
     """Batch mean of the Sobolev error ‖p − y‖_{H^s}, divided by ‖y‖_{H^s} if ``relative``.
 
@@ -87,7 +123,7 @@ class SobolevLoss(FieldLoss):
         relative: divide each sample's error by the norm of its target.
     """
 
-    def __init__(self, grid: AbstractGrid, order: float = 1.0, relative: bool = True) -> None:
+    def __init__(self, grid: AbstractGrid, order: float = 0.0, relative: bool = True) -> None:
         super().__init__()
         self.grid, self.relative = grid, relative
         self.order = _real("the order of a Sobolev norm", order)
@@ -157,28 +193,43 @@ class BandLoss(FieldLoss):
 class FrameLoss(FieldLoss):
     """A loss of each frame by itself, averaged over the frames of a trajectory.
 
-    Channels are frames times variables, all variables of one frame before those of the next, as
-    windows are cut (``OperatorDataModule``). Without this, a relative loss divides by the norm of
-    the whole trajectory, in which frames of little energy hardly count.
+    Without this, a relative loss divides by the norm of the whole trajectory, in which frames of
+    little energy hardly count. Takes ``(batch, time, variables, *space)`` alone.
 
     Args:
-        loss: the loss of a single frame.
-        frames: how many frames the channels hold.
+        grid: the grid of the fields.
+        loss: class of the loss of a single frame, or a function that makes one for a grid.
     """
 
-    def __init__(self, loss: FieldLoss, frames: int) -> None:
+    def __init__(
+        self, grid: AbstractGrid, loss: Callable[[AbstractGrid], FieldLoss] = SobolevLoss
+    ) -> None:
         super().__init__()
-        if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1:
-            raise ValueError(f"frames must be a whole number of at least 1, got {frames!r}")
-        self.loss, self.frames = loss, frames
+        self.grid, self.loss = grid, made_for(grid, loss)
 
     def per_sample(self, prediction: Tensor, target: Tensor) -> Tensor:
-        if prediction.shape[1] % self.frames:
+        if prediction.ndim != self.grid.ndim + 3:
             raise ValueError(
-                f"{prediction.shape[1]} channels cannot be {self.frames} frames of equally many variables"
+                f"FrameLoss takes (batch, time, variables, *space) with {self.grid.ndim} space dimensions, got "
+                f"{tuple(prediction.shape)}"
             )
-        p, y = (u.unflatten(1, (self.frames, -1)).flatten(0, 1) for u in (prediction, target))
-        return self.loss.per_sample(p, y).unflatten(0, (-1, self.frames)).mean(1)
+        frames = self.loss.per_sample(prediction.flatten(0, 1), target.flatten(0, 1))
+        return frames.unflatten(0, prediction.shape[:2]).mean(1)
+
+
+def made_for(grid: AbstractGrid, loss: Callable[[AbstractGrid], FieldLoss]) -> FieldLoss:
+    """``loss(grid)``.
+
+    Raises:
+        ValueError: if ``loss`` is a loss already, or what it makes is none.
+    """
+    made = None if isinstance(loss, nn.Module) else loss(grid)
+    if not isinstance(made, FieldLoss):
+        raise ValueError(
+            "a loss is given as a class or function that makes a FieldLoss for a grid, such as SobolevLoss or "
+            f"functools.partial(SobolevLoss, order=1.0); got {loss!r}"
+        )
+    return made
 
 
 def _real(what: str, value: float) -> float:

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import lightning
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from sobolev.datasets import OperatorDataModule
 from sobolev.operators import Operator, SpecBoost
-from sobolev.training.losses import SobolevLoss
+from sobolev.operators.base import check_whole
+from sobolev.operators.spectral_conv import full_precision
+from sobolev.solvers import AbstractGrid
+from sobolev.solvers.random_fields import stream
+from sobolev.training.losses import FieldLoss, SobolevLoss, made_for
 from sobolev.training.metrics import RelativeError
+from sobolev.training.rollout import State, rollout
 from sobolev.training.surrogate import Surrogate
+
+_NEVER = torch.iinfo(torch.int64).max
+_NOISE = 2
+"""Key of the noise among the streams of a seed; 0 and 1 are the order of samples and the symmetries."""
 
 
 class OperatorModule(lightning.LightningModule):
@@ -21,24 +33,46 @@ class OperatorModule(lightning.LightningModule):
     relative Sobolev loss.
 
     What is trained is a ``Surrogate``: normalisation is inside, so that the trained thing is the
-    saved thing. Loss and metrics are relative errors of physical fields, each variable measured in
-    its standard deviations.
+    saved thing.
+
+    **Loss and scores** are those of ``surrogate.comparable`` fields, taken over all predicted frames
+    and variables of a sample; given frames are never among them. For a single quantity the score
+    ``relative_l2`` is the published ‖p − y‖ / ‖y‖, the mean over samples; frames of a quantity
+    are one quantity. Several quantities are measured about their training means μ in their training
+    standard deviations σ, (Σ_v ‖p_v − y_v‖²/σ_v²)^½ / (Σ_v ‖y_v − μ_v‖²/σ_v²)^½, and each is scored
+    by itself too: ``relative_l2/NAME`` is ‖p_v − y_v‖ / ‖y_v − μ_v‖.
+
+    **Trajectories.** The operator's channels say how many frames one application gives. If the data's
+    window has more, the operator is applied to its own predictions until it has them all, in training
+    and in validation. A window of one application is teacher forcing. Which of these was done is
+    said in ``surrogate.provenance["protocol"]``; scores of different protocols are not comparable.
 
     Args:
         operator: maps normalised inputs to normalised outputs.
         data: where the fields come from; gives grid, variables and normalisation.
-        order: order s of the relative H^s loss.
+        loss: class of the loss, or a function that makes it for a grid. It gets ``(batch, time,
+            variables, *space)``, with one time where there is none.
         learning_rate: peak of the cycle (Smith & Topin 2019).
         weight_decay: AdamW's.
         warmup: share of the steps in which the learning rate rises.
+        gradient_frames: let the gradient of a frame pass through at most so many applications of the
+            operator (``rollout``); 1 is the pushforward, all by default.
+        noise: standard deviation, in those of each variable, of white noise that is added to the given
+            frames of training batches.
         compile: compile the surrogate with ``torch.compile``.
         checkpointing: recompute the layers' activations in the backward pass: about a third more
             time for a fraction of the memory.
 
     >>> data = OperatorDataModule("data/burgers")                                   # doctest: +SKIP
-    >>> module = OperatorModule(FNO(1, 1, modes=(16,), width=64), data, order=1.0)  # doctest: +SKIP
+    >>> operator = FNO(1, 1, modes=(16,), width=64)                                 # doctest: +SKIP
+    >>> h1 = functools.partial(SobolevLoss, order=1.0)                              # doctest: +SKIP
+    >>> module = OperatorModule(operator, data, loss=h1)                            # doctest: +SKIP
     >>> lightning.Trainer(max_epochs=100).fit(module, data)                         # doctest: +SKIP
     >>> module.surrogate.save("runs/burgers/surrogate")                             # doctest: +SKIP
+
+    Raises:
+        ValueError: for an operator whose channels are not those of the data, or whose applications do
+            not reach the window's horizon, and options that have no meaning for the data.
     """
 
     def __init__(
@@ -46,29 +80,32 @@ class OperatorModule(lightning.LightningModule):
         operator: Operator,
         data: OperatorDataModule,
         *,
-        order: float = 0.0,
+        loss: Callable[[AbstractGrid], FieldLoss] = SobolevLoss,
         learning_rate: float = 2e-3,
         weight_decay: float = 1e-4,
         warmup: float = 0.1,
+        gradient_frames: int | None = None,
+        noise: float = 0.0,
         compile: bool = False,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
         operator.checkpointing = checkpointing
-        self.surrogate = Surrogate(
-            operator,
-            data.grid,
-            data.inputs,
-            data.outputs,
-            data.statistics,
-            {"data": data.provenance},
-        )
-        self.loss = SobolevLoss(data.grid, order)
+        self.loss = made_for(data.grid, loss)
         self.learning_rate, self.weight_decay, self.warmup = learning_rate, weight_decay, warmup
+        self.gradient_frames, self.noise, self.seed = gradient_frames, noise, data.seed
+        self.frames = data.window.horizon if data.manifest.times else 1
+        self.surrogate = _surrogate(operator, data)
+        self._check_options()
+        self.surrogate.provenance["protocol"] = self._protocol()
+        self._first_bad = torch.full((), _NEVER, device="cpu")
+        names = [v.name for v in self.surrogate.quantities]
+        each = {f"relative_l2/{name}": RelativeError(data.grid) for name in names}
         self.metrics = torch.nn.ModuleDict(
             {
                 "relative_l2": RelativeError(data.grid),
                 "relative_h1": RelativeError(data.grid, order=1.0),
+                **(each if len(names) > 1 else {}),
             }
         )
         if compile:
@@ -83,25 +120,32 @@ class OperatorModule(lightning.LightningModule):
         if isinstance(operator, SpecBoost) and not bool((operator.scale > 0).all()):
             raise ValueError(
                 "the later stages of a SpecBoost are trained one after another, on what the earlier ones leave: "
-                "sobolev.training.boosting.boost does that"
+                "`sobolev boost` and sobolev.training.boosting.boost do that"
             )
+
+    def on_train_start(self) -> None:
+        self._first_bad = torch.full((), _NEVER, device=self.device)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         inputs, targets = batch
-        loss = self.loss(*self._comparable(self.surrogate(inputs), targets))
+        compared = self._compared(self._noisy(inputs, batch_idx), targets)
+        with full_precision(targets):
+            loss = self.loss(*compared)
+        bad = ~loss.detach().isfinite() & (self._first_bad == _NEVER)
+        self._first_bad = self._first_bad.masked_fill(bad, self.global_step)
         self.log(
             "train/loss", loss, on_step=False, on_epoch=True, batch_size=len(inputs), sync_dist=True
         )
         return loss
 
+    def on_validation_start(self) -> None:
+        self._stop_if_diverged()
+
     def on_train_epoch_end(self) -> None:
-        """Stop a run whose loss has become infinite or NaN; the checkpoints before it stay."""
-        loss = self.trainer.callback_metrics["train/loss"]
-        if not bool(loss.isfinite()):
-            raise ArithmeticError(
-                f"the training loss is {float(loss)} in epoch {self.current_epoch} (step {self.global_step}); lower "
-                "model.learning_rate and start again"
-            )
+        self._stop_if_diverged()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._stop_if_diverged()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._judge(batch, "valid")
@@ -123,15 +167,105 @@ class OperatorModule(lightning.LightningModule):
         )  # fmt: skip
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
-    def _comparable(self, *fields: Tensor) -> list[Tensor]:
-        """Fields in standard deviations of each variable, so that units of 10⁻⁵ s⁻¹ and of 10⁵ m² s⁻²
-        count alike; relative errors of a single variable stay what they are."""
-        return [u / self.surrogate.output_scale for u in fields]
+    def _compared(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Prediction and target in comparable units, ``(batch, time, variables, *space)``."""
+        if self.surrogate.window is None:
+            prediction = self.surrogate(inputs)[:, None]
+        else:
+            prediction = rollout(
+                self.surrogate, inputs, self.frames, gradient_frames=self.gradient_frames
+            )
+        targets = targets.unflatten(1, (self.frames, -1))
+        return self.surrogate.comparable(prediction), self.surrogate.comparable(targets)
+
+    def _noisy(self, inputs: Tensor, batch_idx: int) -> Tensor:
+        """Inputs with noise on the given frames, drawn on their device from seed, step and process
+        alone, so that runs resume exactly."""
+        if not self.noise:
+            return inputs
+        seed = stream(self.seed, _NOISE, self.global_step, batch_idx, self.global_rank)
+        dice = torch.Generator(inputs.device).manual_seed(int(seed.integers(2**63)))
+        state = State.of(self.surrogate, inputs)
+        scale = self.surrogate.output_scale[: len(self.surrogate.quantities)]
+        draw = torch.randn(
+            state.frames.shape, generator=dice, device=inputs.device, dtype=inputs.dtype
+        )
+        return replace(state, frames=state.frames + self.noise * scale * draw).inputs
+
+    def _stop_if_diverged(self) -> None:
+        """Stop a run whose loss or weights have become infinite or NaN, before these are validated or
+        overwrite a checkpoint.
+
+        The first such step is kept as a tensor and read here alone, so that no step waits for the
+        device.
+        """
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        first = self._first_bad
+        if not all(bool(p.isfinite().all()) for p in self.parameters()):
+            first = first.clamp(max=self.global_step - 1)
+        step = int(self.trainer.strategy.reduce(first, reduce_op="min"))
+        if step < _NEVER:
+            raise ArithmeticError(
+                f"training diverged: loss or weights are infinite or NaN from step {step} on (epoch "
+                f"{self.current_epoch}, both counted from 0); checkpoints from before are kept; lower "
+                "model.learning_rate and start again"
+            )
 
     def _judge(self, batch: tuple[Tensor, Tensor], stage: str) -> None:
-        inputs, targets = batch
-        prediction, targets = self._comparable(self.surrogate(inputs), targets)
+        prediction, targets = self._compared(*batch)
+        names = [v.name for v in self.surrogate.quantities]
         for name, module in self.metrics.items():
-            metric = cast(RelativeError, module)
-            metric.update(prediction, targets)
-            self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True, prog_bar=True)
+            metric, quantity = cast(RelativeError, module), name.partition("/")[2]
+            chosen = [names.index(quantity)] if quantity else slice(None)
+            metric.update(*(u[:, :, chosen].flatten(1, 2) for u in (prediction, targets)))
+            self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True, prog_bar=not quantity)
+
+    def _check_options(self) -> None:
+        if not (math.isfinite(self.noise) and self.noise >= 0):
+            raise ValueError(f"noise is a standard deviation of at least 0, got {self.noise}")
+        given = "gradient_frames" if self.gradient_frames is not None else "noise"
+        if self.gradient_frames is None and not self.noise:
+            return
+        window = self.surrogate.window
+        if window is None:
+            raise ValueError(f"{given} has no meaning here: the data are not in time")
+        if self.gradient_frames is None:
+            return
+        check_whole("OperatorModule", gradient_frames=self.gradient_frames)
+        if window.horizon == self.frames:
+            raise ValueError(
+                "gradient_frames is for operators that are applied repeatedly; here one application gives all of the "
+                f"window, {self.frames}; lengthen data.window's horizon or leave it out"
+            )
+
+    def _protocol(self) -> str:
+        """What is trained and scored, in words, so that nobody compares across."""
+        window, frames = self.surrogate.window, self.frames
+        if window is None:
+            return "one map, no time; scored on the whole output"
+        words = f"{window.history} {'frame' if window.history == 1 else 'frames'} in, {frames} out"
+        if window.stride > 1:
+            words += f", {window.stride} stored frames apart"
+        if window.horizon < frames:
+            reach = "all" if self.gradient_frames is None else self.gradient_frames
+            number = frames // window.horizon
+            words = f"unrolled: {words}, in {number} applications, gradients through {reach}; scored over all {frames}"
+        elif frames > 1:
+            words = f"one application: {words}; scored over all {frames}"
+        else:
+            words = f"one step: {words}, scored on that one frame (teacher forcing)"
+        noise = f"; noise {self.noise:g} on the given frames in training"
+        return words + (noise if self.noise else "")
+
+
+def _surrogate(operator: Operator, data: OperatorDataModule) -> Surrogate:
+    """The operator with the fields of one application, which may be part of the data's window."""
+    outputs, provenance = data.outputs, data.provenance
+    if data.manifest.times:
+        window = data.window.of_one_application(operator.out_channels, len(data.states))
+        outputs = window.outputs(data.states)
+        provenance["window"] = [window.history, window.horizon, window.stride]
+    return Surrogate(
+        operator, data.grid, data.inputs, outputs, data.statistics, {"data": provenance}
+    )

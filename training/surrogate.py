@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,18 +20,21 @@ import sobolev
 from sobolev.datasets.base import Variable
 from sobolev.datasets.manifest import describe_grid, grid_from
 from sobolev.datasets.store import axis_coords, describe
+from sobolev.datasets.windows import Window
 from sobolev.operators import Operator, operator_from
 from sobolev.solvers import AbstractGrid, SphereGrid
 from sobolev.training.export import write_onnx
-from sobolev.training.fields import fields_of
+from sobolev.training.fields import fields_of, grid_of
+from sobolev.training.rollout import trajectories
 from sobolev.training.surrogate_files import MEANING, read_folder, write_folder
 
 
 class Surrogate(nn.Module):
     """A neural operator with the meaning of its fields: names, units, grid, scales, origin.
 
-    Fields go in and come out in physical units. The pressure of a Dirichlet problem is set to zero
-    on the border, which the operator need not learn.
+    Fields go in and come out in physical units. The pressure of a Dirichlet problem is zero on the
+    border, which the operator need not learn: what it has there is taken away, and less and less of
+    it over one cell of ``grid``.
 
     Args:
         operator: the map between normalised fields.
@@ -101,7 +106,7 @@ class Surrogate(nn.Module):
         self.operator.check(u)
         normalised = (u - self.input_mean) / self.input_scale
         v = self.operator(normalised, size) * self.output_scale + self.output_mean
-        return self.grid.resized(*v.shape[2:]).without_border(v)
+        return self.grid.resized(*v.shape[2:]).without_border(v, cells=self.grid)
 
     @torch.no_grad()
     def predict(
@@ -110,6 +115,8 @@ class Surrogate(nn.Module):
         *,
         resolution: int | Sequence[int] | None = None,
         batch_size: int | None = None,
+        certify: bool = False,
+        tolerance: float | None = None,
     ) -> xr.Dataset:
         """Predict from an ``xr.Dataset`` at whatever resolution it has.
 
@@ -122,6 +129,16 @@ class Surrogate(nn.Module):
                 n for all; on a sphere n stands for n × 2n.
             batch_size: fields at a time; by default so many that a batch has about 2¹⁸ nodes, which
                 keeps a CPU's caches warm.
+            certify: add ``error_bound``, ``(sample)``: an upper bound of the relative error of each
+                prediction, whose attributes say in which norm, against what, and whether it is
+                guaranteed (1, as for Darcy flow: in the energy norm, against the discrete solution
+                on that grid) or calibrated (0: with which coverage; ``sobolev.training.calibrate``
+                comes first).
+            tolerance: have every guaranteed ``error_bound`` at most this. Predictions within it are
+                accepted as they are; the classical solver makes the others good, starting from
+                them. ``treatment`` flags which, ``iterations`` counts the solver's, all fields are
+                float64, and the attributes ``prediction_seconds`` and ``improvement_seconds`` say
+                what it cost.
 
         Returns:
             The output variables with names, units and coordinates.
@@ -129,7 +146,8 @@ class Surrogate(nn.Module):
         Raises:
             ValueError: for a missing variable or coordinate, another unit, another boundary kind,
                 extent or sphere, samples that are called like an output, or values that are not
-                finite – each named.
+                finite – each named; for a certificate that is not to be had, with the reason.
+            ArithmeticError: for a tolerance that is out of the classical solver's reach.
         """
         if not isinstance(dataset, xr.Dataset):
             raise ValueError(f"predict takes an xr.Dataset, got {type(dataset).__name__}")
@@ -137,41 +155,158 @@ class Surrogate(nn.Module):
             isinstance(batch_size, (int, np.integer)) and batch_size >= 1
         ):
             raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
+        from sobolev.training import certificates  # which knows surrogates
+
+        wanted = certify or tolerance is not None
+        certificate = certificates.certificate_for(self, tolerance) if wanted else None
         fields, grid, samples = fields_of(dataset, self.inputs, self.grid)
         name = "sample" if samples is None else str(samples.name)
-        if name in (v.name for v in self.outputs):
+        if name in (*(v.name for v in self.outputs), *(certificates.VARIABLES if wanted else ())):
             raise ValueError(
                 f"the samples lie along {name!r}, which is an output's name; rename the dimension"
             )
         target = grid if resolution is None else at_resolution(grid, resolution)
-        device = self.input_mean.device
-        was_training = self.training
-        self.eval()
-        try:
-            batches = [
-                self(batch.to(device), size=target.shape).cpu()
-                for batch in fields.split(batch_size or comfortable_batch(target))
-            ]
-        finally:
-            self.train(was_training)
-        values = torch.cat(batches).numpy()
-        if not np.isfinite(values).all():
+        if certificate is not None and target != grid:
             raise ValueError(
-                "the prediction is not finite: the input lies far outside the training data"
+                f"a certificate takes the input on the grid of the prediction, {_sizes(target)} nodes, and it is given "
+                f"on {_sizes(grid)}; give it at that resolution, and leave resolution out"
             )
+        started = time.perf_counter()
+        values = self._predicted(fields, target, batch_size or comfortable_batch(target))
+        seconds = time.perf_counter() - started
+        added: dict[str, xr.Variable] = {}
+        costs: dict[str, float] = {}
+        if certificate is not None:
+            found = certificates.certified(certificate, fields, values, target, tolerance)
+            values, added = found.outputs, found.variables(certificate, name)
+            costs = found.costs(seconds)
+        arrays = values.numpy()
         result = xr.Dataset(
             {
-                v.name: xr.Variable((name, *target.dims), values[:, i], describe(v))
+                v.name: xr.Variable((name, *target.dims), arrays[:, i], describe(v))
                 for i, v in enumerate(self.outputs)
-            },
+            }
+            | added,
             axis_coords(target),
             {
                 "Conventions": "CF-1.11",
                 "source": f"sobolev {sobolev.__version__} surrogate: {type(self.operator).__name__}",
                 "provenance": json.dumps(self.provenance, sort_keys=True),
+                **costs,
             },
         )
         return result.isel(sample=0) if samples is None else result.assign_coords({name: samples})
+
+    def _predicted(self, fields: Tensor, grid: AbstractGrid, batch_size: int) -> Tensor:
+        """Predictions on ``grid``, on the CPU.
+
+        Raises:
+            ValueError: if they are not finite.
+        """
+        device = self.input_mean.device
+        with evaluating(self):
+            batches = [
+                self(batch.to(device), size=grid.shape).cpu() for batch in fields.split(batch_size)
+            ]
+        values = torch.cat(batches)
+        if not bool(values.isfinite().all()):
+            raise ValueError(
+                "the prediction is not finite: the input lies far outside the training data"
+            )
+        return values
+
+    @property
+    def window(self) -> Window | None:
+        """The frames of one application: ``history`` in, ``horizon`` out, every ``stride``-th stored
+        one; None for a map that is not in time."""
+        found = self._data_record.get("window")
+        return None if found is None else Window(*found)
+
+    @property
+    def interval(self) -> float | None:
+        """Time between two successive predicted frames; None for a map that is not in time, or
+        whose training data had no evenly spaced times."""
+        return self._data_record.get("interval")
+
+    @property
+    def in_time(self) -> Window:
+        """``window``, where there has to be one.
+
+        Raises:
+            ValueError: if there is none, or the variables are not its frames.
+        """
+        window = self.window
+        if window is None:
+            raise ValueError(
+                "this surrogate maps single fields; only one trained on the windows of trajectories can be rolled out"
+            )
+        given = window.inputs(self.quantities)
+        if self.inputs[-len(given) :] != given or window.outputs(self.quantities) != self.outputs:
+            names = ", ".join(v.name for v in [*self.inputs, *self.outputs])
+            raise ValueError(f"{names} are not the frames of a {window}, as the provenance has it")
+        return window
+
+    @property
+    def quantities(self) -> list[Variable]:
+        """The physical quantities that are predicted: the outputs, whatever their frames."""
+        return self.outputs if self.window is None else self.window.states(self.outputs)
+
+    @property
+    def _data_record(self) -> Mapping[str, Any]:
+        """What the provenance says of the training data; nothing in surrogates made by hand."""
+        found = self.provenance.get("data")
+        return found if isinstance(found, Mapping) else {}
+
+    def comparable(self, fields: Tensor) -> Tensor:
+        """Fields in the units in which loss and scores measure them: a single quantity in its
+        standard deviations, several each about its mean in the training data, (u − μ) / σ.
+
+        An error of several quantities relative to them is then the same in all units, and that of
+        predicting the means is 1. A quantity alone keeps the published ‖p − y‖ / ‖y‖.
+
+        Args:
+            fields: ``(..., quantities, *space)``, or with frames times quantities as channels.
+        """
+        count = len(self.quantities)
+        mean, scale = (b[:count].to(fields) for b in (self.output_mean, self.output_scale))
+        frames = fields.shape[-self.grid.ndim - 1] // count
+        repeats = (frames, *[1] * self.grid.ndim)
+        centred = fields - mean.repeat(repeats) if count > 1 else fields
+        return centred / scale.repeat(repeats)
+
+    @torch.no_grad()
+    def rollout(
+        self, dataset: xr.Dataset, frames: int, *, batch_size: int | None = None
+    ) -> xr.Dataset:
+        """Predict the frames that follow given ones, each application starting from what the last
+        ones gave.
+
+        Args:
+            dataset: the predicted quantities over ``time``, as many frames as the surrogate takes
+                (``window.history``), ``interval`` apart; static inputs without it; for the rest as
+                for ``predict``. From a data set of stride 1:
+                ``open_dataset(path, "test").isel(time=slice(0, surrogate.window.history))``.
+            frames: how many to predict.
+            batch_size: trajectories at a time; by default as for ``predict``.
+
+        Returns:
+            The quantities ``([sample,] time, *space)``, with time continued. ``stable_frames``,
+            ``([sample])``, counts those before the first that is not finite or in which the root
+            mean square of a quantity about its training mean exceeds ten times the largest of the
+            given frames, or the training standard deviation if that is larger. ``NAME_drift``,
+            ``([sample,] time)``, is (∫u(t) − ∫u₀) / ∫|u₀| with u₀ the last given frame: for a
+            quantity of one sign, such as mass, the relative change of its integral.
+
+            A rollout that blows up is returned, unlike what ``predict`` does: its frames are NaN
+            from the first on that is not finite.
+
+        Raises:
+            ValueError: for a surrogate that is not in time, another number of given frames or
+                another distance between them, and for inputs that ``predict`` refuses.
+        """
+        size = comfortable_batch(grid_of(dataset, self.grid)) if batch_size is None else batch_size
+        with evaluating(self):
+            return trajectories(self, dataset, frames, size)
 
     def save(self, path: str | Path) -> Path:
         """Write the folder ``path``: ``model.safetensors`` and ``surrogate.json``.
@@ -220,6 +355,7 @@ class Surrogate(nn.Module):
             raise ValueError(f"no field has {' × '.join(map(str, grid.shape))} nodes")
         unit = {v.name: (0.0, 1.0) for v in [*inputs, *outputs]}
         operator = operator_from(meaning["operator"])
+        _check_provenance(meaning["provenance"])
         return cls(operator, grid, inputs, outputs, unit, meaning["provenance"])
 
     def _check_scales(self) -> None:
@@ -293,6 +429,31 @@ def comfortable_batch(grid: AbstractGrid) -> int:
     """Fields to predict at a time: about 2¹⁸ nodes, so that a CPU's caches stay warm and memory is
     bounded."""
     return max(1, 2**18 // math.prod(grid.shape))
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """In evaluation mode for a while."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
+
+
+def _check_provenance(provenance: Any) -> None:
+    """Refuse a record from a file whose parts, which are read again, are no records."""
+    data = provenance.get("data", {}) if isinstance(provenance, dict) else provenance
+    recipe = data.get("recipe") if isinstance(data, dict) else data
+    if not (isinstance(data, dict) and isinstance(recipe, dict | None)):
+        raise ValueError(
+            "the provenance needs an object of data, and in it one of their recipe or none"
+        )
+
+
+def _sizes(grid: AbstractGrid) -> str:
+    return " × ".join(map(str, grid.shape))
 
 
 def _fit(surrogate: Surrogate, state: Mapping[str, Tensor], *, assign: bool = False) -> Surrogate:

@@ -20,6 +20,7 @@ from sobolev.operators import (
     SFNO,
     MgNO,
     Operator,
+    Planar,
     SpatioTemporalFNO,
     SpecBoost,
     Trajectory,
@@ -125,6 +126,11 @@ CASES: dict[str, Case] = {
         (7, 8),
         (12, 16),
         target=lambda u: smooth(u, SphereGrid(7, 8, "equiangular")),
+    ),
+    "Planar": Case(
+        lambda: Planar(FNO(2, 1, (4, 4), width=16, depth=2, boundary=["neumann", "periodic"])),
+        (9, 10),
+        (17, 19),
     ),
     "MgNO, residual": Case(
         lambda: MgNO(2, 1, 3, 16, 2, "dirichlet", restrict="residual"), (9, 10), (17, 19), 3e-3

@@ -13,7 +13,7 @@ import torch
 
 from sobolev import GaussianRandomField, Grid, sobolev_norm
 from sobolev.solvers import Darcy
-from sobolev.solvers.darcy import RoundingWarning, Stiffness
+from sobolev.solvers.darcy import RoundingWarning, Stiffness, five_point_eigenvalues
 
 
 def sparse_lu(a: np.ndarray, grid: Grid, forcing: float = 1.0) -> np.ndarray:
@@ -226,6 +226,22 @@ def test_error_bound_holds_and_exceeds_the_error_by_at_most_the_root_of_the_cont
         effectivity = bound / darcy.energy_norm(error, a, grid)
         assert effectivity.min() >= 1 - 1e-7
         assert effectivity.max() <= math.sqrt(high / low) + 1e-7
+
+
+def test_error_bound_is_close_at_low_contrast_and_never_beyond_the_least_coefficients():
+    """Of errors that are smooth, rough, or all of u; and of u = 0, beside rᵀ(−Δ_h)⁻¹r / a₀."""
+    grid = Grid.dirichlet(65, 65)
+    a = two_phase(grid, 12.0, 3.0, count=4)
+    darcy, zero = Darcy(tolerance=1e-12), torch.zeros(4, 65, 65, dtype=torch.float64)
+    u = darcy.solve(a, grid)
+    y, x = (torch.sin(math.pi * t) for t in grid.points())
+    for error in (0.1 * u * y[:, None] * x, grid.without_border(torch.randn_like(u)), u):
+        effectivity = darcy.error_bound(u - error, a, grid) / darcy.energy_norm(error, a, grid)
+        assert effectivity.min() >= 1 - 1e-9
+        assert effectivity.max() <= 1.3
+    modes = grid.to_modes(darcy.residual(zero, a, grid))
+    crude = (modes.square() / five_point_eigenvalues(grid, a.device)).sum((-2, -1)) / 3
+    assert (darcy.error_bound(zero, a, grid) <= crude.sqrt()).all()
 
 
 def test_energy_norm_is_the_integral_of_the_coefficient_times_the_gradient_squared():

@@ -154,3 +154,21 @@ def test_subsampling_picks_the_values_at_shared_nodes(boundary):
 def test_bad_grids_and_fields_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_the_border_fades_over_a_cell_of_a_coarser_grid():
+    """On the coarser grid's nodes nothing else changes; a field that is linear across its border cells is
+    left without a kink there."""
+    coarse, fine = Grid.dirichlet(5, 9), Grid.dirichlet(17, 33)
+    u = torch.randn(2, *fine.shape, dtype=torch.float64)
+    v = fine.without_border(u, cells=coarse)
+    assert torch.equal(v, fine.without_border(v))
+    nodes = fine.subsample(v, coarse)
+    assert torch.allclose(nodes, coarse.without_border(fine.subsample(u, coarse)), atol=1e-15)
+    ones = fine.without_border(torch.ones_like(u), cells=coarse)
+    ramps = [
+        (axis.points() / 0.25 / scale).clamp(max=1)
+        for axis, scale in zip(fine.axes, (1, 0.5), strict=True)
+    ]
+    y, x = (torch.minimum(ramp, ramp.flip(0)) for ramp in ramps)
+    assert torch.allclose(ones, (y[:, None] * x).expand_as(u), atol=1e-14)

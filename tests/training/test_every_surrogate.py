@@ -13,10 +13,10 @@ import pytest
 import torch
 import xarray as xr
 
-from sobolev import Axis, Grid, Surrogate
+from sobolev import Axis, Grid, SphereGrid, Surrogate
 from sobolev.datasets import Variable
 from sobolev.datasets.store import axis_coords
-from sobolev.operators import SFNO, Trajectory
+from sobolev.operators import SFNO, Planar, Trajectory
 
 _spec = importlib.util.spec_from_file_location(
     "every_operator", Path(__file__).parents[1] / "operators" / "test_every_operator.py"
@@ -35,9 +35,14 @@ def surrogate_of(case) -> Surrogate:
     operator = case.build()
     for p in operator.parameters():  # as after training, when no layer is negligible
         torch.nn.init.normal_(p, 0.0, 0.2)
-    sphere = isinstance(operator, SFNO)
-    grid = operator.sphere.resized(*case.space) if sphere else flat(operator, case.space)
+    grid = grid_for(operator, case.space)
     return Surrogate(operator, grid, INPUTS, [OUTPUT], SCALES).eval()
+
+
+def grid_for(operator, sizes) -> Grid | SphereGrid:
+    if isinstance(operator, SFNO):
+        return operator.sphere.resized(*sizes)
+    return SphereGrid(*sizes) if isinstance(operator, Planar) else flat(operator, sizes)
 
 
 def flat(operator, sizes) -> Grid:

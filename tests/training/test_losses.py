@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 from sobolev import Grid, sobolev_norm
-from sobolev.training import BandLoss, FrameLoss, SobolevLoss
+from sobolev.training import BandLoss, FrameLoss, SobolevLoss, SumLoss
 
 
 def pair(*shape, dtype=torch.float64):
@@ -54,7 +56,11 @@ def test_losses_add_up_and_scale():
     grid = Grid.periodic(16)
     p, y = pair(3, 1, 16)
     a, b = SobolevLoss(grid, 0.0), SobolevLoss(grid, 1.0)
-    assert torch.allclose((a + 0.1 * b)(p, y), a(p, y) + 0.1 * b(p, y))
+    expected = a(p, y) + 0.1 * b(p, y)
+    assert torch.allclose((a + 0.1 * b)(p, y), expected)
+    by_classes = SumLoss(grid, [SobolevLoss, partial(SobolevLoss, order=1.0)], weights=[1.0, 0.1])
+    assert torch.allclose(by_classes(p, y), expected)
+    assert torch.allclose(SumLoss(grid, [SobolevLoss])(p, y), a(p, y))
 
 
 def test_band_loss_judges_each_band_by_its_own_energy():
@@ -95,10 +101,18 @@ def test_one_band_of_all_modes_is_the_relative_l2_error():
 
 def test_frame_loss_is_the_mean_of_the_frames_losses():
     grid = Grid.periodic(16)
-    p, y = pair(3, 4, 16)  # two frames of two variables
-    loss = SobolevLoss(grid, 0.0)
-    expected = (loss(p[:, :2], y[:, :2]) + loss(p[:, 2:], y[:, 2:])) / 2
-    assert FrameLoss(loss, 2)(p, y).item() == pytest.approx(expected.item(), rel=1e-12)
+    p, y = pair(3, 2, 4, 16)  # two frames of four variables
+    loss = SobolevLoss(grid, 1.0)
+    expected = (loss(p[:, 0], y[:, 0]) + loss(p[:, 1], y[:, 1])) / 2
+    found = FrameLoss(grid, partial(SobolevLoss, order=1.0))(p, y)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("make", [SobolevLoss, partial(BandLoss, edges=[9.0])], ids=str)
+def test_other_losses_take_a_trajectory_as_one_field_of_many_channels(make):
+    p, y = pair(3, 2, 4, 16)
+    loss = make(Grid.periodic(16))
+    assert loss(p, y).item() == pytest.approx(loss(p.flatten(1, 2), y.flatten(1, 2)).item())
 
 
 def test_bad_arguments_are_refused():
@@ -113,10 +127,14 @@ def test_bad_arguments_are_refused():
         BandLoss(grid, [10.0], weights=[1.0])
     with pytest.raises(ValueError, match="no mode of the grid falls into band 1"):
         BandLoss(grid, [1e3])
-    with pytest.raises(ValueError, match="frames must be"):
-        FrameLoss(SobolevLoss(grid), 0)
-    with pytest.raises(ValueError, match="3 channels cannot be 2 frames"):
-        FrameLoss(SobolevLoss(grid), 2)(torch.zeros(1, 3, 8), torch.zeros(1, 3, 8))
+    with pytest.raises(ValueError, match=r"takes \(batch, time, variables.* 1 space.*\(1, 3, 8\)"):
+        FrameLoss(grid)(torch.zeros(1, 3, 8), torch.zeros(1, 3, 8))
+    with pytest.raises(ValueError, match="makes a FieldLoss for a grid"):
+        FrameLoss(grid, SobolevLoss(grid))
+    with pytest.raises(ValueError, match="a weight for each, got 1 and 2"):
+        SumLoss(grid, [SobolevLoss], weights=[1.0, 2.0])
+    with pytest.raises(ValueError, match="weight is a real number, got nan"):
+        SumLoss(grid, [SobolevLoss], weights=[float("nan")])
     with pytest.raises(ValueError, match="factor is a real number"):
         SobolevLoss(grid) * float("nan")
 

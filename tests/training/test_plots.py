@@ -24,8 +24,7 @@ def drawn(grid: Grid, outputs: int):
     index = torch.arange(float(grid.shape[0])).reshape(-1, *[1] * (grid.ndim - 1))
     target = (10 * target + index).expand(2, -1, *grid.shape)
     inputs = torch.randn(2, 1, *grid.shape)
-    scale = torch.ones(outputs, *[1] * grid.ndim)
-    return plots.fields(Comparison(grid, inputs, target, target + 1, scale), surrogate)
+    return plots.fields(Comparison(grid, inputs, target, target + 1, surrogate), surrogate)
 
 
 def test_a_volume_is_cut_in_its_middle():

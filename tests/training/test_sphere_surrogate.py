@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import lightning
 import numpy as np
@@ -13,7 +14,7 @@ import xarray as xr
 from sobolev import Grid, SphereGrid, Surrogate
 from sobolev.datasets import OperatorDataModule, ShallowWaterRecipe, generate
 from sobolev.operators import FNO, SFNO
-from sobolev.training import OperatorModule
+from sobolev.training import OperatorModule, SobolevLoss
 from sobolev.training.evaluation import evaluate, evaluate_run
 
 GAUSS = SphereGrid(16, 32)
@@ -61,7 +62,7 @@ def state(grid: SphereGrid = GAUSS, count: int = 2) -> xr.Dataset:
 @pytest.mark.filterwarnings("ignore:.*treespec.*", "ignore:.*number of training batches.*")
 def test_from_shallow_water_data_to_a_judged_surrogate(water, tmp_path):
     data = OperatorDataModule(water, batch_size=2)
-    module = OperatorModule(operator(), data, order=1.0)
+    module = OperatorModule(operator(), data, loss=partial(SobolevLoss, order=1.0))
     before = [p.detach().clone() for p in module.surrogate.operator.parameters()]
     trainer = lightning.Trainer(
         max_steps=2, accelerator="cpu", logger=False, enable_checkpointing=False,

@@ -1,0 +1,88 @@
+"""Flat operators on a sphere's latitudes and longitudes, to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from sobolev.operators.base import Operator, operator_from
+from sobolev.solvers.grids import AbstractGrid, Axis, Grid
+from sobolev.solvers.sphere import SphereGrid
+
+_PLANE = Grid(Axis("lat", 64, boundary="neumann"), Axis("lon", 128))
+
+
+class Planar(Operator):
+    """A flat operator on a sphere: rings and meridians are taken for straight axes, latitude as cells
+    between two walls, longitude as a period.
+
+    It is there to be compared with, as the planar FNO of Bonev et al. (ICML 2023, arXiv:2306.03838)
+    is with their SFNO. What it gets wrong: a pole is a wall, where on the sphere a field goes on
+    along the opposite meridian; nodes, which crowd towards the poles, all count alike; a number of
+    waves around a ring stands for ever shorter ones the nearer the ring is to a pole; it commutes with
+    turns about the polar axis if its operator commutes with shifts, and with no other rotation.
+
+    Args:
+        operator: a flat operator on two axes, of boundary ``["neumann", "periodic"]``, or its
+            ``description``.
+
+    Shape:
+        ``(batch, in_channels, lat, lon) -> (batch, out_channels, *size)``.
+
+    >>> import torch
+    >>> from sobolev.operators import FNO
+    >>> operator = Planar(FNO(3, 3, modes=(6, 8), width=8, boundary=["neumann", "periodic"]))
+    >>> operator(torch.zeros(2, 3, 16, 32)).shape
+    torch.Size([2, 3, 16, 32])
+
+    Raises:
+        ValueError: for an operator that does not work on such a plane.
+    """
+
+    def __init__(self, operator: Operator | Mapping[str, Any]) -> None:
+        super().__init__()
+        self.operator = operator if isinstance(operator, Operator) else operator_from(operator)
+        try:
+            self.operator.check_grid(_PLANE)
+        except ValueError as error:
+            raise ValueError(
+                "Planar needs an operator on two flat axes with boundary=['neumann', 'periodic']: "
+                f"{error}"
+            ) from error
+        self.in_channels = self.operator.in_channels
+        self.out_channels = self.operator.out_channels
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        return {"operator": self.operator.description}
+
+    @property
+    def ndim(self) -> int:
+        return 2
+
+    @property
+    def checkpointing(self) -> bool:
+        """Whether the operator recomputes its activations in the backward pass."""
+        return self.operator.checkpointing
+
+    @checkpointing.setter
+    def checkpointing(self, value: bool) -> None:
+        self.operator.checkpointing = value
+
+    def check_grid(self, grid: AbstractGrid) -> None:
+        """Refuse a grid that is no sphere.
+
+        Raises:
+            ValueError: saying what to take for it.
+        """
+        if not isinstance(grid, SphereGrid):
+            raise ValueError(
+                "Planar flattens a sphere, the data live on a flat grid already; give its operator alone"
+            )
+
+    def forward(self, u: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        """``(batch, in_channels, lat, lon) -> (batch, out_channels, *size)``."""
+        self.check(u)
+        return self.operator(u, size)
