@@ -279,12 +279,13 @@ class OperatorDataModule(lightning.LightningDataModule):
         on_sphere = isinstance(self.stored, SphereGrid)
         sizes = (resolution, 2 * resolution) if on_sphere else [resolution] * self.stored.ndim
         grid = self.stored.resized(*sizes)
+        if any(n > m for n, m in zip(grid.shape, self.stored.shape, strict=True)):
+            raise ValueError(
+                f"{self.path} is stored at {tuple(self.stored.shape)}; it cannot be restricted to {tuple(grid.shape)}: "
+                "give a lower resolution, or none (null) for the stored one"
+            )
         if self.restriction == "subsample":  # says which sizes are possible
             self.stored.subsample(torch.zeros(self.stored.shape), grid)
-        elif any(n > m for n, m in zip(grid.shape, self.stored.shape, strict=True)):
-            raise ValueError(
-                f"{self.path} is stored at {tuple(self.stored.shape)}; it cannot be restricted to {tuple(grid.shape)}"
-            )
         return grid
 
     def _loader(self, items: Items, sampler: Sampler | None = None) -> DataLoader:

@@ -43,11 +43,11 @@ class Window:
 
     def inputs(self, states: Sequence[Variable]) -> list[Variable]:
         """The input frames as variables of their own, oldest first."""
-        return self._frames(states, self.history, "lag", "frames before the present")
+        return self._frames(states, self.history, "lag", "before")
 
     def outputs(self, states: Sequence[Variable]) -> list[Variable]:
         """The output frames as variables of their own, nearest first."""
-        return self._frames(states, self.horizon, "lead", "frames after the present")
+        return self._frames(states, self.horizon, "lead", "after")
 
     def of_one_application(self, channels: int, variables: int) -> Window:
         """The window of an operator that gives so many channels and is applied as often as it takes to
@@ -74,7 +74,7 @@ class Window:
         found = [
             Variable(
                 v.name.removesuffix("_lead1"),
-                v.long_name.removesuffix(", 1 frames after the present"),
+                v.long_name.removesuffix(_moment(1, "after")),
                 v.units,
             )
             for v in first
@@ -82,17 +82,26 @@ class Window:
         return list(outputs) if self.horizon == 1 else found
 
     @staticmethod
-    def _frames(
-        states: Sequence[Variable], count: int, suffix: str, meaning: str
-    ) -> list[Variable]:
+    def _frames(states: Sequence[Variable], count: int, suffix: str, side: str) -> list[Variable]:
         if count == 1:
             return list(states)
         numbers = range(count - 1, -1, -1) if suffix == "lag" else range(1, count + 1)
         return [
-            Variable(f"{v.name}_{suffix}{n}", f"{v.long_name}, {n} {meaning}", v.units)
+            Variable(f"{v.name}_{suffix}{n}", v.long_name + _moment(n, side), v.units)
             for n in numbers
             for v in states
         ]
+
+
+def _moment(frames: int, side: str) -> str:
+    """What is said of a frame beside its variable's name.
+
+    >>> _moment(2, "before"), _moment(1, "after"), _moment(0, "before")
+    (', 2 frames before the present', ', 1 frame after the present', ', the present frame')
+    """
+    if not frames:
+        return ", the present frame"
+    return f", {frames} frame{'s' * (frames > 1)} {side} the present"
 
 
 Source = Callable[[str, int], np.ndarray]

@@ -17,7 +17,7 @@ again; the files' bytes do not depend on workers or interruptions.
 examples:
   sobolev generate burgers-fno data/burgers --samples train=1000 --samples test=200 --resolution 1024
   sobolev generate darcy-fno data/darcy --resolution 85
-  sobolev generate ns-fno-1e-3 data/ns --samples train=1000 --workers 2
+  sobolev generate ns-fno-1e-3 data/ns-1e-3 --samples train=1000 --workers 2
 
 presets:
   burgers-fno                                   u(.,0) to u(.,1), viscosity 0.1 (Li et al. 2021)
@@ -152,7 +152,10 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = add("predict", _predict, "predict from a NetCDF file")
     sub.add_argument("run", help="run folder of `sobolev train`, or a surrogate folder")
-    sub.add_argument("input", help="NetCDF file with the input variables and their coordinates")
+    sub.add_argument(
+        "input",
+        help="NetCDF file with the input variables (or given frames along time) and their coordinates",
+    )
     sub.add_argument("output", help="NetCDF file to write")
     sub.add_argument(
         "--resolution", type=int, help="nodes per axis of the output (default: the input's)"
@@ -310,9 +313,9 @@ and iterations of each sample.
 
 example, ten frames in:
   python -c "from sobolev.datasets import open_dataset
-             given = open_dataset('data/ns', 'test').isel(sample=slice(0, 4), time=slice(0, 10))
+             given = open_dataset('data/ns-1e-3', 'test').isel(sample=slice(0, 4), time=slice(0, 10))
              given.to_netcdf('given.nc', engine='h5netcdf')"
-  sobolev refine runs/ns given.nc refined.nc --tolerance 1e-3
+  sobolev refine runs/ns-1e-3-stfno given.nc refined.nc --tolerance 1e-3
 """
 
 _CALIBRATE = """\
@@ -595,11 +598,12 @@ def _calibrate(options: argparse.Namespace) -> int:
 
     from sobolev.datasets import OperatorDataModule
     from sobolev.training.certificates import calibrate
-    from sobolev.training.evaluation import load_run
+    from sobolev.training.evaluation import check_same_meaning, load_run
 
     surrogate, run = load_run(options.run), Path(options.run)
     window = (1, 1) if surrogate.window is None else astuple(surrogate.window)
     data = OperatorDataModule(options.data, window=window)
+    check_same_meaning(surrogate, data, options.data)
     found = calibrate(surrogate, data, quantile=options.quantile, split=options.split)
     surrogate.save(run / "surrogate" if (run / "surrogate").is_dir() else run)
     print(

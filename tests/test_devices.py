@@ -6,6 +6,7 @@ A tensor made without ``device=`` would land on the meta device and fail here, a
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from sobolev import Axis, GaussianRandomField, Grid, energy_spectrum, sobolev_no
 from sobolev.solvers import Burgers, Darcy, NavierStokes, ShallowWater, SphereGrid
 from sobolev.solvers.navier_stokes import stream_function, velocity
 from sobolev.solvers.shallow_water_states import balanced
-from sobolev.training import RelativeError, SobolevLoss
+from sobolev.training import BandLoss, FrameLoss, RelativeError, SobolevLoss
 
 MIXED = Grid(Axis("z", 6), Axis("y", 7, boundary="dirichlet"), Axis("x", 8, boundary="neumann"))
 CIRCLE, SQUARE, TORUS = Grid.periodic(32), Grid.dirichlet(9, 9), Grid.periodic(16, 16)
@@ -35,6 +36,14 @@ def eddies():
         return torch.stack([(math.tau * x).sin(), (math.tau * y).cos()])
 
 
+def linearised():
+    """Residual and tangent about the eddies."""
+    flow = NavierStokes(0.1, lambda y, x: (math.tau * y).sin()).in_modes(TORUS, eddies())
+    v = flow.transform(eddies())
+    z = flow.velocity(v)
+    return torch.cat([flow.residual(v, v, z), flow.tangent(v, v, z), flow.advection(v)])
+
+
 WORK = {
     "to_modes": lambda: MIXED.to_modes(field(MIXED)),
     "from_modes": lambda: MIXED.from_modes(torch.ones(2, *MIXED.mode_shape, device="cpu")),
@@ -43,6 +52,7 @@ WORK = {
         torch.ones(6, device="cpu"), Grid.dirichlet(6)
     ),
     "without_border": lambda: MIXED.without_border(field(MIXED)),
+    "fading border": lambda: MIXED.without_border(field(MIXED), cells=MIXED.resized(5, 4, 5)),
     "norm": lambda: sobolev_norm(field(MIXED), MIXED, -0.5),
     "spectrum": lambda: energy_spectrum(field(MIXED), MIXED)[1],
     "random field": lambda: GaussianRandomField(MIXED, 2.0, 3.0).sample(2),
@@ -50,12 +60,14 @@ WORK = {
     "Burgers residual": lambda: Burgers(0.1).residual(field(CIRCLE), field(CIRCLE), CIRCLE),
     "Darcy": lambda: Darcy().solve(field(SQUARE), SQUARE),
     "Darcy residual": lambda: Darcy().residual(field(SQUARE), field(SQUARE), SQUARE),
+    "Darcy's bound": lambda: Darcy().error_bound(field(SQUARE), field(SQUARE), SQUARE),
     "Darcy by multigrid": lambda: Darcy(preconditioner="multigrid").solve(field(SQUARE), SQUARE),
     "Navier–Stokes": lambda: NavierStokes(0.1, lambda y, x: (math.tau * y).sin()).solve(
         eddies(), TORUS, [0.1, 0.2]
     ),
     "beta plane": lambda: NavierStokes(0.1, beta=1.0).solve(eddies(), TORUS, 0.1),
     "Navier–Stokes residual": lambda: NavierStokes(0.1).residual(eddies(), eddies(), TORUS),
+    "Navier–Stokes in modes": linearised,
     "velocity": lambda: velocity(eddies(), TORUS),
     "stream function": lambda: stream_function(eddies(), TORUS),
     "norm on the sphere": lambda: sobolev_norm(field(SPHERE), SPHERE, -0.5),
@@ -63,6 +75,9 @@ WORK = {
         balanced(ShallowWater(), 1e-6 * field(SPHERE), SPHERE), SPHERE, 600.0
     ),
     "loss": lambda: SobolevLoss(SQUARE)(field(SQUARE)[:, None], 2 * field(SQUARE)[:, None]),
+    "loss of bands and frames": lambda: FrameLoss(CIRCLE, partial(BandLoss, edges=[30.0]))(
+        field(CIRCLE)[:, None, None], 2 * field(CIRCLE)[:, None, None]
+    ),
 }
 
 

@@ -335,6 +335,7 @@ def _scores(surrogate: Surrogate, data: OperatorDataModule, split: str) -> dict[
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     module = OperatorModule(copy.deepcopy(surrogate.operator), data)
+    module.surrogate.to(surrogate.input_mean.dtype)
     run = {"valid": judge.validate, "test": judge.test}[split]
     return {
         name.removeprefix(f"{split}/"): value

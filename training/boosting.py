@@ -211,7 +211,7 @@ def error_spectra(
     operator, device = surrogate.operator, surrogate.input_mean.device
     if not isinstance(operator, SpecBoost):
         raise ValueError(f"only a SpecBoost has stages, got {type(operator).__name__}")
-    active, total, count = operator.active, torch.zeros(()), 0
+    active, total, count = operator.active, torch.zeros((), device=device), 0
     try:
         for inputs, targets in _batches(data, split):
             targets, rows = targets.to(device), []
@@ -221,7 +221,7 @@ def error_spectra(
                 error = (targets - prediction) / surrogate.output_scale
                 wavenumbers, energy = energy_spectrum(error.double(), data.grid)
                 rows.append(energy.sum((0, 1)))
-            total, count = total.to(device) + torch.stack(rows), count + len(targets)
+            total, count = total + torch.stack(rows), count + len(targets)
     finally:
         operator.active = active
     return wavenumbers.cpu(), (total / count).cpu()

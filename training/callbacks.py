@@ -28,6 +28,8 @@ from sobolev.training.module import OperatorModule
 
 WATCHED = "valid/relative_l2"
 """The error by which the best weights are picked."""
+SHARDED = (FSDPStrategy, ModelParallelStrategy)
+"""Strategies under which no process holds the whole weights."""
 _log = logging.getLogger("sobolev")
 
 
@@ -90,7 +92,7 @@ class AveragedWeights(WeightAveraging):
     def setup(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
-        if isinstance(trainer.strategy, (FSDPStrategy, ModelParallelStrategy)):
+        if isinstance(trainer.strategy, SHARDED):
             raise ValueError(
                 "ema averages whole weights, not sharded ones; train with ddp or without ema"
             )
@@ -177,10 +179,9 @@ class EpochLines(Callback):
             f"epoch {epoch}" if epochs is None else f"epoch {epoch:>{len(str(epochs))}}/{epochs}"
         ]
         parts += [f"{name} {values[name]:.5f}" for name in names.values() if name in values]
-        parts += [
-            f"rate {trainer.optimizers[0].param_groups[0]['lr']:.1e}",
-            f"{seconds:.1f} s/epoch",
-        ]
+        if epoch != epochs:  # of the next step, and after the last epoch there is none
+            parts.append(f"rate {trainer.optimizers[0].param_groups[0]['lr']:.1e}")
+        parts.append(f"{seconds:.1f} s/epoch")
         if epochs is not None and epoch < epochs:
             parts.append(f"{duration(seconds * (epochs - epoch))} left")
         _log.info("  ".join(parts))
@@ -271,7 +272,7 @@ class Profile(Callback):
         self.recorder: torch.profiler.profile | None = None
         self.operators: list[tuple[str, int, float]] = []
 
-    def on_train_start(self, *_: Any) -> None:
+    def on_fit_start(self, *_: Any) -> None:
         self.mark = time.perf_counter()
 
     def on_train_epoch_start(self, *_: Any) -> None:
@@ -395,6 +396,7 @@ def find_learning_rate(
     loop.max_epochs = steps * trainer.accumulate_grad_batches  # enough, however short an epoch
     if validations is not None:
         trainer.check_val_every_n_epoch = loop.max_epochs + 1
+    module.may_diverge = True
     try:
         finder = Tuner(trainer).lr_find(
             module,
@@ -405,6 +407,7 @@ def find_learning_rate(
             update_attr=False,
         )
     finally:
+        module.may_diverge = False
         loop.max_epochs, trainer.check_val_every_n_epoch = epochs, validations
     if finder is None:
         raise ValueError("a trial of learning rates needs more than trainer.fast_dev_run")

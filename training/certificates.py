@@ -110,6 +110,7 @@ class Calibration:
         try:
             calibration = cls(**found)
             good = 0 < calibration.factor < math.inf and 0 < calibration.quantile < 1
+            good = good and isinstance(calibration.resolution, list)
         except TypeError:
             good = False
         if not good:
@@ -198,8 +199,8 @@ def calibrate(
         seed: of the draw of the windows.
 
     Raises:
-        ValueError: for an equation whose residual is not known, data of another window, too few
-            trajectories for the quantile, or residuals that say nothing.
+        ValueError: for an equation whose residual is not known, data of another window, trajectories
+            that were trained on, too few of them for the quantile, or residuals that say nothing.
     """
     if not 0 < quantile < 1:
         raise ValueError(f"quantile must lie between 0 and 1, got {quantile}")
@@ -213,6 +214,7 @@ def calibrate(
             f"the surrogate takes {surrogate.window}, the data are cut by {data.window}; give "
             "OperatorDataModule(path, window=...) the surrogate's"
         )
+    _check_unseen(surrogate, data, split)
     items, batch = data.pairs(split), comfortable_batch(data.grid)
     picked = [
         i * items.starts + int(stream(seed, 2, i).integers(items.starts))
@@ -368,7 +370,7 @@ def certified(
         return Certified(outputs, bound)
     started = time.perf_counter()
     outputs, iterations = outputs.double(), torch.zeros_like(bound, dtype=torch.int64)
-    beyond = (bound > tolerance).nonzero()[:, 0]
+    beyond = (~(bound <= tolerance)).nonzero()[:, 0]
     for part in beyond.split(size) if len(beyond) else ():
         outputs[part], iterations[part] = certificate.recipe.improved(
             inputs[part], outputs[part], grid, tolerance
@@ -397,6 +399,20 @@ def _frame_errors(
     """Relative L² errors over all frames, as loss and scores measure them, float64."""
     prediction, target = (surrogate.comparable(u.double()) for u in (outputs, targets))
     return relative_error(prediction, target, grid)
+
+
+def _check_unseen(surrogate: Surrogate, data: OperatorDataModule, split: str) -> None:
+    """Refuse trajectories that the surrogate was trained on, beside which errors are too small."""
+    drawn, manifest = surrogate.provenance["data"], data.manifest
+    same = (drawn.get("recipe"), drawn.get("seed")) == (manifest.recipe, manifest.seed)
+    held_out = split == "valid" and "valid" not in manifest.splits
+    seen = held_out and len(data.pairs("train").samples) < drawn.get("train_samples", 0)
+    if same and (split == "train" or seen):
+        remedy = "the valid_fraction and train_samples of its training" if seen else "another split"
+        raise ValueError(
+            f"the surrogate was trained on trajectories of this split, {split!r}, and does better on them than on new "
+            f"ones; calibrate it on others: take {remedy}"
+        )
 
 
 def _check_problem(surrogate: Surrogate, recipe: Recipe) -> None:

@@ -353,7 +353,7 @@ def evaluate(
     manifest.shards(split)  # refuses an unknown split by name
     window = surrogate.window
     frames = (window.history, window.horizon, window.stride) if window else (1, 1)
-    _check_same_meaning(surrogate, OperatorDataModule(data, window=frames), data)
+    check_same_meaning(surrogate, OperatorDataModule(data, window=frames), data)
     module = fields_at(data, resolution, split, frames)
     items = module.pairs(split)
     few = min(len(items), WINDOWS) if manifest.times else len(items)
@@ -399,7 +399,7 @@ def fields_at(
     return OperatorDataModule(data, resolution=resolution, restriction=restriction, window=window)
 
 
-def _check_same_meaning(surrogate: Surrogate, module: OperatorDataModule, data: str | Path) -> None:
+def check_same_meaning(surrogate: Surrogate, module: OperatorDataModule, data: str | Path) -> None:
     """Refuse fields that are not those the surrogate was trained on."""
     wanted = _meaning([*surrogate.inputs, *surrogate.outputs], surrogate.grid)
     found = _meaning([*module.inputs, *module.outputs], module.grid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import difflib
 import inspect
 import logging
@@ -31,10 +32,12 @@ from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 import sobolev
 import sobolev.operators
+import sobolev.training
 from sobolev.datasets import OperatorDataModule
 from sobolev.datasets.manifest import replacing
 from sobolev.datasets.windows import Items
 from sobolev.training.callbacks import (
+    SHARDED,
     WATCHED,
     AveragedWeights,
     Clock,
@@ -49,6 +52,7 @@ from sobolev.training.callbacks import (
     find_learning_rate,
 )
 from sobolev.training.module import OperatorModule
+from sobolev.training.surrogate import Surrogate
 
 _PARTS = (
     "config.yaml", "metrics*.csv", "tensorboard", "checkpoints", "surrogate", "evaluation",
@@ -126,6 +130,9 @@ def fit(cli: _TrainCLI) -> Path:
             cli.model.learning_rate = checkpoint["optimizer_states"][0]["param_groups"][0]["max_lr"]
     if _is_first_process():
         cli.prepare_folder()
+    surrogate = cli.model.surrogate
+    if isinstance(cli.trainer.strategy, SHARDED):  # to be filled from a checkpoint, which is whole
+        surrogate = copy.deepcopy(surrogate)
     try:
         if cli.config.find_learning_rate and not cli.config.resume:
             cli.model.learning_rate = find_learning_rate(
@@ -142,8 +149,8 @@ def fit(cli: _TrainCLI) -> Path:
             raise KeyboardInterrupt from None
         raise
     if cli.trainer.is_global_zero:
-        _keep_best(cli)
-        cli.model.surrogate.save(run / "surrogate")
+        _keep_best(cli, surrogate)
+        surrogate.save(run / "surrogate")
     return run
 
 
@@ -201,6 +208,7 @@ class _Parser(LightningArgumentParser):
             }
             for name in sobolev.operators.__all__:
                 known |= set(inspect.signature(getattr(sobolev.operators, name)).parameters)
+            known |= {*sobolev.operators.__all__, *sobolev.training.__all__}
             for part in reversed(wrong.split(".")):
                 near = difflib.get_close_matches(part, sorted(known), n=1)
                 if part not in known and near:
@@ -211,7 +219,7 @@ class _Parser(LightningArgumentParser):
 
 _WRONG_KEY = re.compile(
     r"does not accept option '([\w.]+)'|[Kk]ey '([\w.]+)'|'([\w.]+)' is not (?:expected|accepted)"
-    r"|[Uu]nrecognized arguments?: --([\w.]+)"
+    r"|[Uu]nrecognized arguments?: --([\w.]+)|dot import path string: ([\w.]+)"
 )
 
 
@@ -421,16 +429,18 @@ def _changes(before: Any, now: Any, name: str = "") -> list[str]:
     ]
 
 
-def _keep_best(cli: _TrainCLI) -> None:
-    """Give the surrogate the weights that did best in validation, and the record of its training."""
+def _keep_best(cli: _TrainCLI, surrogate: Surrogate) -> None:
+    """Give the surrogate the weights that did best in validation, else the last ones, and the record of
+    its training."""
     trainer, best, score, epoch = cli.trainer, _checkpoints(cli.trainer), None, None
     callbacks: list[Callback] = cast(Any, trainer).callbacks
     seconds = sum(next(c for c in callbacks if isinstance(c, Clock)).seconds, 0.0)
     if best.best_model_path and best.best_model_score is not None:
-        checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-        cli.model.load_state_dict(checkpoint["state_dict"])
+        checkpoint = _filled(surrogate, Path(best.best_model_path))
         score, epoch = float(best.best_model_score), checkpoint["epoch"] + 1
-    cli.model.surrogate.provenance["training"] = {
+    elif surrogate is not cli.model.surrogate:
+        _filled(surrogate, cli.run / "checkpoints" / "last.ckpt")
+    surrogate.provenance["training"] = {
         "valid_relative_l2": score,
         "best_epoch": epoch,
         "epochs": trainer.current_epoch,
@@ -452,7 +462,19 @@ def _keep_best(cli: _TrainCLI) -> None:
         if score is None
         else f"best in epoch {epoch}: valid relative L² {score:.5f}"
     )
-    _log.info(f"{done} epochs{early} in {duration(seconds)}; {found}")
+    _log.info(f"{done} epoch{'s' * (done != 1)}{early} in {duration(seconds)}; {found}")
+
+
+def _filled(surrogate: Surrogate, path: Path) -> dict[str, Any]:
+    """A checkpoint, whose weights the surrogate is given."""
+    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    weights = {
+        name.removeprefix("surrogate."): values
+        for name, values in checkpoint["state_dict"].items()
+        if name.startswith("surrogate.")
+    }
+    surrogate.load_state_dict(weights)
+    return checkpoint
 
 
 def _checkpoints(trainer: lightning.Trainer) -> ModelCheckpoint:

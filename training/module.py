@@ -98,6 +98,7 @@ class OperatorModule(lightning.LightningModule):
         self.surrogate = _surrogate(operator, data)
         self._check_options()
         self.surrogate.provenance["protocol"] = self._protocol()
+        self.may_diverge = False  # as a trial of learning rates may
         self._first_bad = torch.full((), _NEVER, device="cpu")
         names = [v.name for v in self.surrogate.quantities]
         each = {f"relative_l2/{name}": RelativeError(data.grid) for name in names}
@@ -157,12 +158,16 @@ class OperatorModule(lightning.LightningModule):
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
         )
-        steps = int(self.trainer.estimated_stepping_batches)
+        if math.isinf(steps := self.trainer.estimated_stepping_batches):
+            raise ValueError(
+                "the learning rates of a run follow from the number of its steps, which is not known; give "
+                "trainer.max_epochs or trainer.max_steps (trainer.max_time may end it before)"
+            )
         one_step = math.isclose(
             self.warmup * steps, 1.0
         )  # by which OneCycleLR would divide by zero
         cycle = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.learning_rate, total_steps=steps,
+            optimizer, self.learning_rate, total_steps=int(steps),
             pct_start=0.0 if one_step else self.warmup, cycle_momentum=False,
         )  # fmt: skip
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
@@ -199,9 +204,9 @@ class OperatorModule(lightning.LightningModule):
         The first such step is kept as a tensor and read here alone, so that no step waits for the
         device.
         """
-        if self.trainer.state.fn != TrainerFn.FITTING:
+        if self.trainer.state.fn != TrainerFn.FITTING or self.may_diverge:
             return
-        first = self._first_bad
+        first = self._first_bad.to(self.device)  # it waits on the CPU, where NCCL reduces nothing
         if not all(bool(p.isfinite().all()) for p in self.parameters()):
             first = first.clamp(max=self.global_step - 1)
         step = int(self.trainer.strategy.reduce(first, reduce_op="min"))

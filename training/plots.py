@@ -483,6 +483,9 @@ def _drawn(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, str, str]:
     """Input, truth and prediction, and the names of the input and the output."""
     i = min(output, len(surrogate.inputs) - 1)
+    if surrogate.window is not None:  # the present frame, which is the last
+        quantities = len(surrogate.quantities)
+        i = len(surrogate.inputs) - quantities + output % quantities
     given, asked = surrogate.inputs[i].long_name, surrogate.outputs[output].long_name
     return (
         c.inputs[sample, i].cpu().numpy(),

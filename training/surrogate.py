@@ -25,7 +25,7 @@ from sobolev.operators import Operator, operator_from
 from sobolev.solvers import AbstractGrid, SphereGrid
 from sobolev.training.export import write_onnx
 from sobolev.training.fields import fields_of, grid_of
-from sobolev.training.rollout import trajectories
+from sobolev.training.rollout import continued, frames_as_inputs, trajectories
 from sobolev.training.surrogate_files import MEANING, read_folder, write_folder
 
 
@@ -122,7 +122,8 @@ class Surrogate(nn.Module):
 
         Args:
             dataset: the input variables, each with the surrogate's space dimensions (in any order)
-                and at most one more, the samples. Space coordinates must be there; they say where
+                and at most one more, the samples; or, for several frames, the quantity over ``time``
+                as for ``rollout``. Space coordinates must be there; they say where
                 the nodes lie. Those of a sphere are ``lat``, from north to south, and ``lon``, from
                 0 eastward, in degrees or (if their units say so) in radians.
             resolution: nodes of the output, if other than the input's: one number for each axis, or
@@ -159,6 +160,10 @@ class Surrogate(nn.Module):
 
         wanted = certify or tolerance is not None
         certificate = certificates.certificate_for(self, tolerance) if wanted else None
+        separate = all(v.name in dataset for v in self.inputs)
+        if self.window is not None and "time" in dataset.dims and not separate:
+            continued(dataset, self, self.window.horizon)  # refuses other times
+            dataset = frames_as_inputs(dataset, self)
         fields, grid, samples = fields_of(dataset, self.inputs, self.grid)
         name = "sample" if samples is None else str(samples.name)
         if name in (*(v.name for v in self.outputs), *(certificates.VARIABLES if wanted else ())):
@@ -240,8 +245,9 @@ class Surrogate(nn.Module):
             raise ValueError(
                 "this surrogate maps single fields; only one trained on the windows of trajectories can be rolled out"
             )
-        given = window.inputs(self.quantities)
-        if self.inputs[-len(given) :] != given or window.outputs(self.quantities) != self.outputs:
+        given, frames = window.inputs(self.quantities), window.outputs(self.quantities)
+        found = [(v.name, v.units) for v in [*self.inputs[-len(given) :], *self.outputs]]
+        if found != [(v.name, v.units) for v in [*given, *frames]]:
             names = ", ".join(v.name for v in [*self.inputs, *self.outputs])
             raise ValueError(f"{names} are not the frames of a {window}, as the provenance has it")
         return window
@@ -450,6 +456,11 @@ def _check_provenance(provenance: Any) -> None:
         raise ValueError(
             "the provenance needs an object of data, and in it one of their recipe or none"
         )
+    window, interval = data.get("window"), data.get("interval")
+    if window is not None:
+        Window(*window)
+    if interval is not None and not (type(interval) in (int, float) and 0 < interval < math.inf):
+        raise ValueError(f"the interval between frames is a positive number, got {interval!r}")
 
 
 def _sizes(grid: AbstractGrid) -> str:

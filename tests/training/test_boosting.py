@@ -343,6 +343,13 @@ def test_a_boosted_run_says_what_each_stage_left(boosted):
     )
 
 
+def test_a_boost_in_double_precision_is_judged_like_any(boosted):
+    _, run = boosted
+    data, surrogate = OperatorDataModule(run.parent / "data"), load_run(run)
+    scores = command._scores(surrogate, data, "valid")
+    assert command._scores(surrogate.double(), data, "valid") == pytest.approx(scores, rel=1e-4)
+
+
 def test_a_later_stage_that_does_not_help_is_left_out(boosted, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(
         command, "_scores", lambda surrogate, *_: {"relative_l2": float(surrogate.operator.active)}

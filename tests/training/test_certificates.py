@@ -331,6 +331,16 @@ def test_what_is_no_recipe_is_refused(recipe, tmp_path):
         judged.save(tmp_path / "s")
         with pytest.raises(ValueError, match=r"surrogate\.json: the provenance needs an object"):
             Surrogate.load(tmp_path / "s")
+    for data, message in (
+        ({"window": 7}, r"surrogate\.json does not describe a surrogate"),
+        ({"window": [1, 1, "1"]}, "stride"),
+        ({"window": [1, 1, 1], "interval": "1"}, "interval between frames is a positive number"),
+    ):
+        judged = surrogate()
+        judged.provenance["data"] = data
+        judged.save(tmp_path / "s")
+        with pytest.raises(ValueError, match=message):
+            Surrogate.load(tmp_path / "s")
 
 
 @pytest.mark.parametrize(("count", "quantile"), [(9, 0.9), (19, 0.9), (30, 0.5)])
@@ -356,12 +366,11 @@ def test_too_few_scores_for_a_quantile_are_refused():
 
 @pytest.fixture
 def flow(flow_data) -> tuple[Surrogate, OperatorDataModule]:
-    """A surrogate of small flows in which every weight matters."""
+    """A surrogate of small flows in which every weight matters, trained on others of another seed."""
     data = OperatorDataModule(flow_data, window=(1, 2))
     operator = FNO(1, 2, modes=(4, 4), width=4, depth=1)
-    found = Surrogate(
-        operator, data.grid, data.inputs, data.outputs, data.statistics, {"data": data.provenance}
-    )
+    record = {"data": {**data.provenance, "seed": 1}}
+    found = Surrogate(operator, data.grid, data.inputs, data.outputs, data.statistics, record)
     return found, data
 
 
@@ -409,6 +418,20 @@ def test_trajectories_get_the_error_that_calibration_has_seen(flow, flow_data, t
     )
 
 
+def test_calibration_refuses_what_was_trained_on(flow, flow_data):
+    judged, data = flow
+    judged.provenance["data"] = data.provenance
+    with pytest.raises(
+        ValueError, match=r"trained on trajectories of this split, 'train'.*another"
+    ):
+        calibrate(judged, data, split="train", quantile=0.5)
+    more = OperatorDataModule(flow_data, window=(1, 2), valid_fraction=0.5)
+    with pytest.raises(ValueError, match=r"of this split, 'valid'.*valid_fraction"):
+        calibrate(judged, more, quantile=0.5)
+    assert calibrate(judged, data, quantile=0.5).samples == 1
+    assert calibrate(judged, data, split="test", quantile=0.5).samples == 3
+
+
 def test_calibration_refuses_what_says_nothing(flow, flow_data):
     judged, data = flow
     with pytest.raises(ValueError, match="quantile must lie between 0 and 1, got 1"):
@@ -430,7 +453,15 @@ def test_calibration_refuses_what_says_nothing(flow, flow_data):
 
 @pytest.mark.parametrize(
     "damage",
-    [5, {"factor": 1.0}, {"factor": -1.0}, {"factor": "1"}, {"quantile": 2.0}, {"extra": 1}],
+    [
+        5,
+        {"factor": 1.0},
+        {"factor": -1.0},
+        {"factor": "1"},
+        {"quantile": 2.0},
+        {"extra": 1},
+        {"resolution": 16},
+    ],
 )
 def test_damaged_calibrations_are_refused(flow, damage):
     judged, _ = flow

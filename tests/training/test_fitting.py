@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import pytest
 import torch
 import yaml
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sobolev import Surrogate
@@ -199,7 +201,15 @@ def test_patience_ends_a_run_and_a_stopped_run_is_complete(options, caplog, monk
     assert_equal_bits(before, weights(run))
 
 
-def test_the_found_learning_rate_trains_as_if_it_had_been_given(tmp_path, options):
+def test_the_found_learning_rate_trains_as_if_it_had_been_given(tmp_path, options, monkeypatch):
+    """Although the trial diverges at its end."""
+    plain = OperatorModule.training_step
+
+    def diverging(self, *arguments):
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        return plain(self, *arguments) * (math.nan if rate > 0.5 else 1.0)
+
+    monkeypatch.setattr(OperatorModule, "training_step", diverging)
     more = ("--find-learning-rate", "--ema", 0.9, "--trainer.limit_val_batches", 0)
     found = train(options("found", *more))
     assert (found / "learning_rate.png").stat().st_size > 5000
@@ -267,12 +277,27 @@ def test_a_run_tells_its_progress_and_draws_its_predictions(tmp_path, options, c
         ("--trainer.fast_dev_run", "true"),
         ("--trainer.logger", "false", "--trainer.limit_train_batches", 2),
         ("--trainer.max_epochs", -1, "--trainer.max_steps", 4, "--trainer.limit_val_batches", 0),
+        ("--profile", "--trainer.num_sanity_val_steps", 2, "--trainer.max_epochs", 1),
     ],
-    ids=["fast_dev_run", "no logger", "max_steps without validation"],
+    ids=["fast_dev_run", "no logger", "max_steps without validation", "profile and sanity check"],
 )
 def test_lightnings_own_switches_work(tmp_path, options, more):
     run = train(options("run", *more))
     Surrogate.load(run / "surrogate")
+
+
+@pytest.mark.parametrize("more", [(), ("--trainer.limit_val_batches", 0)], ids=["best", "last"])
+def test_where_weights_are_sharded_they_are_saved_from_a_checkpoint(options, more, monkeypatch):
+    """The strategies that shard need GPUs; one that does not stands for them here."""
+    plain = train(options("plain", *more))
+    monkeypatch.setattr("sobolev.training.fitting.SHARDED", SingleDeviceStrategy)
+    monkeypatch.setattr(
+        OperatorModule, "on_fit_end", lambda self: torch.nn.init.zeros_(next(self.parameters()))
+    )
+    sharded = train(options("sharded", *more))
+    assert_equal_bits(weights(plain), weights(sharded))
+    records = [Surrogate.load(run / "surrogate").provenance["training"] for run in (plain, sharded)]
+    assert records[0]["valid_relative_l2"] == records[1]["valid_relative_l2"]
 
 
 def test_bad_options_are_refused_in_words(tmp_path, options, capsys):
@@ -286,8 +311,10 @@ def test_bad_options_are_refused_in_words(tmp_path, options, capsys):
         tuple(options("new", "--ema", 1.5)): "ema is a decay between 0 and 1",
         tuple(options("new", "--patience", 0)): "patience is a whole number of at least 1",
         tuple(options("new", "--paticence", 3)): "did you mean 'patience'",
+        tuple(options("new", "--model.loss", "SobolevLos")): "did you mean 'SobolevLoss'",
         tuple(options("empty", "--resume")): "there is no run in",
         tuple(options("file")): "is a file, and a run is a folder",
+        tuple(options("timed", "--trainer.max_epochs", -1, "--trainer.max_time", "00:00:01:00")): "is not known; give",
         tuple(options("new", "--trainer.strategy", "fsdp")): "fsdp",
         (*again, "--ema", "0.9"): "other settings of ema (None, now 0.9)",
         (*again, "--patience", "3"): "patience (None, now 3)",

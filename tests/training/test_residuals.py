@@ -203,6 +203,15 @@ def test_rates_are_the_derivatives_of_values(basis):
         assert basis.quadrature(times.device)[1].sum().item() == pytest.approx(basis.duration)
 
 
+def test_the_interpolants_own_error_is_integrated_exactly():
+    """∫_0^1 (s (1 − s) (1 − 2s))² ds = 1/30 − 4/140, between any two frames."""
+    basis = HermiteBasis(4, 0.5)
+    times, weights = basis.quadrature(torch.device("cpu"))
+    s = times / basis.interval % 1
+    squares = (s * (1 - s) * (1 - 2 * s)).square()
+    assert (weights @ squares).item() == pytest.approx(basis.duration / 210, rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("record", "message"),
     [

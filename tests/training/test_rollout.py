@@ -141,6 +141,11 @@ def test_a_dataset_is_continued_in_time(problem):
         np.testing.assert_allclose(found[f"{name}_drift"], drift, atol=1e-12)
     np.testing.assert_array_equal(found.stable_frames, [7, 7, 7])
     assert json.loads(found.attrs["provenance"])["data"]["window"] == [2, 2, 1]
+    step = surrogate.predict(given)
+    np.testing.assert_array_equal(step.heat_lead1, found.heat[:, 0])
+    np.testing.assert_array_equal(step.salt_lead2, found.salt[:, 1])
+    with pytest.raises(ValueError, match="takes 2 frames"):
+        surrogate.predict(given.isel(time=slice(0, 1)))
     one = surrogate.rollout(given.isel(sample=1, drop=True), 3)
     np.testing.assert_array_equal(one.salt, found.salt[1, :3])
     assert "sample" not in one.dims
