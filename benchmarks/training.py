@@ -5,15 +5,16 @@
     .venv/bin/python benchmarks/training.py swe --minutes 60 --data data/swe --ours swe-sfno swe-fno
 
 --ours names configurations that come with sobolev (or YAML files), --theirs other codes' networks (THEIRS, below),
-each with @RATE for another peak of the learning rate than its configuration's. They are trained one after the
+each with @RATE for another peak of the learning rate than its configuration's (for others' 2e-3). Ours are trained by
+their configuration's optimizer, other codes' by AdamW (neuralop's by neuralop's, which is made for complex weights);
+with `--model.optimizer torch.optim.AdamW --ours CONFIG@RATE --theirs` ours are too. They are trained one after the
 other. For all of them the same are:
 
 - data, augmentation, loss, weight decay and warm-up of the first configuration of --ours, for all of --theirs;
   batches come in the same order. Fields are normalised inside, in the same way. Further configurations have their
   own.
-- training by Lightning with our OperatorModule, on the CPU in float32, gradients clipped at norm 1, AdamW (for
-  neuralop's networks neuralop's, which is made for complex weights), from one seed. Eager, unless --compile, which
-  is for ours alone.
+- training by Lightning with our OperatorModule, on the CPU in float32, gradients clipped at norm 1, from one seed.
+  Eager, unless --compile, which is for ours alone.
 - the time. Only steps count: forward, backward and optimizer, from when a batch is there until it is done, tables
   and graphs made on the way included. Loading of batches, validation, checkpoints and judging count for nobody. The
   cycle of learning rates (warm-up, then a cosine to zero) runs over that time instead of a number of steps, so that
@@ -76,6 +77,8 @@ JUDGED = 200
 """Validation items of a point, spread over the split."""
 BATCH = 20
 """Fields at a time outside of training."""
+ADAM_RATE = 2e-3
+"""Peak of other codes' learning rate, unless another is asked for."""
 INTERVAL = timedelta(minutes=2)
 """Between checkpoints."""
 
@@ -91,7 +94,7 @@ class Problem:
 
 
 PROBLEMS = {
-    "burgers": Problem("burgers-fno", ("neuralop",), (16,), 64),
+    "burgers": Problem("burgers-fno", ("neuralop",), (24,), 64),
     "darcy": Problem("darcy-fno", ("neuralop", "neuralop-padded"), (12, 12), 32),
     "ns-1e-3": Problem("ns-1e-3-fno", ("neuralop",), (12, 12), 32),
     "ns-1e-5": Problem("ns-1e-5-fno", ("neuralop",), (12, 12), 32),
@@ -175,13 +178,7 @@ class Timed(OperatorModule):
     """An ``OperatorModule`` whose learning rate ``Clock`` sets."""
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        make: Any = torch.optim.AdamW
-        operator = self.surrogate.operator
-        if isinstance(operator, Foreign) and type(operator.network).__module__.startswith(
-            "neuralop"
-        ):
-            from neuralop.training import AdamW as make
-        return make(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        return self._optimizer()
 
 
 class Clock(Callback):
@@ -364,7 +361,7 @@ def configured(config: str, options: argparse.Namespace, overrides: Sequence[str
     ]
     settings = parser.parse_args([*given, *overrides])
     settings.words = json.loads(parser.dump(settings, format="json"))["model"].get("loss")
-    return parser.instantiate_classes(settings)
+    return parser.instantiate(settings)
 
 
 def built(
@@ -380,9 +377,20 @@ def built(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model["operator"] = Foreign(network(problem, settings.data), settings.data)
+        model["optimizer"] = adam_for(model["operator"].network)
+        model["learning_rate"] = ADAM_RATE
     if rate is not None:
         model["learning_rate"] = rate
     return Timed(data=settings.data, **{**model, "compile": compile})
+
+
+def adam_for(network: nn.Module) -> Callable[..., torch.optim.Optimizer]:
+    """AdamW, neuralop's for its own networks, which is made for complex weights."""
+    if type(network).__module__.startswith("neuralop"):
+        from neuralop.training import AdamW
+
+        return AdamW
+    return torch.optim.AdamW
 
 
 def trained(

@@ -1,6 +1,6 @@
 """Neural operators: maps between fields that are not tied to a grid."""
 
-from sobolev.operators.base import Operator, operator_from
+from sobolev.operators.base import Operator, channel_axes, operator_from
 from sobolev.operators.fno import FNO
 from sobolev.operators.gfno import GFNO
 from sobolev.operators.mgno import MgNO
@@ -24,5 +24,6 @@ __all__ = [
     "SpectralConv",
     "SphericalConv",
     "Trajectory",
+    "channel_axes",
     "operator_from",
 ]

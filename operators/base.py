@@ -116,6 +116,23 @@ class Operator(nn.Module, ABC):
         return layer(*inputs)
 
 
+def channel_axes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Which axes of each parameter are channels, by the parameter's name.
+
+    They are the first two, as in torch's own layers, but where a layer says otherwise in an
+    attribute ``CHANNEL_AXES``, a mapping from the names of its own parameters.
+
+    >>> from sobolev.operators import SpectralConv
+    >>> channel_axes(SpectralConv(3, 3, (4, 4), boundary="periodic"))
+    {'weight': (-3, -2)}
+    """
+    return {
+        f"{prefix}.{name}".lstrip("."): getattr(module, "CHANNEL_AXES", {}).get(name, (0, 1))
+        for prefix, module in network.named_modules()
+        for name, _ in module.named_parameters(recurse=False)
+    }
+
+
 def operator_from(description: Mapping[str, Any]) -> Operator:
     """Build an operator from ``Operator.description``, by its name among sobolev's operators and
     nowhere else.

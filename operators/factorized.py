@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,8 @@ class TuckerConv(FourierLayer):
     Raises:
         ModuleNotFoundError: without tensorly.
     """
+
+    CHANNEL_AXES: ClassVar = {"core": (-3, -2)}
 
     def __init__(
         self,

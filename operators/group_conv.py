@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -160,6 +160,8 @@ class GroupSpectralConv(BuiltLayer):
     holds n = 0, which is real, ``waves`` n = 1, 2, …, and ψ̂ of the others is conjugated. G acts on
     (k_y, k_x) alone.
     """
+
+    CHANNEL_AXES: ClassVar = {"constant": (-2, -1), "waves": (-3, -2)}
 
     def __init__(
         self, matrices: Tensor, in_channels: int, out_channels: int, modes: FourierModes

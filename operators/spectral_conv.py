@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +83,8 @@ class SpectralConv(FourierLayer):
             each (where the nodes lie: grids.py).
         padding: fraction of its length by which an axis that is not periodic is extended.
     """
+
+    CHANNEL_AXES: ClassVar = {"weight": (-3, -2)}
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -25,6 +26,8 @@ class SpectralOutput(nn.Module):
     repeats itself. Derivatives in time are exact. δ in the paper's δ·b is a learning rate, left to the
     optimiser.
     """
+
+    CHANNEL_AXES: ClassVar = {"weight": (-2,), "bias": (-2,)}
 
     def __init__(
         self,

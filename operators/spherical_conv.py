@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from operator import index
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -83,6 +83,8 @@ class ZonalFilter(nn.Module):
     It commutes with every rotation, and with reflections.
     """
 
+    CHANNEL_AXES: ClassVar = {"weight": (-2, -1)}
+
     def __init__(self, in_channels: int, out_channels: int, degrees: int) -> None:
         super().__init__()
         self.weight = _normal(degrees, in_channels, out_channels, variance=1 / in_channels)
@@ -100,6 +102,8 @@ class ComplexFilter(nn.Module):
     A field is real, so the orders −m see the conjugate of K_l: its phase turns east- and westward
     waves in opposite senses. That commutes with rotations about the polar axis only.
     """
+
+    CHANNEL_AXES: ClassVar = {"weight": (-3, -2)}
 
     def __init__(self, in_channels: int, out_channels: int, degrees: int) -> None:
         super().__init__()
@@ -123,6 +127,8 @@ class DiagonalFilter(nn.Module):
     imaginary part at l² + l − m, so that none is without effect. It commutes with rotations about
     the polar axis only.
     """
+
+    CHANNEL_AXES: ClassVar = {"weight": (-2, -1)}
 
     def __init__(self, in_channels: int, out_channels: int, degrees: int) -> None:
         super().__init__()

@@ -14,9 +14,11 @@ from sobolev.training.metrics import RelativeError, SampleMean
 from sobolev.training.module import OperatorModule
 from sobolev.training.refining import refine
 from sobolev.training.residuals import residual_norm
+from sobolev.training.soap import SOAP
 from sobolev.training.surrogate import Surrogate
 
 __all__ = [
+    "SOAP",
     "BandLoss",
     "FieldLoss",
     "FrameLoss",

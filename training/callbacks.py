@@ -15,7 +15,6 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.tuner import Tuner
 from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter1d
@@ -24,12 +23,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from sobolev.datasets.manifest import replacing
 from sobolev.training import plots
 from sobolev.training.evaluation import Comparison
-from sobolev.training.module import OperatorModule
+from sobolev.training.module import SHARDED, OperatorModule
 
 WATCHED = "valid/relative_l2"
 """The error by which the best weights are picked."""
-SHARDED = (FSDPStrategy, ModelParallelStrategy)
-"""Strategies under which no process holds the whole weights."""
 _log = logging.getLogger("sobolev")
 
 

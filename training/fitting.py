@@ -37,7 +37,6 @@ from sobolev.datasets import OperatorDataModule
 from sobolev.datasets.manifest import replacing
 from sobolev.datasets.windows import Items
 from sobolev.training.callbacks import (
-    SHARDED,
     WATCHED,
     AveragedWeights,
     Clock,
@@ -51,7 +50,7 @@ from sobolev.training.callbacks import (
     epochs_of,
     find_learning_rate,
 )
-from sobolev.training.module import OperatorModule
+from sobolev.training.module import SHARDED, OperatorModule
 from sobolev.training.surrogate import Surrogate
 
 _PARTS = (

@@ -9,11 +9,13 @@ from typing import Any, cast
 
 import lightning
 import torch
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
+from torch.optim import Optimizer
 
 from sobolev.datasets import OperatorDataModule
-from sobolev.operators import Operator, SpecBoost
+from sobolev.operators import Operator, SpecBoost, channel_axes
 from sobolev.operators.base import check_whole
 from sobolev.operators.spectral_conv import full_precision
 from sobolev.solvers import AbstractGrid
@@ -21,8 +23,11 @@ from sobolev.solvers.random_fields import stream
 from sobolev.training.losses import FieldLoss, SobolevLoss, made_for
 from sobolev.training.metrics import RelativeError
 from sobolev.training.rollout import State, rollout
+from sobolev.training.soap import SOAP
 from sobolev.training.surrogate import Surrogate
 
+SHARDED = (FSDPStrategy, ModelParallelStrategy)
+"""Strategies under which no process holds the whole weights."""
 _NEVER = torch.iinfo(torch.int64).max
 _NOISE = 2
 """Key of the noise among the streams of a seed; 0 and 1 are the order of samples and the symmetries."""
@@ -52,8 +57,10 @@ class OperatorModule(lightning.LightningModule):
         data: where the fields come from; gives grid, variables and normalisation.
         loss: class of the loss, or a function that makes it for a grid. It gets ``(batch, time,
             variables, *space)``, with one time where there is none.
+        optimizer: class of the optimizer, or a function that makes it of parameters, ``lr`` and
+            ``weight_decay``; AdamW by default, but ``SOAP`` learns more per step.
         learning_rate: peak of the cycle (Smith & Topin 2019).
-        weight_decay: AdamW's.
+        weight_decay: the optimizer's.
         warmup: share of the steps in which the learning rate rises.
         gradient_frames: let the gradient of a frame pass through at most so many applications of the
             operator (``rollout``); 1 is the pushforward, all by default.
@@ -81,6 +88,7 @@ class OperatorModule(lightning.LightningModule):
         data: OperatorDataModule,
         *,
         loss: Callable[[AbstractGrid], FieldLoss] = SobolevLoss,
+        optimizer: Callable[..., Optimizer] | None = None,
         learning_rate: float = 2e-3,
         weight_decay: float = 1e-4,
         warmup: float = 0.1,
@@ -92,6 +100,7 @@ class OperatorModule(lightning.LightningModule):
         super().__init__()
         operator.checkpointing = checkpointing
         self.loss = made_for(data.grid, loss)
+        self.optimizer = optimizer
         self.learning_rate, self.weight_decay, self.warmup = learning_rate, weight_decay, warmup
         self.gradient_frames, self.noise, self.seed = gradient_frames, noise, data.seed
         self.frames = data.window.horizon if data.manifest.times else 1
@@ -155,9 +164,11 @@ class OperatorModule(lightning.LightningModule):
         self._judge(batch, "test")
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(
-            self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
-        )
+        optimizer = self._optimizer()
+        if isinstance(optimizer, SOAP) and isinstance(self.trainer.strategy, SHARDED):
+            raise ValueError(
+                "SOAP needs whole weights, not sharded ones; train with ddp, or give model.optimizer torch.optim.AdamW"
+            )
         if math.isinf(steps := self.trainer.estimated_stepping_batches):
             raise ValueError(
                 "the learning rates of a run follow from the number of its steps, which is not known; give "
@@ -171,6 +182,18 @@ class OperatorModule(lightning.LightningModule):
             pct_start=0.0 if one_step else self.warmup, cycle_momentum=False,
         )  # fmt: skip
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+    def _optimizer(self) -> Optimizer:
+        """Made for the parameters by their axes of channels, which SOAP asks for."""
+        axes, groups = channel_axes(self), dict[tuple[int, ...], list[Tensor]]()
+        for name, parameter in self.named_parameters():
+            groups.setdefault(axes[name], []).append(parameter)
+        make = self.optimizer or torch.optim.AdamW
+        return make(
+            [{"params": group, "axes": axes} for axes, group in groups.items()],
+            lr=self.learning_rate,
+            weight_decay=self.weight_decay,
+        )
 
     def _compared(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Prediction and target in comparable units, ``(batch, time, variables, *space)``."""

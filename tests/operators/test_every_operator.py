@@ -23,7 +23,10 @@ from sobolev.operators import (
     Planar,
     SpatioTemporalFNO,
     SpecBoost,
+    SpectralConv,
+    SphericalConv,
     Trajectory,
+    channel_axes,
     operator_from,
 )
 from sobolev.solvers.spherical_transform import clear_tables
@@ -345,3 +348,40 @@ def test_compiles_without_a_graph_break():
 
 def test_every_parameter_takes_part_so_that_distributed_training_works(tmp_path):
     assert alone(_PARALLEL.format(file=tmp_path / "meeting")).split("\n")[:-1] == list(CASES)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_axes_of_channels(case):
+    """They are there, and as long as some layer has channels."""
+    operator = case.build()
+    axes = channel_axes(operator)
+    assert list(axes) == [name for name, _ in operator.named_parameters()]
+    for name, parameter in operator.named_parameters():
+        if parameter.ndim > 1:
+            assert len({a % parameter.ndim for a in axes[name]}) == len(axes[name])
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: SpectralConv(7, 11, (4, 3), boundary="periodic"),
+        lambda: SpectralConv(7, 11, (4,), boundary="dirichlet"),
+        *(lambda f=f: SphericalConv(7, 11, 5, filter=f) for f in ("zonal", "complex", "diagonal")),
+        lambda: torch.nn.Linear(7, 11),
+        lambda: torch.nn.Conv2d(7, 11, 3),
+    ],
+)
+def test_axes_of_channels_in_layers(layer):
+    layer = layer()
+    axes = channel_axes(layer)["weight" if hasattr(layer, "weight") else "filter.weight"]
+    weight = dict(layer.named_parameters())[
+        "weight" if hasattr(layer, "weight") else "filter.weight"
+    ]
+    assert sorted(weight.shape[a] for a in axes) == [7, 11]
+
+
+def test_axes_of_channels_in_group_convolutions():
+    kernel = GFNO(7, 1, (3, 3), width=11, depth=1).blocks[0].kernel
+    axes = channel_axes(kernel)
+    for name in ("constant", "waves"):
+        assert [getattr(kernel, name).shape[a] for a in axes[name]] == [11, 11]

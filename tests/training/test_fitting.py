@@ -90,8 +90,12 @@ main(["train", *sys.argv[1:]])
 
 def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(tmp_path, options, monkeypatch):
     """SIGKILL within an epoch; the folder moves; the next start gets SIGTERM; the third is cut off
-    while it writes its checkpoint; the fourth ends with equal bits, averaged weights and all."""
-    more = ("--ema", 0.8, "--patience", 50, "--trainer.max_epochs", 5)
+    while it writes its checkpoint; the fourth ends with equal bits, averaged weights, the optimizer's
+    bases and all."""
+    more = (
+        "--ema", 0.8, "--patience", 50, "--trainer.max_epochs", 5,
+        "--model.optimizer", "SOAP", "--model.optimizer.interval", 2,
+    )  # fmt: skip
     whole = weights(train(options("whole", *more)))
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     command = [sys.executable, "-c", KILLED, *options("killed", *more)]
@@ -312,6 +316,7 @@ def test_bad_options_are_refused_in_words(tmp_path, options, capsys):
         tuple(options("new", "--patience", 0)): "patience is a whole number of at least 1",
         tuple(options("new", "--paticence", 3)): "did you mean 'patience'",
         tuple(options("new", "--model.loss", "SobolevLos")): "did you mean 'SobolevLoss'",
+        tuple(options("new", "--model.optimizer", "SOPA")): "did you mean 'SOAP'",
         tuple(options("empty", "--resume")): "there is no run in",
         tuple(options("file")): "is a file, and a run is a folder",
         tuple(options("timed", "--trainer.max_epochs", -1, "--trainer.max_time", "00:00:01:00")): "is not known; give",
