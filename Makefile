@@ -18,7 +18,7 @@ demo: setup  ## the main job: data, training, evaluation, figures (PDE=darcy for
 	$(BIN)/sobolev demo $(PDE)
 
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

@@ -157,7 +157,8 @@ class OperatorDataModule(lightning.LightningDataModule):
         return {
             "path": str(self.path), "recipe": self.manifest.recipe, "preset": self.manifest.preset,
             "seed": self.manifest.seed, "resolution": list(self.grid.shape),
-            "train_samples": len(self.pairs("train").samples), "versions": self.manifest.shards("train")[0].versions,
+            "train_samples": len(self.pairs("train").samples),
+            "valid_samples": len(self.pairs("valid").samples), "versions": self.manifest.shards("train")[0].versions,
             **(window if self.manifest.times else {}),
         }  # fmt: skip
 

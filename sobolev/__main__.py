@@ -522,7 +522,8 @@ def _saved(run: Path) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from sobolev.training.evaluation import TRAJECTORIES, evaluate_run
+    from sobolev.training.evaluation import evaluate_run
+    from sobolev.training.trajectories import TRAJECTORIES
 
     evaluate_run(
         options.run, options.data, options.resolution, split=options.split, out=options.out,
@@ -598,7 +599,8 @@ def _calibrate(options: argparse.Namespace) -> int:
 
     from sobolev.datasets import OperatorDataModule
     from sobolev.training.certificates import calibrate
-    from sobolev.training.evaluation import check_same_meaning, load_run
+    from sobolev.training.comparison import check_same_meaning
+    from sobolev.training.evaluation import load_run
 
     surrogate, run = load_run(options.run), Path(options.run)
     window = (1, 1) if surrogate.window is None else astuple(surrogate.window)

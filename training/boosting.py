@@ -188,7 +188,7 @@ def parts(samples: int, stages: int, held_out: float, seed: int) -> list[np.ndar
     share = round(held_out * samples) if 0 < held_out < 1 else 0
     if share < 1 or later * share >= samples:
         raise ValueError(
-            f"held_out is the share of the {samples} training samples that each of {later} later stages has to "
+            f"held_out is the share of the {samples} training samples that each later stage has to "
             f"itself, above 0 and below {1 / max(later, 1):.3g}, so that every stage has samples; got {held_out}"
         )
     order = stream(seed, _PARTS).permutation(samples)

@@ -22,7 +22,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from sobolev.datasets.manifest import replacing
 from sobolev.training import plots
-from sobolev.training.evaluation import Comparison
+from sobolev.training.comparison import Comparison
 from sobolev.training.module import SHARDED, OperatorModule
 
 WATCHED = "valid/relative_l2"

@@ -21,7 +21,7 @@ from sobolev.solvers import Grid, SphereGrid, energy_spectrum
 if TYPE_CHECKING:
     from sobolev.training.breakeven import BreakEven
     from sobolev.training.certificates import Effectivity
-    from sobolev.training.evaluation import Comparison
+    from sobolev.training.comparison import Comparison
     from sobolev.training.surrogate import Surrogate
     from sobolev.training.trajectories import Rollouts
 

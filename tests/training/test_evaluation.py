@@ -22,7 +22,8 @@ from sobolev.datasets import (
 from sobolev.operators import FNO
 from sobolev.training import breakeven
 from sobolev.training.breakeven import BreakEven, Problem, Solve
-from sobolev.training.evaluation import Comparison, evaluate, evaluate_run, finite
+from sobolev.training.comparison import Comparison, evaluate
+from sobolev.training.evaluation import evaluate_run, finite
 from sobolev.training.trajectories import roll_out, whole_window
 
 GRID = Grid.periodic(8, length=2 * math.pi)
@@ -246,7 +247,8 @@ def test_json_is_strict_and_its_numbers_are_those_of_the_fields(flow_data, tmp_p
     assert written["rollouts"]["predicted_frames"] == 6
     paid = written["break_even"]
     assert paid["training_seconds"] == 12.0
-    assert paid["data_samples"] == surrogate.provenance["data"]["train_samples"]
+    drawn = surrogate.provenance["data"]
+    assert paid["data_samples"] == drawn["train_samples"] + drawn["valid_samples"] == 12
     assert paid["solver"]["relative_l2"] <= paid["relative_l2"] or paid["solver_is_reference"]
     assert "calibrat" in written["no_certificates"]
 

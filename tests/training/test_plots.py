@@ -10,7 +10,7 @@ from sobolev import Grid, Surrogate
 from sobolev.datasets import Variable
 from sobolev.operators import FNO
 from sobolev.training import plots
-from sobolev.training.evaluation import Comparison
+from sobolev.training.comparison import Comparison
 
 
 def drawn(grid: Grid, outputs: int):

@@ -16,7 +16,8 @@ from sobolev import Surrogate
 from sobolev.datasets import DarcyRecipe, Manifest, OperatorDataModule, Variable, generate
 from sobolev.operators import FNO
 from sobolev.training import report
-from sobolev.training.evaluation import Evaluation, _command, evaluate, evaluate_run, fields_at
+from sobolev.training.comparison import evaluate, fields_at
+from sobolev.training.evaluation import Evaluation, _command, evaluate_run
 from sobolev.training.trajectories import roll_out, whole_window
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)  # fmt: skip

@@ -15,7 +15,8 @@ from sobolev import Grid, SphereGrid, Surrogate
 from sobolev.datasets import OperatorDataModule, ShallowWaterRecipe, generate
 from sobolev.operators import FNO, SFNO
 from sobolev.training import OperatorModule, SobolevLoss
-from sobolev.training.evaluation import evaluate, evaluate_run
+from sobolev.training.comparison import evaluate
+from sobolev.training.evaluation import evaluate_run
 
 GAUSS = SphereGrid(16, 32)
 STATE = ShallowWaterRecipe.outputs
