@@ -73,7 +73,7 @@ def fields(comparison: Comparison, surrogate: Surrogate) -> Figure:
 def spectra(comparisons: Mapping[int, Comparison]) -> Figure:
     """Mean energy spectrum of truth, prediction and error at each resolution, in
     ``surrogate.comparable`` units; the mean over channels."""
-    figure = Figure(figsize=(6, 3.8), layout="constrained")
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes, low = figure.subplots(), 1.0
     for i, (resolution, c) in enumerate(sorted(comparisons.items())):
         prediction, target = c.comparable()
@@ -98,7 +98,7 @@ def spectra(comparisons: Mapping[int, Comparison]) -> Figure:
         title="Energy spectrum of truth, prediction and error",
         ylim=(low, None),
     )
-    axes.legend(fontsize=8, ncols=len(comparisons))
+    figure.legend(loc="outside lower center", fontsize=8, ncols=len(comparisons), frameon=False)
     return figure
 
 
