@@ -288,6 +288,7 @@ class Result:
     """A row of the table."""
 
     name: str
+    optimizer: str
     learning_rate: float
     parameters: int
     minutes: float
@@ -416,9 +417,9 @@ def trained(
     if settings.data.manifest.times:
         scores |= rollout_errors(module, settings.data)
     return Result(
-        label, module.learning_rate, count(module), clock.spent / 60, len(clock.times),
-        1e3 * statistics.median(clock.times), module.surrogate.provenance["protocol"],
-        loss_in_words(settings.words), scores,
+        label, type(trainer.optimizers[0]).__name__, module.learning_rate, count(module),
+        clock.spent / 60, len(clock.times), 1e3 * statistics.median(clock.times),
+        module.surrogate.provenance["protocol"], loss_in_words(settings.words), scores,
     )  # fmt: skip
 
 
@@ -438,6 +439,7 @@ def table(results: Sequence[Result]) -> str:
     names = list(results[0].scores)
     heads = [
         "model",
+        "optimizer",
         "peak rate",
         "parameters",
         "minutes",
@@ -450,7 +452,7 @@ def table(results: Sequence[Result]) -> str:
     for r in results:
         ratio = results[0].scores["relative_l2"] / r.scores["relative_l2"]
         rows.append([
-            r.name, f"{r.learning_rate:g}", str(r.parameters), f"{r.minutes:.1f}", str(r.steps),
+            r.name, r.optimizer, f"{r.learning_rate:g}", str(r.parameters), f"{r.minutes:.1f}", str(r.steps),
             f"{r.milliseconds:.0f}", *(f"{r.scores[n]:.4g}" for n in names), f"{ratio:.2f}",
         ])  # fmt: skip
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

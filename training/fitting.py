@@ -446,6 +446,7 @@ def _keep_best(cli: _TrainCLI, surrogate: Surrogate) -> None:
         "steps": trainer.global_step,
         "seconds": round(seconds, 1),
         "seed": cli.config.seed_everything,
+        "optimizer": type(trainer.optimizers[0]).__name__,
         "learning_rate": cli.model.learning_rate,
         "ema": cli.config.ema,
         "versions": {

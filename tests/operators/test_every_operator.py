@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -352,13 +353,28 @@ def test_every_parameter_takes_part_so_that_distributed_training_works(tmp_path)
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_axes_of_channels(case):
-    """They are there, and as long as some layer has channels."""
+    """All that grow with the width; in most weights no others are named."""
     operator = case.build()
-    axes = channel_axes(operator)
-    assert list(axes) == [name for name, _ in operator.named_parameters()]
+    axes, wide = (
+        channel_axes(operator),
+        dict(operator_from(wider(operator.description)).named_parameters()),
+    )
+    assert list(axes) == list(wide)
+    named, growing = 0, 0
     for name, parameter in operator.named_parameters():
         if parameter.ndim > 1:
-            assert len({a % parameter.ndim for a in axes[name]}) == len(axes[name])
+            own = {a % parameter.ndim for a in axes[name]}
+            grow = {a for a in range(parameter.ndim) if parameter.shape[a] != wide[name].shape[a]}
+            assert grow <= own
+            named, growing = named + len(own), growing + len(grow)
+    assert growing > named / 2
+
+
+def wider(description: Any) -> Any:
+    """Of an operator, with more hidden channels wherever it has some."""
+    if isinstance(description, dict):
+        return {k: v + 4 if k == "width" else wider(v) for k, v in description.items()}
+    return [wider(v) for v in description] if isinstance(description, list) else description
 
 
 @pytest.mark.parametrize(
