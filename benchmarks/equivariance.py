@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sobolev.datasets import OperatorDataModule
-from sobolev.datasets.datamodule import turned
+from sobolev.datasets.symmetries import turned
 from sobolev.solvers import Grid
 from sobolev.training import Surrogate, relative_error
 from sobolev.training.evaluation import load_run

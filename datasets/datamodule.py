@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 from sobolev.datasets.base import Variable
 from sobolev.datasets.manifest import STATUS, Manifest
 from sobolev.datasets.store import ShardReader, check_shard
+from sobolev.datasets.symmetries import turned
 from sobolev.datasets.windows import EpochSampler, FromMemory, FromShards, Items, Window
 from sobolev.solvers import AbstractGrid, SphereGrid
 from sobolev.solvers.random_fields import stream
@@ -295,30 +296,6 @@ class OperatorDataModule(lightning.LightningDataModule):
             persistent_workers=self.workers > 0, prefetch_factor=4 if self.workers else None,
             pin_memory=torch.cuda.is_available(),
         )  # fmt: skip
-
-
-def turned(
-    u: Tensor,
-    grid: AbstractGrid,
-    symmetries: Sequence[str],
-    coins: Sequence[int],
-    offsets: Sequence[int] = (),
-) -> Tensor:
-    """``u`` under one element of the group that ``symmetries`` generate.
-
-    ``coins`` decide, with 0 or 1, the reflection of each axis and, last, the transposition; read as
-    a binary number they count the quarter turns about node 0. ``offsets`` are the nodes to shift by.
-    """
-    if "odd reflection" in symmetries and coins[0]:
-        u = -u.flip(-1)
-    if "reflections" in symmetries:
-        u = u.flip([i - grid.ndim for i in range(grid.ndim) if coins[i]])
-    if "quarter turns" in symmetries:
-        for _ in range(coins[0] + 2 * coins[1]):
-            u = u.rot90(1, (-2, -1)).roll(1, -2)
-    if "shifts" in symmetries and offsets:
-        u = u.roll(tuple(offsets), tuple(range(-grid.ndim, 0)))
-    return u.transpose(-1, -2) if "transposition" in symmetries and coins[-1] else u
 
 
 def _as_is(batch: Any) -> Any:

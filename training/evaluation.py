@@ -121,6 +121,7 @@ class Evaluation:
                 "operator": self.surrogate.operator.description,
                 "parameters": self.parameters,
                 "protocol": self.protocol,
+                "symmetries": list(self.surrogate.symmetries),
                 "provenance": self.surrogate.provenance,
             },
             "data": {
@@ -152,9 +153,10 @@ def evaluate_run(
     out: str | Path | None = None,
     solver_timing: bool = True,
     trajectories: int = TRAJECTORIES,
+    symmetrize: bool = False,
 ) -> list[Score]:
     """Evaluate, print the table, and save ``report.html``, ``evaluation.json`` and figures in ``out``
-    (``RUN/evaluation``).
+    (``RUN/evaluation``, or ``RUN/evaluation-symmetrized``).
 
     Args:
         run: the folder of a run, or of a surrogate.
@@ -164,11 +166,14 @@ def evaluate_run(
         split: of the data set.
         solver_timing: time classical solves too, for the comparison of costs.
         trajectories: how many to roll out, where the data are trajectories.
+        symmetrize: judge ``Surrogate.symmetrized()``.
     """
     run, data = Path(run), Path(data)
     surrogate, manifest = load_run(run), Manifest.read(data)
     home = run if (run / "surrogate").is_dir() else run.parent
-    out = Path(out) if out else home / "evaluation"
+    out = Path(out) if out else home / f"evaluation{'-symmetrized' * symmetrize}"
+    if symmetrize:
+        surrogate = surrogate.symmetrized()
     resolutions = list(resolutions or [manifest.resolution])
     scores, comparisons = [], {}
     with _progress() as tick:
@@ -188,7 +193,9 @@ def evaluate_run(
         paid, why_not = None, "classical solves were not to be timed (--no-solver-timing)"
         if solver_timing:
             paid, why_not = _paid(manifest, split, first, scores[0], rollouts, tick)
-        command = _command(run, data, resolutions, split, out, solver_timing, trajectories)
+        command = _command(
+            run, data, resolutions, split, out, solver_timing, trajectories, symmetrize
+        )
         if home != run and run.name != "surrogate":
             home = run  # a surrogate by itself: what lies beside it is none of its training
         evaluation = Evaluation(
@@ -430,6 +437,7 @@ def _command(
     out: Path,
     solver_timing: bool,
     trajectories: int,
+    symmetrize: bool,
 ) -> str:
     """The command line that does this again."""
     words = ["sobolev", "evaluate", str(run), "--data", str(data)]
@@ -439,6 +447,7 @@ def _command(
     words += ["--out", str(out)]
     words += ["--no-solver-timing"] if not solver_timing else []
     words += ["--trajectories", str(trajectories)] if trajectories != TRAJECTORIES else []
+    words += ["--symmetrize"] if symmetrize else []
     return shlex.join(words)
 
 

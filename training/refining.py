@@ -365,6 +365,11 @@ class PressureProblem(Problem):
 
 def _spectral_path(surrogate: Surrogate, inputs: Tensor) -> tuple[Path, FourierBasis]:
     """The predicted trajectory as the series that the output layer is."""
+    if surrogate.symmetries:
+        raise ValueError(
+            "a flow is refined in the coefficients of one application's last layer, and this surrogate averages "
+            "several; refine the one that was trained"
+        )
     if spectral_in_time(surrogate.operator) is None:
         raise ValueError(
             "a flow is refined in the coefficients of a last layer that is linear and spectral in space and time; "

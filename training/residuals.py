@@ -210,7 +210,7 @@ def path_of(surrogate: Surrogate, inputs: Float[Tensor, "batch channels y x"]) -
         ValueError: if the surrogate's equation or the times of its frames are not known.
     """
     inner = spectral_in_time(surrogate.operator)
-    if inner is not None:
+    if inner is not None and not surrogate.symmetries:
         return _series(surrogate, inner, inputs)
     flow, grid = flow_of(surrogate), flat_grid(surrogate, inputs)
     frames = torch.cat([latest(inputs)[:, None], surrogate(inputs).double()], dim=1)

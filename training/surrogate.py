@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,6 +21,13 @@ import sobolev
 from sobolev.datasets.base import Variable
 from sobolev.datasets.manifest import describe_grid, grid_from
 from sobolev.datasets.store import axis_coords, describe
+from sobolev.datasets.symmetries import (
+    check_symmetries,
+    elements,
+    exchanges_axes,
+    turned,
+    turned_back,
+)
 from sobolev.datasets.windows import Window
 from sobolev.operators import Operator, operator_from
 from sobolev.solvers import AbstractGrid, SphereGrid
@@ -43,11 +51,12 @@ class Surrogate(nn.Module):
         inputs, outputs: the variables, in the order of the operator's channels.
         statistics: mean and standard deviation of each variable in the training data.
         provenance: JSON-able record of data, training and versions.
+        symmetries: average the predictions over these; see ``symmetrized``.
 
     Raises:
         ValueError: for an operator that does not fit the grid or the variables, a variable that
             occurs twice among the inputs or outputs, has no statistics, or is constant in the
-            training data.
+            training data, and for symmetries that the grid does not have.
 
     >>> surrogate = Surrogate.load("runs/demo/surrogate")            # doctest: +SKIP
     >>> prediction = surrogate.predict(xr.open_dataset("input.nc"))  # doctest: +SKIP
@@ -66,6 +75,7 @@ class Surrogate(nn.Module):
         outputs: Sequence[Variable],
         statistics: Mapping[str, tuple[float, float]],
         provenance: Mapping[str, Any] | None = None,
+        symmetries: Sequence[str] = (),
     ) -> None:
         super().__init__()
         for what, channels, variables in (
@@ -82,6 +92,8 @@ class Surrogate(nn.Module):
         self.operator, self.grid = operator, grid
         self.inputs, self.outputs = list(inputs), list(outputs)
         self.provenance = dict(provenance or {})
+        check_symmetries(symmetries, grid)
+        self.symmetries = tuple(symmetries)
         for role, variables in (("input", inputs), ("output", outputs)):
             found = [v.name for v in variables]
             if len(set(found)) < len(found):
@@ -104,9 +116,53 @@ class Surrogate(nn.Module):
         """
         u = u.to(self.input_mean.dtype)
         self.operator.check(u)
+        if not self.symmetries:
+            return self._once(u, size)
+        total, group = None, elements(self.symmetries, self.grid.ndim)
+        for coins in group:
+            crosswise = exchanges_axes(self.symmetries, coins)
+            sizes = size[::-1] if size is not None and crosswise else size
+            image = self._once(turned(u, self.grid, self.symmetries, coins), sizes)
+            back = turned_back(image, self.grid, self.symmetries, coins)
+            total = back if total is None else total + back
+        return cast(Tensor, total) / len(group)
+
+    def _once(self, u: Tensor, size: Sequence[int] | None) -> Tensor:
         normalised = (u - self.input_mean) / self.input_scale
         v = self.operator(normalised, size) * self.output_scale + self.output_mean
         return self.grid.resized(*v.shape[2:]).without_border(v, cells=self.grid)
+
+    def symmetrized(self, symmetries: Sequence[str] | None = None) -> Surrogate:
+        """This surrogate, averaged over the symmetries of its equation, with shared weights:
+
+            F̄(u) = 1/|G| Σ_g g⁻¹ F(g u).
+
+        If turned data are as likely as the data themselves, the mean error is no larger, by
+        convexity, and as a rule smaller; F̄ commutes with all of G to rounding. An application
+        costs |G| of them: 8 on Darcy's square, 4 for quarter turns, 2 for Burgers. Shifts, which
+        are too many, are left out; a Fourier operator without positions commutes with them anyway.
+
+        Args:
+            symmetries: names as in ``sobolev.datasets.symmetries``; by default those that the
+                recipe of the training data declares.
+
+        Raises:
+            ValueError: if the recipe declares none or is not known, or the grid does not have them.
+        """
+        if symmetries is None:
+            from sobolev.training.residuals import recipe_of  # which knows surrogates
+
+            recipe = recipe_of(self)
+            symmetries = recipe.symmetries
+            if not elements(symmetries, self.grid.ndim)[1:]:
+                raise ValueError(
+                    f"{type(recipe).__name__} declares no symmetry to average over, but for shifts; name those that "
+                    "its equation has"
+                )
+        check_symmetries(symmetries, self.grid)
+        averaged = copy.copy(self)
+        averaged.symmetries = tuple(symmetries)
+        return averaged
 
     @torch.no_grad()
     def predict(
@@ -362,7 +418,8 @@ class Surrogate(nn.Module):
         unit = {v.name: (0.0, 1.0) for v in [*inputs, *outputs]}
         operator = operator_from(meaning["operator"])
         _check_provenance(meaning["provenance"])
-        return cls(operator, grid, inputs, outputs, unit, meaning["provenance"])
+        symmetries = meaning.get("symmetries", [])
+        return cls(operator, grid, inputs, outputs, unit, meaning["provenance"], symmetries)
 
     def _check_scales(self) -> None:
         for role, variables in (("input", self.inputs), ("output", self.outputs)):
@@ -407,6 +464,7 @@ class Surrogate(nn.Module):
             "inputs": [asdict(v) for v in self.inputs],
             "outputs": [asdict(v) for v in self.outputs],
             "provenance": self.provenance,
+            "symmetries": list(self.symmetries),
         }
 
 

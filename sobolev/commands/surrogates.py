@@ -9,6 +9,10 @@ from typing import Any
 
 from sobolev.commands.options import Commands, add, positive
 
+_SYMMETRIZE = """\
+average over the symmetries that the recipe of the training data declares: as a rule more accurate, and as many times
+the work as they are (Darcy 8, Burgers 2)"""
+
 
 def _add_train(commands: Commands) -> None:
     commands.add_parser(
@@ -81,6 +85,7 @@ def _add_evaluate(commands: Commands) -> None:
         metavar="N",
         help="how many to roll out, where the data are trajectories (default: 32)",
     )
+    sub.add_argument("--symmetrize", action="store_true", help=_SYMMETRIZE)
     sub.add_argument(
         "--no-solver-timing",
         action="store_true",
@@ -95,6 +100,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     evaluate_run(
         options.run, options.data, options.resolution, split=options.split, out=options.out,
         solver_timing=not options.no_solver_timing, trajectories=options.trajectories or TRAJECTORIES,
+        symmetrize=options.symmetrize,
     )  # fmt: skip
     return 0
 
@@ -110,6 +116,7 @@ def _add_predict(commands: Commands) -> None:
     sub.add_argument(
         "--resolution", type=int, help="nodes per axis of the output (default: the input's)"
     )
+    sub.add_argument("--symmetrize", action="store_true", help=_SYMMETRIZE)
     sub.add_argument(
         "--certify", action="store_true", help="add an upper bound of the error of each prediction"
     )
@@ -123,7 +130,9 @@ def _add_predict(commands: Commands) -> None:
 def _predict(options: argparse.Namespace) -> int:
     prediction = _from_file_to_file(
         options,
-        lambda surrogate, dataset: surrogate.predict(
+        lambda surrogate, dataset: (
+            surrogate.symmetrized() if options.symmetrize else surrogate
+        ).predict(
             dataset,
             resolution=options.resolution,
             certify=options.certify,

@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 
 from sobolev.datasets import Manifest, OperatorDataModule, open_dataset
-from sobolev.datasets.datamodule import turned
+from sobolev.datasets.symmetries import turned
 from sobolev.datasets.windows import SHUFFLED_SHARDS, EpochSampler
 from sobolev.solvers import Darcy
 

@@ -304,6 +304,9 @@ def test_says_which_operators_can_be_refined_and_which_frames_fit():
     surrogate = flow_surrogate()
     with pytest.raises(ValueError, match=r"takes 2 frames, 0.1 apart"):
         refine(surrogate, stored(turbulence(surrogate)[:, :3], surrogate.grid))
+    averaged = flow_surrogate(forcing="symmetric").symmetrized()
+    with pytest.raises(ValueError, match="averages several"):
+        refined(averaged, torch.zeros(1, 2, N, N))
     with pytest.raises(ValueError, match=r"modes are \(ky, kx\), of which this grid has 7 and 7"):
         refined(darcy_surrogate(9), permeabilities(9), modes=(8, 8))
 
