@@ -150,7 +150,7 @@ def hostile(flow_data):
     surrogate.provenance["data"]["recipe"] = HOSTILE
     path = Path(HOSTILE)
     evaluation = Evaluation(
-        surrogate, path, path, HOSTILE, manifest, _command(path, path, [16], "test", path, True, 3),
+        surrogate, path, path, HOSTILE, manifest, _command(path, path, [16], "test", path, True, 3, False),
         [replace(score, relative_l2_of={HOSTILE: 0.1})], {16: replace(comparison, surrogate=surrogate)}, rolled,
         None, HOSTILE, None, HOSTILE,
     )  # fmt: skip
