@@ -141,6 +141,7 @@ class Surrogate(nn.Module):
         convexity, and as a rule smaller; F̄ commutes with all of G to rounding. An application
         costs |G| of them: 8 on Darcy's square, 4 for quarter turns, 2 for Burgers. Shifts, which
         are too many, are left out; a Fourier operator without positions commutes with them anyway.
+        A calibration of error bounds was one of F, and is left behind.
 
         Args:
             symmetries: names as in ``sobolev.datasets.symmetries``; by default those that the
@@ -162,6 +163,7 @@ class Surrogate(nn.Module):
         check_symmetries(symmetries, self.grid)
         averaged = copy.copy(self)
         averaged.symmetries = tuple(symmetries)
+        averaged.provenance = {k: v for k, v in self.provenance.items() if k != "calibration"}
         return averaged
 
     @torch.no_grad()

@@ -107,7 +107,10 @@ def darcy(tmp_path_factory):
 def test_the_recipe_says_over_what_and_the_file_keeps_it(darcy, tmp_path):
     """Against the eight images of the square, made and undone with numpy."""
     path, plain = darcy
+    plain.provenance["calibration"] = {"factor": 1.0}
     averaged = plain.symmetrized()
+    del plain.provenance["calibration"]
+    assert averaged.provenance == plain.provenance
     assert (plain.symmetries, averaged.symmetries) == ((), ("reflections", "transposition"))
     given = open_dataset(path, "test")
     prediction = averaged.predict(given)
