@@ -92,7 +92,9 @@ def predicted(run: str, surrogate: Surrogate, given: xr.Dataset, steps: int) -> 
     names = [v.name for v in surrogate.quantities]
     frames = np.stack([np.concatenate([given[n], found[n]], axis=1) for n in names], axis=2)
     stable = int(found["stable_frames"].min())
-    return Rollout(Path(run).name, torch.from_numpy(frames).double(), surrogate.grid, stable)
+    folder = Path(run)
+    name = (folder.parent if folder.name == "surrogate" else folder).name
+    return Rollout(name, torch.from_numpy(frames).double(), surrogate.grid, stable)
 
 
 def row(rollout: Rollout, truth: Rollout, surrogate: Surrogate | None, hours: list[int]) -> str:

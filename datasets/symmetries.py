@@ -17,9 +17,9 @@ reflected about node 0, which is where it is on every grid, others about their m
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from sobolev.solvers import AbstractGrid, Grid
@@ -88,6 +88,23 @@ def exchanges_axes(symmetries: Sequence[str], coins: Sequence[int]) -> bool:
     return odd_turn != ("transposition" in symmetries and coins[-1] == 1)
 
 
+def averaged(
+    operator: Callable[[Tensor, Sequence[int] | None], Tensor],
+    u: Tensor,
+    size: Sequence[int] | None,
+    grid: AbstractGrid,
+    symmetries: Sequence[str],
+) -> Tensor:
+    """1/|G| Σ_g g⁻¹ F(g u), with F(u, size) the ``operator``, whose outputs have ``size``."""
+    images = []
+    for coins in elements(symmetries, grid.ndim):
+        crosswise = exchanges_axes(symmetries, coins)
+        sizes = size[::-1] if size is not None and crosswise else size
+        image = operator(turned(u, grid, symmetries, coins), sizes)
+        images.append(turned_back(image, grid, symmetries, coins))
+    return torch.stack(images).mean(0)
+
+
 def check_symmetries(symmetries: Sequence[str], grid: AbstractGrid) -> None:
     """Refuse symmetries that are unknown, or that the grid does not have.
 
@@ -98,14 +115,16 @@ def check_symmetries(symmetries: Sequence[str], grid: AbstractGrid) -> None:
         raise ValueError(
             f"the symmetries are {', '.join(SYMMETRIES)}; got {', '.join(map(repr, unknown))}"
         )
-    if symmetries and not isinstance(grid, Grid):
+    if not symmetries:
+        return
+    if not isinstance(grid, Grid):
         raise ValueError(f"symmetries are those of flat grids, and the fields live on {grid}")
     if "odd reflection" in symmetries and grid.ndim != 1:
         raise ValueError(f"the odd reflection is one of lines; the grid has {grid.ndim} axes")
     exchanged = {"transposition", "quarter turns"}.intersection(symmetries)
-    if exchanged and not (isinstance(grid, Grid) and _is_square(grid)):
+    if exchanged and not _is_square(grid):
         raise ValueError(f"{' and '.join(sorted(exchanged))} need a square; the grid is {grid}")
-    if "quarter turns" in symmetries and cast(Grid, grid).axes[0].boundary != "periodic":
+    if "quarter turns" in symmetries and grid.axes[0].boundary != "periodic":
         raise ValueError("quarter turns about node 0 need periodic axes")
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,13 +21,7 @@ import sobolev
 from sobolev.datasets.base import Variable
 from sobolev.datasets.manifest import describe_grid, grid_from
 from sobolev.datasets.store import axis_coords, describe
-from sobolev.datasets.symmetries import (
-    check_symmetries,
-    elements,
-    exchanges_axes,
-    turned,
-    turned_back,
-)
+from sobolev.datasets.symmetries import averaged, check_symmetries, elements
 from sobolev.datasets.windows import Window
 from sobolev.operators import Operator, operator_from
 from sobolev.solvers import AbstractGrid, SphereGrid
@@ -118,14 +112,7 @@ class Surrogate(nn.Module):
         self.operator.check(u)
         if not self.symmetries:
             return self._once(u, size)
-        total, group = None, elements(self.symmetries, self.grid.ndim)
-        for coins in group:
-            crosswise = exchanges_axes(self.symmetries, coins)
-            sizes = size[::-1] if size is not None and crosswise else size
-            image = self._once(turned(u, self.grid, self.symmetries, coins), sizes)
-            back = turned_back(image, self.grid, self.symmetries, coins)
-            total = back if total is None else total + back
-        return cast(Tensor, total) / len(group)
+        return averaged(self._once, u, size, self.grid, self.symmetries)
 
     def _once(self, u: Tensor, size: Sequence[int] | None) -> Tensor:
         normalised = (u - self.input_mean) / self.input_scale
@@ -161,10 +148,10 @@ class Surrogate(nn.Module):
                     "its equation has"
                 )
         check_symmetries(symmetries, self.grid)
-        averaged = copy.copy(self)
-        averaged.symmetries = tuple(symmetries)
-        averaged.provenance = {k: v for k, v in self.provenance.items() if k != "calibration"}
-        return averaged
+        other = copy.copy(self)
+        other.symmetries = tuple(symmetries)
+        other.provenance = {k: v for k, v in self.provenance.items() if k != "calibration"}
+        return other
 
     @torch.no_grad()
     def predict(

@@ -9,6 +9,7 @@ from typing import Any
 
 from sobolev.commands.options import Commands, add, positive
 
+_RUN = "run folder of `sobolev train`, or a surrogate folder"
 _SYMMETRIZE = """\
 average over the symmetries that the recipe of the training data declares: as a rule more accurate, and as many times
 the work as they are (Darcy 8, Burgers 2)"""
@@ -67,7 +68,7 @@ def _add_evaluate(commands: Commands) -> None:
         "judge a trained surrogate on test fields, at any resolution",
         _EVALUATE,
     )
-    sub.add_argument("run", help="run folder of `sobolev train`, or a surrogate folder")
+    sub.add_argument("run", help=_RUN)
     sub.add_argument("--data", required=True, help="data set with the fields to test on")
     sub.add_argument("--split", default="test", help="split to test on (default: test)")
     sub.add_argument(
@@ -107,7 +108,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _add_predict(commands: Commands) -> None:
     sub = add(commands, "predict", _predict, "predict from a NetCDF file")
-    sub.add_argument("run", help="run folder of `sobolev train`, or a surrogate folder")
+    sub.add_argument("run", help=_RUN)
     sub.add_argument(
         "input",
         help="NetCDF file with the input variables (or given frames along time) and their coordinates",
@@ -164,7 +165,7 @@ def _add_refine(commands: Commands) -> None:
     sub = add(
         commands, "refine", _refine, "predict, and make it good by the PDE's residual", _REFINE
     )
-    sub.add_argument("run", help="run folder of `sobolev train`, or a surrogate folder")
+    sub.add_argument("run", help=_RUN)
     sub.add_argument("input", help="NetCDF file: given frames along time, or the input variables")
     sub.add_argument("output", help="NetCDF file to write")
     sub.add_argument(
@@ -242,7 +243,7 @@ knowing the truth. Darcy flow needs no calibration: its bound is guaranteed.
 
 def _add_calibrate(commands: Commands) -> None:
     sub = add(commands, "calibrate", _calibrate, "learn error bounds of trajectories", _CALIBRATE)
-    sub.add_argument("run", help="run folder of `sobolev train`, or a surrogate folder")
+    sub.add_argument("run", help=_RUN)
     sub.add_argument("--data", required=True, help="data set with the trajectories")
     sub.add_argument("--split", default="valid", help="split to calibrate on (default: valid)")
     sub.add_argument(
@@ -290,7 +291,7 @@ def _add_onnx(commands: Commands) -> None:
     sub = add(
         commands, "onnx", _onnx, "write a surrogate as one ONNX file for every resolution", _ONNX
     )
-    sub.add_argument("run", help="run folder of `sobolev train`, or a surrogate folder")
+    sub.add_argument("run", help=_RUN)
     sub.add_argument("file", help="ONNX file to write; one that is there is replaced")
 
 
