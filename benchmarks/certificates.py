@@ -22,8 +22,7 @@ from sobolev.solvers.multigrid import Stiffness, norm
 from sobolev.solvers.random_fields import stream
 from sobolev.training import Surrogate, effectivity
 from sobolev.training.certificates import Guarantee, certificate_of
-from sobolev.training.evaluation import load_run
-from sobolev.training.surrogate import comfortable_batch
+from sobolev.training.surrogate import comfortable_batch, load_run
 
 SEED, TOLERANCE = 20_250_101, 1e-3
 

@@ -21,7 +21,7 @@ from sobolev.datasets import OperatorDataModule
 from sobolev.datasets.symmetries import turned
 from sobolev.solvers import Grid
 from sobolev.training import Surrogate, relative_error
-from sobolev.training.evaluation import load_run
+from sobolev.training.surrogate import load_run
 
 BATCH = 20
 ITEMS = 500

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -75,6 +75,9 @@ class Recipe(ABC):
     """Maps of the grid onto itself under which solutions turn into solutions:
     ``"reflections"`` of each axis, ``"transposition"``, ``"odd reflection"`` (u(x) → −u(−x)),
     ``"quarter turns"``, ``"shifts"`` along periodic axes."""
+    conserved: ClassVar[Mapping[str, str]] = {}
+    """Outputs whose integral over the domain is that of an input: the output's name, the input's. Of
+    trajectories, quantities whose integral does not change, each by its name twice."""
     error_norm: ClassVar[str | None] = None
     """The relative norm that ``error_bound`` and ``true_error`` are in, in words; None where no
     bound is known."""

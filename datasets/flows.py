@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -56,6 +57,7 @@ class NavierStokesRecipe(Recipe):
 
     inputs = ()
     outputs = (Variable("vorticity", "vorticity", "1"),)
+    conserved: ClassVar = {"vorticity": "vorticity"}
     chaotic = True
     title = "Navier–Stokes on the torus: trajectories of the vorticity"
     equation = "ω_t + u·∇ω = ν Δω + f, −Δψ = ω, u = (ψ_y, −ψ_x), periodic"
@@ -213,6 +215,7 @@ class ShallowWaterRecipe(Recipe):
         Variable("divergence", "divergence of the wind", "s-1"),
         Variable("geopotential", "geopotential g h of the depth h", "m2 s-2"),
     )
+    conserved: ClassVar = {v.name: v.name for v in outputs}
     title = "Shallow water on the rotating sphere: trajectories"
     equation = "ζ_t = −∇·((ζ+f)u), δ_t = k·∇×((ζ+f)u) − ∇²(Φ + ½|u|²), Φ_t = −∇·(Φu), with hyperdiffusion ∇⁸"
     measure = "isotropic Gaussian stream functions in balance, or unstable jets with a random bump"

@@ -54,6 +54,7 @@ class BurgersRecipe(Recipe):
     inputs = (Variable("initial_velocity", "velocity at time 0", "1"),)
     outputs = (Variable("velocity", "velocity at the final time", "1"),)
     symmetries = ("odd reflection",)
+    conserved: ClassVar = {"velocity": "initial_velocity"}
     title = "Burgers' equation on a circle: initial to final velocity"
     equation = "u_t + ½ (u²)_x = ν u_xx, periodic"
     measure = "u(·, 0) ~ N(0, σ²(−d²/dx² + τ²)^−α)"

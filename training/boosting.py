@@ -49,7 +49,7 @@ class BoostingModule(OperatorModule):
 
     Raises:
         ValueError: for an operator that is no ``SpecBoost``, a stage that it does not have, data
-            with more frames than one application gives, or shares that leave a stage without samples.
+            with more frames than one application gives, a start, or shares that leave a stage without samples.
     """
 
     def __init__(
@@ -65,6 +65,11 @@ class BoostingModule(OperatorModule):
             raise ValueError(
                 f"boosting trains the stages of a SpecBoost, got {type(operator).__name__}; "
                 "SpecBoost([operator, ...]) makes one"
+            )
+        if options.get("start") is not None:
+            raise ValueError(
+                "stages of a boost begin with fresh weights; start is for sobolev train, which can go on from the "
+                "surrogate of a finished boost"
             )
         count = len(operator.stages)
         if not 0 <= stage < count:

@@ -38,7 +38,7 @@ from sobolev.training.comparison import (
     evaluate,
     fields_at,
 )
-from sobolev.training.surrogate import Surrogate
+from sobolev.training.surrogate import Surrogate, load_run
 from sobolev.training.trajectories import TRAJECTORIES, Rollouts, roll_out, whole_window
 
 SCHEMA = 1
@@ -68,7 +68,7 @@ class Evaluation:
 
     def record(self, part: str) -> dict[str, Any]:
         """A part of the surrogate's provenance, which may be anybody's JSON; empty if it is none."""
-        return _record(self.surrogate, part)
+        return _record(self.surrogate.provenance, part)
 
     @property
     def trained_on(self) -> list[int] | None:
@@ -122,6 +122,7 @@ class Evaluation:
                 "parameters": self.parameters,
                 "protocol": self.protocol,
                 "symmetries": list(self.surrogate.symmetries),
+                "conserved": self.surrogate.conserved,
                 "provenance": self.surrogate.provenance,
             },
             "data": {
@@ -207,12 +208,6 @@ def evaluate_run(
     print_table(scores)
     rich.console.Console().print(f"report.html, evaluation.json and figures: {out}")
     return scores
-
-
-def load_run(path: str | Path) -> Surrogate:
-    """The surrogate of a run folder, or of a surrogate folder."""
-    path = Path(path)
-    return Surrogate.load(path / "surrogate" if (path / "surrogate").is_dir() else path)
 
 
 def print_table(scores: Sequence[Score]) -> None:
@@ -347,16 +342,27 @@ def _certified(surrogate: Surrogate, found: Effectivity) -> dict[str, Any]:
     }
 
 
-def _record(surrogate: Surrogate, part: str) -> dict[str, Any]:
-    found = surrogate.provenance.get(part)
+def _record(provenance: Mapping[str, Any], part: str) -> dict[str, Any]:
+    found = provenance.get(part)
     return found if isinstance(found, dict) else {}
 
 
-def _number(surrogate: Surrogate, part: str, name: str) -> float | None:
+def _number(provenance: Mapping[str, Any], part: str, name: str) -> float | None:
     """A finite number of the provenance, if that is what is there."""
-    found = _record(surrogate, part).get(name)
+    found = _record(provenance, part).get(name)
     good = isinstance(found, (int, float)) and not isinstance(found, bool) and math.isfinite(found)
     return found if good else None
+
+
+def _lineage(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The record of a surrogate and, if its training went on from another one, of that."""
+    before = _record(provenance, "start")
+    return [provenance, *(_lineage(before) if before else [])]
+
+
+def _origin(provenance: Mapping[str, Any]) -> tuple[Any, Any]:
+    data = _record(provenance, "data")
+    return data.get("recipe"), data.get("seed")
 
 
 def _costs(paid: BreakEven) -> dict[str, Any]:
@@ -386,16 +392,21 @@ def _paid(
         problem = _fields_to_solve(manifest, split, comparison)
     if not math.isfinite(error):
         return None, "the surrogate's error is not finite, so that no solve is as bad"
-    surrogate = comparison.surrogate
-    trained = _number(surrogate, "data", "train_samples") or manifest.requested.get("train", 0)
-    validated = _number(surrogate, "data", "valid_samples") or 0
+    provenance = comparison.surrogate.provenance
+    runs = _lineage(provenance)
+    if any(_origin(run) != _origin(provenance) for run in runs):
+        return None, "training went on from a surrogate of other data, whose cost is not known here"
+    spent = [_number(run, "training", "seconds") for run in runs]
+    known = [seconds for seconds in spent if seconds is not None]
+    trained = _number(provenance, "data", "train_samples") or manifest.requested.get("train", 0)
+    validated = _number(provenance, "data", "valid_samples") or 0
     return break_even(
         problem,
         error,
         seconds,
         manifest=manifest,
         data_samples=int(trained + validated),
-        training_seconds=_number(surrogate, "training", "seconds"),
+        training_seconds=sum(known) if len(known) == len(spent) else None,
         tick=tick,
     ), ""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import lightning
 import torch
@@ -14,7 +15,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sobolev.datasets import OperatorDataModule
+from sobolev.datasets import OperatorDataModule, Variable
 from sobolev.operators import Operator, SpecBoost, channel_axes
 from sobolev.operators.base import check_whole
 from sobolev.operators.spectral_conv import full_precision
@@ -24,7 +25,8 @@ from sobolev.training.losses import FieldLoss, SobolevLoss, made_for
 from sobolev.training.metrics import RelativeError
 from sobolev.training.rollout import State, rollout
 from sobolev.training.soap import SOAP
-from sobolev.training.surrogate import Surrogate
+from sobolev.training.surrogate import Surrogate, load_run
+from sobolev.training.surrogate_files import weights_of
 
 SHARDED = (FSDPStrategy, ModelParallelStrategy)
 """Strategies under which no process holds the whole weights."""
@@ -64,11 +66,21 @@ class OperatorModule(lightning.LightningModule):
         warmup: share of the steps in which the learning rate rises.
         gradient_frames: let the gradient of a frame pass through at most so many applications of the
             operator (``rollout``); 1 is the pushforward, all by default.
-        noise: standard deviation, in those of each variable, of white noise that is added to the given
-            frames of training batches.
+        noise: standard deviation, in those of each variable, of noise that is added to the given frames
+            of training batches.
+        noise_spectrum: ``"white"``, independent from node to node, or ``"pink"``, of equal variance in
+            every octave of wavenumbers. White noise hardly reaches the large scales, where rollouts
+            of waves go astray.
+        conserve: make the integral over the domain of each conserved quantity in the predictions that
+            of the (last) input: those that the data's recipe declares, or a mapping from names of
+            outputs to names of inputs. Of trajectories, each quantity by its name twice.
         compile: compile the surrogate with ``torch.compile``.
         checkpointing: recompute the layers' activations in the backward pass: about a third more
             time for a fraction of the memory.
+        start: folder of a run or a surrogate to go on from, for fine-tuning, or for a curriculum from
+            one step to unrolled windows: its weights, and its normalisation instead of the data's, so
+            that training begins with the very function that was saved. ``surrogate.provenance["start"]``
+            is that surrogate's, with the SHA-256 of its weights. The learning rates are a new cycle.
 
     >>> data = OperatorDataModule("data/burgers")                                   # doctest: +SKIP
     >>> operator = FNO(1, 1, modes=(16,), width=64)                                 # doctest: +SKIP
@@ -79,7 +91,9 @@ class OperatorModule(lightning.LightningModule):
 
     Raises:
         ValueError: for an operator whose channels are not those of the data, or whose applications do
-            not reach the window's horizon, and options that have no meaning for the data.
+            not reach the window's horizon, options that have no meaning for the data, and a surrogate to
+            start from that has another operator, other variables or another grid but for its resolution.
+        FileNotFoundError: if there is no surrogate to start from.
     """
 
     def __init__(
@@ -94,17 +108,23 @@ class OperatorModule(lightning.LightningModule):
         warmup: float = 0.1,
         gradient_frames: int | None = None,
         noise: float = 0.0,
+        noise_spectrum: Literal["white", "pink"] = "white",
+        conserve: bool | dict[str, str] = False,
         compile: bool = False,
         checkpointing: bool = False,
+        start: str | Path | None = None,
     ) -> None:
         super().__init__()
         operator.checkpointing = checkpointing
         self.loss = made_for(data.grid, loss)
         self.optimizer = optimizer
         self.learning_rate, self.weight_decay, self.warmup = learning_rate, weight_decay, warmup
-        self.gradient_frames, self.noise, self.seed = gradient_frames, noise, data.seed
+        self.gradient_frames, self.seed = gradient_frames, data.seed
+        self.noise, self.noise_spectrum = noise, noise_spectrum
         self.frames = data.window.horizon if data.manifest.times else 1
-        self.surrogate = _surrogate(operator, data)
+        self.surrogate = _surrogate(operator, data, conserve)
+        if start is not None:
+            _go_on_from(self.surrogate, load_run(start), start)
         self._check_options()
         self.surrogate.provenance["protocol"] = self._protocol()
         self.may_diverge = False  # as a trial of learning rates may
@@ -215,9 +235,12 @@ class OperatorModule(lightning.LightningModule):
         dice = torch.Generator(inputs.device).manual_seed(int(seed.integers(2**63)))
         state = State.of(self.surrogate, inputs)
         scale = self.surrogate.output_scale[: len(self.surrogate.quantities)]
-        draw = torch.randn(
-            state.frames.shape, generator=dice, device=inputs.device, dtype=inputs.dtype
-        )
+        grid, (*batch, quantities) = self.surrogate.grid, state.frames.shape[:3]
+        pink = self.noise_spectrum == "pink"
+        shape = (*batch, quantities, *(grid.mode_shape if pink else grid.shape))
+        draw = torch.randn(shape, generator=dice, device=inputs.device, dtype=inputs.dtype)
+        if pink:
+            draw = grid.from_modes(draw * pink_spectrum(grid, inputs.device).to(inputs.dtype))
         return replace(state, frames=state.frames + self.noise * scale * draw).inputs
 
     def _stop_if_diverged(self) -> None:
@@ -252,6 +275,8 @@ class OperatorModule(lightning.LightningModule):
     def _check_options(self) -> None:
         if not (math.isfinite(self.noise) and self.noise >= 0):
             raise ValueError(f"noise is a standard deviation of at least 0, got {self.noise}")
+        if self.noise_spectrum not in ("white", "pink"):
+            raise ValueError(f"noise_spectrum is white or pink, got {self.noise_spectrum!r}")
         given = "gradient_frames" if self.gradient_frames is not None else "noise"
         if self.gradient_frames is None and not self.noise:
             return
@@ -283,17 +308,88 @@ class OperatorModule(lightning.LightningModule):
             words = f"one application: {words}; scored over all {frames}"
         else:
             words = f"one step: {words}, scored on that one frame (teacher forcing)"
-        noise = f"; noise {self.noise:g} on the given frames in training"
+        kind = "pink noise" if self.noise_spectrum == "pink" else "noise"
+        noise = f"; {kind} {self.noise:g} on the given frames in training"
         return words + (noise if self.noise else "")
 
 
-def _surrogate(operator: Operator, data: OperatorDataModule) -> Surrogate:
+def pink_spectrum(grid: AbstractGrid, device: torch.device | str = "cpu") -> Tensor:
+    """Standard deviations of the modes of a field with equal variance in every octave, unit variance
+    at the mean node, and no constant part: |k|^(−d/2), float64, shape ``grid.mode_shape``."""
+    eigenvalues = grid.eigenvalues(device)
+    density = torch.where(eigenvalues > 0, eigenvalues, torch.inf) ** (-grid.ndim / 2)
+    return (density * (grid.quadrature(device).sum() / density.sum())).sqrt()
+
+
+def _surrogate(
+    operator: Operator, data: OperatorDataModule, conserve: bool | Mapping[str, str]
+) -> Surrogate:
     """The operator with the fields of one application, which may be part of the data's window."""
     outputs, provenance = data.outputs, data.provenance
+    conserved = _conserved(data) if conserve is True else dict(conserve or {})
     if data.manifest.times:
         window = data.window.of_one_application(operator.out_channels, len(data.states))
         outputs = window.outputs(data.states)
         provenance["window"] = [window.history, window.horizon, window.stride]
+        conserved = _by_frames(conserved, data, outputs)
     return Surrogate(
-        operator, data.grid, data.inputs, outputs, data.statistics, {"data": provenance}
+        operator,
+        data.grid,
+        data.inputs,
+        outputs,
+        data.statistics,
+        {"data": provenance},
+        (),
+        conserved,
     )
+
+
+def _conserved(data: OperatorDataModule) -> dict[str, str]:
+    """What the recipe of the data declares."""
+    found = data.manifest.build_recipe().conserved if data.manifest.can_be_drawn_again else {}
+    if not found:
+        raise ValueError(
+            f"{data.path} declares no conserved quantity; leave conserve out, or name what its equation conserves, "
+            "outputs by inputs, such as {height: height}"
+        )
+    return dict(found)
+
+
+def _by_frames(
+    conserved: Mapping[str, str], data: OperatorDataModule, outputs: Sequence[Variable]
+) -> dict[str, str]:
+    """Each predicted frame of a conserved quantity by the last given frame of it."""
+    names = [state.name for state in data.states]
+    for output, source in conserved.items():
+        if output not in names or source != output:
+            raise ValueError(
+                f"trajectories conserve their quantities, {', '.join(names)}, each by its name twice; got "
+                f"{output}: {source}"
+            )
+    last = dict(zip(names, data.inputs[-len(names) :], strict=True))
+    frames = zip(outputs, names * (len(outputs) // len(names)), strict=True)
+    return {frame.name: last[name].name for frame, name in frames if name in conserved}
+
+
+def _go_on_from(surrogate: Surrogate, trained: Surrogate, path: str | Path) -> None:
+    """Give ``surrogate`` the weights and the normalisation of ``trained``, and its record."""
+
+    def described(s: Surrogate) -> dict[str, Any]:
+        grid = (
+            s.grid.resized(*surrogate.grid.shape) if s.grid.ndim == surrogate.grid.ndim else s.grid
+        )
+        return {
+            "operator": s.operator.description,
+            "variables": [(v.name, v.units) for v in [*s.inputs, *s.outputs]],
+            "grid": grid,
+            "conserved integrals": s.conserved,
+        }
+
+    before, now = described(trained), described(surrogate)
+    for part in now:
+        if before[part] != now[part]:
+            raise ValueError(
+                f"training cannot start from {path}: other {part} ({before[part]}; here {now[part]})"
+            )
+    surrogate.load_state_dict(trained.state_dict())
+    surrogate.provenance["start"] = {**trained.provenance, "sha256": weights_of(trained)[1]}

@@ -46,11 +46,14 @@ class Surrogate(nn.Module):
         statistics: mean and standard deviation of each variable in the training data.
         provenance: JSON-able record of data, training and versions.
         symmetries: average the predictions over these; see ``symmetrized``.
+        conserved: outputs whose integral over the domain is made that of an input, by a constant that
+            is added to the prediction: the output's name, the input's.
 
     Raises:
         ValueError: for an operator that does not fit the grid or the variables, a variable that
             occurs twice among the inputs or outputs, has no statistics, or is constant in the
-            training data, and for symmetries that the grid does not have.
+            training data, for symmetries that the grid does not have, and for conserved quantities
+            that are not there or have other units than their inputs.
 
     >>> surrogate = Surrogate.load("runs/demo/surrogate")            # doctest: +SKIP
     >>> prediction = surrogate.predict(xr.open_dataset("input.nc"))  # doctest: +SKIP
@@ -60,6 +63,8 @@ class Surrogate(nn.Module):
     input_scale: Tensor
     output_mean: Tensor
     output_scale: Tensor
+    _kept_of: Tensor
+    _is_kept: Tensor
 
     def __init__(
         self,
@@ -70,6 +75,7 @@ class Surrogate(nn.Module):
         statistics: Mapping[str, tuple[float, float]],
         provenance: Mapping[str, Any] | None = None,
         symmetries: Sequence[str] = (),
+        conserved: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         for what, channels, variables in (
@@ -102,6 +108,8 @@ class Surrogate(nn.Module):
                 )
                 self.register_buffer(f"{role}_{kind}", values.reshape(-1, *[1] * grid.ndim))
         self._check_scales()
+        self.conserved = dict(conserved or {})
+        self._prepare_conservation()
 
     def forward(self, u: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """``(batch, inputs, *space) -> (batch, outputs, *size)``, physical units, differentiable.
@@ -116,8 +124,49 @@ class Surrogate(nn.Module):
 
     def _once(self, u: Tensor, size: Sequence[int] | None) -> Tensor:
         normalised = (u - self.input_mean) / self.input_scale
-        v = self.operator(normalised, size) * self.output_scale + self.output_mean
+        v = self.operator(normalised, size)
+        if self.conserved:
+            v = v + self._missing(normalised, v)
+        v = v * self.output_scale + self.output_mean
         return self.grid.resized(*v.shape[2:]).without_border(v, cells=self.grid)
+
+    def _missing(self, u: Tensor, v: Tensor) -> Tensor:
+        """What normalised outputs lack of their inputs' integrals, per channel and unit of volume.
+
+        In deviations from the means, where it does not drown in the rounding of a large mean.
+        """
+        source = self._kept_of
+        ratio = self.input_scale[source] / self.output_scale
+        offset = (self.input_mean[source] - self.output_mean) / self.output_scale
+        return self._is_kept * (self._average(u)[:, source] * ratio + offset - self._average(v))
+
+    def _average(self, u: Tensor) -> Tensor:
+        """Over the domain, by the grid's quadrature."""
+        weights = self.grid.resized(*u.shape[2:]).quadrature(u.device)
+        share = (weights / weights.sum()).to(self.input_mean.dtype)
+        return (u * share).sum(tuple(range(2, u.ndim)), keepdim=True)
+
+    def _prepare_conservation(self) -> None:
+        """The input channel of each output, and which outputs are kept: derived, hence not saved."""
+        inputs, outputs = ([v.name for v in role] for role in (self.inputs, self.outputs))
+        for output, source in self.conserved.items():
+            if output not in outputs or source not in inputs:
+                raise ValueError(
+                    f"the integral of {output!r} cannot be that of {source!r}: the outputs are {', '.join(outputs)}, "
+                    f"the inputs {', '.join(inputs)}"
+                )
+            units = (
+                self.outputs[outputs.index(output)].units,
+                self.inputs[inputs.index(source)].units,
+            )
+            if units[0] != units[1]:
+                raise ValueError(
+                    f"the integral of {output} in {units[0]} cannot be that of {source} in {units[1]}"
+                )
+        sources = [inputs.index(self.conserved.get(name, inputs[0])) for name in outputs]
+        kept = torch.tensor([float(n in self.conserved) for n in outputs], device="cpu")
+        self.register_buffer("_kept_of", torch.tensor(sources, device="cpu"), persistent=False)
+        self.register_buffer("_is_kept", kept.reshape(-1, *[1] * self.grid.ndim), persistent=False)
 
     def symmetrized(self, symmetries: Sequence[str] | None = None) -> Surrogate:
         """This surrogate, averaged over the symmetries of its equation, with shared weights:
@@ -407,8 +456,12 @@ class Surrogate(nn.Module):
         unit = {v.name: (0.0, 1.0) for v in [*inputs, *outputs]}
         operator = operator_from(meaning["operator"])
         _check_provenance(meaning["provenance"])
-        symmetries = meaning.get("symmetries", [])
-        return cls(operator, grid, inputs, outputs, unit, meaning["provenance"], symmetries)
+        symmetries, conserved = meaning.get("symmetries", []), meaning.get("conserved", {})
+        if not isinstance(conserved, dict):
+            raise ValueError(f"conserved quantities are pairs of names, got {conserved!r}")
+        return cls(
+            operator, grid, inputs, outputs, unit, meaning["provenance"], symmetries, conserved
+        )
 
     def _check_scales(self) -> None:
         for role, variables in (("input", self.inputs), ("output", self.outputs)):
@@ -454,7 +507,14 @@ class Surrogate(nn.Module):
             "outputs": [asdict(v) for v in self.outputs],
             "provenance": self.provenance,
             "symmetries": list(self.symmetries),
+            "conserved": self.conserved,
         }
+
+
+def load_run(path: str | Path) -> Surrogate:
+    """The surrogate of a run folder, or of a surrogate folder."""
+    path = Path(path)
+    return Surrogate.load(path / "surrogate" if (path / "surrogate").is_dir() else path)
 
 
 def at_resolution(grid: AbstractGrid, resolution: int | Sequence[int]) -> AbstractGrid:

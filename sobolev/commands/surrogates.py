@@ -213,7 +213,7 @@ def _from_file_to_file(options: argparse.Namespace, work: Callable[[Any, Any], A
     import xarray as xr
 
     from sobolev.datasets.store import write_netcdf
-    from sobolev.training.evaluation import load_run
+    from sobolev.training.surrogate import load_run
 
     source, target = Path(options.input), Path(options.output)
     if not source.is_file():
@@ -260,7 +260,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     from sobolev.datasets import OperatorDataModule
     from sobolev.training.certificates import calibrate
     from sobolev.training.comparison import check_same_meaning
-    from sobolev.training.evaluation import load_run
+    from sobolev.training.surrogate import load_run
 
     surrogate, run = load_run(options.run), Path(options.run)
     window = (1, 1) if surrogate.window is None else astuple(surrogate.window)
@@ -298,7 +298,7 @@ def _add_onnx(commands: Commands) -> None:
 def _onnx(options: argparse.Namespace) -> int:
     import json
 
-    from sobolev.training.evaluation import load_run
+    from sobolev.training.surrogate import load_run
 
     surrogate = load_run(options.run)
     file = surrogate.export_onnx(options.file)

@@ -21,7 +21,7 @@ from sobolev.operators.base import Operator
 from sobolev.training import FieldLoss, OperatorModule, Surrogate, relative_error
 from sobolev.training import boost_command as command
 from sobolev.training.boosting import BoostingModule, boost, error_spectra, parts
-from sobolev.training.evaluation import load_run
+from sobolev.training.surrogate import load_run
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),

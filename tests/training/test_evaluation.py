@@ -234,6 +234,8 @@ def strict(text):
 def test_json_is_strict_and_its_numbers_are_those_of_the_fields(flow_data, tmp_path):
     surrogate = of_flow(flow_data)
     surrogate.provenance["training"] = {"seconds": 12.0}
+    before = {"data": surrogate.provenance["data"], "training": {"seconds": 3.0}}
+    surrogate.provenance["start"] = before
     folder = surrogate.save(tmp_path / "run" / "surrogate")
     (score,) = evaluate_run(folder.parent, flow_data, trajectories=2)
     written = strict((tmp_path / "run" / "evaluation" / "evaluation.json").read_text())
@@ -246,11 +248,23 @@ def test_json_is_strict_and_its_numbers_are_those_of_the_fields(flow_data, tmp_p
     assert written["rollouts"]["trajectories"] == 2
     assert written["rollouts"]["predicted_frames"] == 6
     paid = written["break_even"]
-    assert paid["training_seconds"] == 12.0
+    assert paid["training_seconds"] == 15.0
     drawn = surrogate.provenance["data"]
     assert paid["data_samples"] == drawn["train_samples"] + drawn["valid_samples"] == 12
     assert paid["solver"]["relative_l2"] <= paid["relative_l2"] or paid["solver_is_reference"]
     assert "calibrat" in written["no_certificates"]
+
+
+def test_what_it_went_on_from_other_data_cost_is_not_known(flow_data, tmp_path):
+    surrogate = of_flow(flow_data)
+    surrogate.provenance["training"] = {"seconds": 12.0}
+    data = {**surrogate.provenance["data"], "seed": 99}
+    surrogate.provenance["start"] = {"data": data, "training": {"seconds": 3.0}}
+    surrogate.save(tmp_path / "alone")
+    evaluate_run(tmp_path / "alone", flow_data, trajectories=2, out=tmp_path / "out")
+    written = strict((tmp_path / "out" / "evaluation.json").read_text())
+    assert written["break_even"] is None
+    assert "other data" in written["no_break_even"]
 
 
 def test_predictions_that_are_not_finite_become_null(burgers_data, tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import shutil
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
@@ -16,7 +18,7 @@ from torch import nn
 
 from sobolev import Grid, Surrogate
 from sobolev.datasets import NavierStokesRecipe, OperatorDataModule, Recipe, Variable, generate
-from sobolev.operators import FNO, Operator, Trajectory
+from sobolev.operators import FNO, Operator, SpecBoost, Trajectory
 from sobolev.solvers import NavierStokes
 from sobolev.training import (
     FrameLoss,
@@ -24,6 +26,7 @@ from sobolev.training import (
     SobolevLoss,
     relative_error,
 )
+from sobolev.training.boosting import BoostingModule
 from sobolev.training.fitting import train
 from sobolev.training.rollout import rollout
 
@@ -264,6 +267,11 @@ def test_what_makes_no_loss_is_refused(burgers_data):
             "all 3; noise 0.05 on the given frames in training",
         ),
         (
+            (2, 1), network(2), {"noise": 0.05, "noise_spectrum": "pink"},
+            "one step: 2 frames in, 1 out, scored on that one frame (teacher forcing); pink noise 0.05 on the given "
+            "frames in training",
+        ),
+        (
             (2, 4), Trajectory(FNO(1, 1, (2, 2, 2), width=4, depth=1), 2, 4), {},
             "one application: 2 frames in, 4 out; scored over all 4",
         ),
@@ -295,6 +303,10 @@ def test_applications_that_do_not_reach_the_horizon_are_refused(flow_data, warmi
     for wrong in ({"gradient_frames": 0}, {"noise": -1.0}, {"noise": float("nan")}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             OperatorModule(network(2), data, **wrong)
+    module = OperatorModule(network(2), data, noise=0.1)
+    module.noise_spectrum = "blue"  # past the annotation, which the tests enforce
+    with pytest.raises(ValueError, match="white or pink, got 'blue'"):
+        module._check_options()
     with pytest.raises(ValueError, match="one application gives all of the window"):
         OperatorModule(network(2, 4), data, gradient_frames=1)
     still = OperatorDataModule(burgers_data)
@@ -303,9 +315,11 @@ def test_applications_that_do_not_reach_the_horizon_are_refused(flow_data, warmi
             OperatorModule(FNO(1, 1, (4,), width=4), still, **option)
 
 
-def test_noise_is_on_the_given_frames_and_depends_on_seed_and_step_alone(warming):
+@pytest.mark.parametrize("spectrum", ["white", "pink"])
+def test_noise_is_on_the_given_frames_and_depends_on_seed_and_step_alone(warming, spectrum):
     data = OperatorDataModule(warming, window=(2, 2), seed=3)
-    modules = [OperatorModule(Means(5, 2), data, noise=0.1) for _ in range(2)]
+    options = {"noise": 0.1, "noise_spectrum": spectrum}
+    modules = [OperatorModule(Means(5, 2), data, **options) for _ in range(2)]
     inputs = data.pairs("train").inputs[:4].repeat(200, 1, 1)
     noise = modules[0]._noisy(inputs, 0) - inputs
     torch.manual_seed(1)
@@ -315,7 +329,10 @@ def test_noise_is_on_the_given_frames_and_depends_on_seed_and_step_alone(warming
     scales = torch.tensor([data.statistics[v.name][1] for v in data.inputs[1:]])
     ratio = noise[:, 1:].std((0, 2)) / scales
     assert torch.allclose(ratio, torch.full((4,), 0.1), rtol=0.03)
-    assert noise[:, 1:].flatten(1).T.corrcoef().fill_diagonal_(0.0).abs().max() < 0.2
+    frames = noise[:, 1:].transpose(0, 1).flatten(1)  # one from another; white, each node too
+    nodes = noise[:, 1:].flatten(1).T if spectrum == "white" else frames
+    for independent in (frames, nodes):
+        assert independent.corrcoef().fill_diagonal_(0.0).abs().max() < 0.2
     modules[1].seed = 4
     assert not torch.equal(modules[1]._noisy(inputs, 0) - inputs, noise)
 
@@ -363,6 +380,78 @@ def test_symmetries_turn_all_frames_of_a_window_alike(tmp_path):
         assert torch.allclose(frames[:, 1:].float(), outputs, atol=1e-5 * outputs.abs().max())
         moved += not torch.allclose(inputs, batch[0])
     assert moved >= 3
+
+
+# Going on from a trained surrogate
+
+
+def test_training_goes_on_with_the_function_that_was_saved(flow_data, tmp_path):
+    """Its normalisation included, though the new data's is another; unrolled windows after one step."""
+    first = OperatorModule(
+        network(2), OperatorDataModule(flow_data, window=(2, 1), train_samples=4)
+    )
+    first.surrogate.provenance["training"] = {"seconds": 7.0}
+    first.surrogate.save(tmp_path / "run" / "surrogate")
+    data = OperatorDataModule(flow_data, window=(2, 3))
+    inputs = data.pairs("train").inputs[:4]
+    assert (
+        data.statistics != OperatorDataModule(flow_data, window=(2, 1), train_samples=4).statistics
+    )
+    for path in (tmp_path / "run", str(tmp_path / "run" / "surrogate")):
+        module = OperatorModule(network(2), data, start=path)
+        assert torch.equal(module.surrogate(inputs), first.surrogate(inputs))
+    trainer().fit(module, data)
+    assert not torch.equal(module.surrogate(inputs), first.surrogate(inputs))
+    saved = Surrogate.load(tmp_path / "run" / "surrogate")
+    assert torch.equal(saved(inputs), first.surrogate(inputs))
+    before = module.surrogate.provenance["start"]
+    assert before["training"] == {"seconds": 7.0}
+    weights = (tmp_path / "run" / "surrogate" / "model.safetensors").read_bytes()
+    assert before["sha256"] == hashlib.sha256(weights).hexdigest()
+
+
+def test_what_training_cannot_start_from_is_refused(flow_data, tmp_path):
+    data = OperatorDataModule(flow_data, window=(2, 1))
+    OperatorModule(network(2), data).surrogate.save(tmp_path / "surrogate")
+    wider = FNO(2, 1, modes=(3, 3), width=5, depth=1)
+    with pytest.raises(ValueError, match=r"other operator .*'width': 4.* here .*'width': 5"):
+        OperatorModule(wider, data, start=tmp_path)
+    renamed = OperatorModule(network(2), data).surrogate
+    renamed.outputs = [replace(v, units="s-2") for v in renamed.outputs]
+    renamed.save(tmp_path / "renamed")
+    with pytest.raises(ValueError, match="other variables"):
+        OperatorModule(network(2), data, start=tmp_path / "renamed")
+    with pytest.raises(FileNotFoundError, match="no surrogate folder at"):
+        OperatorModule(network(2), data, start=tmp_path / "nothing")
+    with pytest.raises(ValueError, match="stages of a boost begin with fresh weights"):
+        BoostingModule(SpecBoost([network(2), network(2)]), data, start=tmp_path)
+
+
+def test_a_curriculum_on_the_command_line(flow_data, tmp_path):
+    """One step first, then from there unrolled; the second run resumes where it was, not at the start."""
+    settings = {
+        "model": {
+            "operator": {
+                "class_path": "sobolev.operators.FNO",
+                "init_args": {"in_channels": 1, "out_channels": 1, "modes": [3, 3], "width": 4},
+            },
+        },
+        "data": {"path": str(flow_data), "window": [1, 1], "batch_size": 30},
+        "trainer": {"max_epochs": 2, "accelerator": "cpu"},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    first = ["--config", str(tmp_path / "config.yaml"), "--run", str(tmp_path / "one")]
+    train(first)
+    second = [*first[:2], "--model.start", str(tmp_path / "one"), "--data.window", "[1, 2]"]
+    whole, cut = (train([*second, "--run", str(tmp_path / name)]) for name in ("whole", "cut"))
+    record = Surrogate.load(whole / "surrogate").provenance
+    assert record["start"]["training"]["epochs"] == 2
+    assert record["start"]["protocol"].startswith("one step")
+    assert record["protocol"].startswith("unrolled")
+    shutil.rmtree(cut / "surrogate")
+    train([*second, "--run", str(tmp_path / "cut"), "--resume"])
+    states = [Surrogate.load(run / "surrogate").state_dict() for run in (whole, cut)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 # Divergence
