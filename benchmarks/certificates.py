@@ -1,7 +1,7 @@
 """Error bounds of a Darcy surrogate beside true errors, and what its predictions save the solver.
 
 .venv/bin/python benchmarks/certificates.py RUN            # 3 minutes, 1 GB
-.venv/bin/python benchmarks/certificates.py RUN --fields 50 --fine 2
+.venv/bin/python benchmarks/certificates.py RUN --fields 50 --fine 2 --symmetrize
 
 RUN is a run folder of `sobolev train --config darcy-fno` or its kin. Media are drawn from the recipe of its data, from
 seeds of their own. Stored fields are not needed: bounds and errors are against the discrete solution on each grid.
@@ -34,8 +34,13 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--fields", type=int, default=1000, help="on the surrogate's own grid")
     parser.add_argument("--fine", type=int, default=8, help="on the grid of the data's solves")
+    parser.add_argument(
+        "--symmetrize", action="store_true", help="average over the square's symmetries"
+    )
     options = parser.parse_args()
     surrogate = load_run(options.run)
+    if options.symmetrize:
+        surrogate = surrogate.symmetrized()
     certificate = certificate_of(surrogate)
     if not (isinstance(certificate, Guarantee) and isinstance(certificate.recipe, DarcyRecipe)):
         parser.error(f"{options.run} predicts no Darcy flow")

@@ -92,9 +92,11 @@ class NavierStokesRecipe(Recipe):
 
     @property
     def symmetries(self) -> tuple[str, ...]:  # type: ignore[override]
-        return {"fno": (), "symmetric": ("quarter turns",), "none": ("quarter turns", "shifts")}[
-            self.forcing
-        ]
+        return {
+            "fno": ("diagonal glides",),
+            "symmetric": ("quarter turns",),
+            "none": ("quarter turns", "shifts"),
+        }[self.forcing]
 
     @property
     def times(self) -> tuple[float, ...]:

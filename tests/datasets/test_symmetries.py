@@ -25,6 +25,7 @@ GROUPS = [
     (["quarter turns", "shifts"], TORUS, 4),
     (["transposition"], SQUARE, 2),
     (["shifts"], TORUS, 1),
+    (["diagonal glides"], Grid.periodic(8, 8), 8),
 ]
 each_group = pytest.mark.parametrize(("symmetries", "grid", "order"), GROUPS)
 
@@ -49,7 +50,7 @@ def test_elements_make_a_group(symmetries, grid, order):
 @each_group
 def test_turning_back(symmetries, grid, order):
     """On grids of unequal sizes too, whose axes some elements exchange."""
-    shape = [n + i for i, n in enumerate(grid.shape)]
+    shape = [n * (1 + i) for i, n in enumerate(grid.shape)]
     u = torch.randn(2, 3, *shape)
     for coins in elements(symmetries, grid.ndim):
         v = turned(u, grid, symmetries, coins)
@@ -71,6 +72,22 @@ def test_reflections_mean_the_same_on_every_grid():
         torch.testing.assert_close(image, (1 - y) ** 3)
 
 
+def test_diagonal_glides_are_what_they_say_and_leave_the_forcing_alone():
+    """ω(1/8 − x, 1/8 − y) and −ω(y + 1/4, x + 1/4), of an arbitrary function and of the forcing, a
+    density that the reflection turns to its negative."""
+    for n in (8, 24):
+        grid = Grid.periodic(n, n)
+        y, x = torch.meshgrid(*grid.points(), indexing="ij")
+        w = lambda y, x: torch.sin(2 * torch.pi * (x + 2 * y)) + torch.cos(4 * torch.pi * x)  # noqa: E731
+        f = lambda y, x: torch.sin(2 * torch.pi * (x + y)) + torch.cos(2 * torch.pi * (x + y))  # noqa: E731
+        half = turned(w(y, x), grid, ["diagonal glides"], (1, 0, 0))
+        torch.testing.assert_close(half, w(1 / 8 - y, 1 / 8 - x))
+        glided = turned(w(y, x), grid, ["diagonal glides"], (0, 1, 0))
+        torch.testing.assert_close(glided, -w(x + 1 / 4, y + 1 / 4))
+        for coins in elements(["diagonal glides"], 2):
+            torch.testing.assert_close(turned(f(y, x), grid, ["diagonal glides"], coins), f(y, x))
+
+
 @pytest.mark.parametrize(
     ("symmetries", "grid", "message"),
     [
@@ -80,6 +97,9 @@ def test_reflections_mean_the_same_on_every_grid():
         (["transposition"], Grid(Axis("y", 8), Axis("x", 8, 2.0)), "need a square"),
         (["quarter turns"], Grid.periodic(8), "need a square"),
         (["quarter turns"], SQUARE, "need periodic axes"),
+        (["diagonal glides"], Grid.dirichlet(8, 8), "need periodic axes"),
+        (["diagonal glides"], TORUS, "8 divides"),
+        (["diagonal glides", "shifts"], Grid.periodic(8, 8), "no other"),
     ],
 )
 def test_refuses_symmetries_that_the_grid_lacks(symmetries, grid, message):

@@ -18,6 +18,7 @@ from torch import nn
 
 from sobolev import Grid, Surrogate
 from sobolev.datasets import NavierStokesRecipe, OperatorDataModule, Recipe, Variable, generate
+from sobolev.datasets.flows import FORCINGS
 from sobolev.operators import FNO, Operator, SpecBoost, Trajectory
 from sobolev.solvers import NavierStokes
 from sobolev.training import (
@@ -361,21 +362,22 @@ def test_a_resumed_run_draws_the_noise_of_an_undisturbed_one(flow_data, tmp_path
     assert not all(torch.equal(whole[name], half[name]) for name in whole)
 
 
-def test_symmetries_turn_all_frames_of_a_window_alike(tmp_path):
+@pytest.mark.parametrize("forcing", list(FORCINGS))
+def test_symmetries_turn_all_frames_of_a_window_alike(tmp_path, forcing):
     """The solver goes from the turned input frame to the turned output frames."""
     recipe = NavierStokesRecipe(
-        viscosity=0.01, time=0.3, interval=0.1, solver_resolution=16, forcing="none"
+        viscosity=0.01, time=0.3, interval=0.1, solver_resolution=16, forcing=forcing
     )
-    path = generate(recipe, tmp_path / "free", {"train": 4, "test": 1}, progress=False)
+    path = generate(recipe, tmp_path / forcing, {"train": 4, "test": 1}, progress=False)
     data = OperatorDataModule(path, window=(1, 3), augment=True, batch_size=3)
     data.trainer = trainer()
     data.trainer.state.fn, data.trainer.training = "fit", True
     batch = data.pairs("train")[:]
     moved = 0
-    for step in range(4):
+    for step in range(6):
         data.trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = step
         inputs, outputs = data.on_after_batch_transfer(batch, 0)
-        equation = NavierStokes(0.01, None, step=recipe.step)
+        equation = NavierStokes(0.01, FORCINGS[forcing], step=recipe.step)
         frames = equation.solve(inputs[:, 0].double(), data.grid, [0.0, 0.1, 0.2, 0.3])
         assert torch.allclose(frames[:, 1:].float(), outputs, atol=1e-5 * outputs.abs().max())
         moved += not torch.allclose(inputs, batch[0])
