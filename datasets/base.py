@@ -74,7 +74,8 @@ class Recipe(ABC):
     symmetries: ClassVar[tuple[str, ...]] = ()
     """Maps of the grid onto itself under which solutions turn into solutions:
     ``"reflections"`` of each axis, ``"transposition"``, ``"odd reflection"`` (u(x) → −u(−x)),
-    ``"quarter turns"``, ``"shifts"`` along periodic axes."""
+    ``"quarter turns"``, ``"shifts"`` along periodic axes, ``"diagonal glides"`` (see
+    ``sobolev.datasets.symmetries``)."""
     conserved: ClassVar[Mapping[str, str]] = {}
     """Outputs whose integral over the domain is that of an input: the output's name, the input's. Of
     trajectories, quantities whose integral does not change, each by its name twice."""

@@ -49,7 +49,8 @@ class BoostingModule(OperatorModule):
 
     Raises:
         ValueError: for an operator that is no ``SpecBoost``, a stage that it does not have, data
-            with more frames than one application gives, a start, or shares that leave a stage without samples.
+            with more frames than one application gives, a ``start``, or shares that leave a stage
+            without samples.
     """
 
     def __init__(

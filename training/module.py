@@ -333,15 +333,9 @@ def _surrogate(
         provenance["window"] = [window.history, window.horizon, window.stride]
         conserved = _by_frames(conserved, data, outputs)
     return Surrogate(
-        operator,
-        data.grid,
-        data.inputs,
-        outputs,
-        data.statistics,
-        {"data": provenance},
-        (),
-        conserved,
-    )
+        operator, data.grid, data.inputs, outputs, data.statistics, {"data": provenance},
+        conserved=conserved,
+    )  # fmt: skip
 
 
 def _conserved(data: OperatorDataModule) -> dict[str, str]:

@@ -164,9 +164,10 @@ class Surrogate(nn.Module):
                     f"the integral of {output} in {units[0]} cannot be that of {source} in {units[1]}"
                 )
         sources = [inputs.index(self.conserved.get(name, inputs[0])) for name in outputs]
-        kept = torch.tensor([float(n in self.conserved) for n in outputs], device="cpu")
+        kept = [float(name in self.conserved) for name in outputs]
+        flags = torch.tensor(kept, dtype=torch.float32, device="cpu")
         self.register_buffer("_kept_of", torch.tensor(sources, device="cpu"), persistent=False)
-        self.register_buffer("_is_kept", kept.reshape(-1, *[1] * self.grid.ndim), persistent=False)
+        self.register_buffer("_is_kept", flags.reshape(-1, *[1] * self.grid.ndim), persistent=False)
 
     def symmetrized(self, symmetries: Sequence[str] | None = None) -> Surrogate:
         """This surrogate, averaged over the symmetries of its equation, with shared weights:
