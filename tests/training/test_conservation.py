@@ -18,6 +18,7 @@ from sobolev.operators import FNO, SFNO
 from sobolev.training import OperatorModule
 from sobolev.training.module import pink_spectrum
 from sobolev.training.rollout import rollout
+from sobolev.training.surrogate_files import meaning_digest
 
 HEAT = Variable("before", "heat before", "J"), Variable("after", "heat after", "J")
 SCALES = {"before": (3.0, 2.0), "after": (-1.0, 5.0)}
@@ -65,8 +66,13 @@ def test_the_file_keeps_it_and_a_wrong_one_is_named(tmp_path):
     for wrong in ({"after": "now"}, {"now": "before"}):
         with pytest.raises(ValueError, match="the outputs are after, the inputs before"):
             surrogate_of(grid, operator, wrong)
-    with pytest.raises(ValueError, match="pairs of names"):
-        Surrogate._from_meaning({**meaning, "conserved": ["after"]})
+    meaning.pop("self_sha256")
+    for damaged in (["after"], 3, {"after": 1}, {"after": ["before"]}, {"later": "before"}):
+        changed = {**meaning, "conserved": damaged}
+        changed["self_sha256"] = meaning_digest(changed)
+        (tmp_path / "surrogate" / "surrogate.json").write_text(json.dumps(changed))
+        with pytest.raises(ValueError, match=r"surrogate\.json"):
+            Surrogate.load(tmp_path / "surrogate")
     kelvin = Variable("after", "temperature after", "K")
     with pytest.raises(ValueError, match="in K cannot be that of before in J"):
         Surrogate(operator(), grid, HEAT[:1], [kelvin], SCALES, conserved={"after": "before"})

@@ -162,9 +162,9 @@ def test_refuses_what_has_no_meaning(darcy, tmp_path):
         plain.symmetrized(["rotations"])
     with pytest.raises(ValueError, match="equation the predictions should obey is not known"):
         surrogate_of(*CASES[0][1:]).symmetrized()
-    flow = {"data": {"recipe": PRESETS["ns-fno-1e-3"].configuration(), "window": [2, 2, 1]}}
+    planet = {"data": {"recipe": PRESETS["swe-random"].configuration(), "window": [2, 2, 1]}}
     with pytest.raises(ValueError, match="declares no symmetry"):
-        surrogate_of(*CASES[1][1:], flow).symmetrized()
+        surrogate_of(*CASES[1][1:], planet).symmetrized()
     folder = plain.save(tmp_path / "surrogate")
     content = json.loads((folder / "surrogate.json").read_text())
     content.pop("self_sha256")
