@@ -179,3 +179,16 @@ def test_pink_noise_has_as_much_in_every_octave(grid):
     ]
     assert power[0] == pytest.approx(power[1], rel=0.2)
     assert np.isfinite(power).all()
+
+
+def test_pink_noise_reaches_the_long_waves_that_white_noise_leaves_alone():
+    """Shares of the variance in degrees one to five, on 64 rings of 128 nodes."""
+    grid = SphereGrid(64, 128)
+    degree = grid.shells()[1]
+    long = (degree >= 1) & (degree <= 5)
+    pink = pink_spectrum(grid).square()
+    assert float(pink[long].sum() / pink.sum()) == pytest.approx(0.44, abs=0.005)
+    dice = torch.Generator().manual_seed(0)
+    white = grid.to_modes(torch.randn(100, *grid.shape, generator=dice, dtype=torch.float64))
+    share = white[:, long].square().sum(1).mean() / (4 * torch.pi)
+    assert float(share) == pytest.approx(0.005, abs=0.0005)
