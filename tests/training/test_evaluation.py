@@ -259,12 +259,19 @@ def test_what_it_went_on_from_other_data_cost_is_not_known(flow_data, tmp_path):
     surrogate = of_flow(flow_data)
     surrogate.provenance["training"] = {"seconds": 12.0}
     data = {**surrogate.provenance["data"], "seed": 99}
-    surrogate.provenance["start"] = {"data": data, "training": {"seconds": 3.0}}
+    surrogate.provenance["start"] = {
+        "data": data, "training": {"seconds": 3.0}, "protocol": "one <step>",
+    }  # fmt: skip
+    surrogate.conserved = {surrogate.outputs[0].name: surrogate.inputs[-1].name}
     surrogate.save(tmp_path / "alone")
     evaluate_run(tmp_path / "alone", flow_data, trajectories=2, out=tmp_path / "out")
     written = strict((tmp_path / "out" / "evaluation.json").read_text())
     assert written["break_even"] is None
     assert "other data" in written["no_break_even"]
+    assert written["run"]["conserved"] == surrogate.conserved
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert f"integrals kept</th><td>{surrogate.outputs[0].name}<" in report
+    assert "went on from</th><td>a surrogate: one &lt;step&gt;<" in report
 
 
 def test_predictions_that_are_not_finite_become_null(burgers_data, tmp_path):
