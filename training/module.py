@@ -20,7 +20,7 @@ from sobolev.operators import Operator, SpecBoost, channel_axes
 from sobolev.operators.base import check_whole
 from sobolev.operators.spectral_conv import full_precision
 from sobolev.solvers import AbstractGrid
-from sobolev.solvers.random_fields import stream
+from sobolev.solvers.random_fields import GaussianRandomField, stream
 from sobolev.training.losses import FieldLoss, SobolevLoss, made_for
 from sobolev.training.metrics import RelativeError
 from sobolev.training.rollout import State, rollout
@@ -316,9 +316,8 @@ class OperatorModule(lightning.LightningModule):
 def pink_spectrum(grid: AbstractGrid, device: torch.device | str = "cpu") -> Tensor:
     """Standard deviations of the modes of a field with equal variance in every octave, unit variance
     at the mean node, and no constant part: |k|^(−d/2), float64, shape ``grid.mode_shape``."""
-    eigenvalues = grid.eigenvalues(device)
-    density = torch.where(eigenvalues > 0, eigenvalues, torch.inf) ** (-grid.ndim / 2)
-    return (density * (grid.quadrature(device).sum() / density.sum())).sqrt()
+    spectrum = GaussianRandomField(grid, grid.ndim / 2, tau=0.0).standard_deviations(device)
+    return spectrum * (grid.quadrature(device).sum() / spectrum.square().sum()).sqrt()
 
 
 def _surrogate(

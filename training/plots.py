@@ -58,7 +58,7 @@ def fields(comparison: Comparison, surrogate: Surrogate) -> Figure:
     panels = figure.subplots(len(rows), 3 if comparison.grid.ndim == 1 else 4, squeeze=False)
     for row, (label, sample, i) in zip(panels, rows, strict=True):
         draw(list(row), comparison, surrogate, sample, i)
-        name = f"{label} of {len(errors)}: relative L² {float(errors[sample]):.4f}"
+        name = f"{label} of {len(errors)}:\nrelative L² {float(errors[sample]):.4f}"
         if isinstance(comparison.grid, SphereGrid):  # its panels have no axes to label
             name_row(row[0], name, comparison.grid)
         else:
@@ -115,7 +115,7 @@ def stage_spectra(wavenumbers: Tensor, truth: Tensor, errors: Mapping[str, Tenso
             energy[1:].clamp(min=1e-30),
             color=_ERROR,
             alpha=shade,
-            lw=1.2,
+            lw=1.2 + 1.8 * (len(errors) - 1 - i),  # to be seen beneath a stage that changes nothing
             label=name,
         )
     least = min(energy[1:].min() for energy in errors.values())
