@@ -10,9 +10,9 @@ their configuration's optimizer, other codes' by AdamW (neuralop's by neuralop's
 with `--model.optimizer torch.optim.AdamW --ours CONFIG@RATE --theirs` ours are too. They are trained one after the
 other. For all of them the same are:
 
-- data, augmentation, loss, weight decay and warm-up of the first configuration of --ours, for all of --theirs;
-  batches come in the same order. Fields are normalised inside, in the same way. Further configurations have their
-  own.
+- data, augmentation, loss, weight decay and warm-up of the first configuration of --ours (of the problem's, if that
+  is empty), for all of --theirs; batches come in the same order. Fields are normalised inside, in the same way.
+  Further configurations have their own.
 - training by Lightning with our OperatorModule, on the CPU in float32, gradients clipped at norm 1, from one seed.
   Eager, unless --compile, which is for ours alone.
 - the time. Only steps count: forward, backward and optimizer, from when a batch is there until it is done, tables
@@ -303,10 +303,13 @@ def compare(
     problem: Problem, options: argparse.Namespace, overrides: Sequence[str]
 ) -> list[Result]:
     """Train and judge all networks, but for those that are finished already."""
-    ours = [rated(name) for name in options.ours or [problem.ours]]
-    theirs = [
-        rated(name) for name in (problem.theirs if options.theirs is None else options.theirs)
-    ]
+    ours, theirs = (
+        [rated(name) for name in (usual if asked is None else asked)]
+        for asked, usual in ((options.ours, [problem.ours]), (options.theirs, problem.theirs))
+    )
+    if not ours and not theirs:
+        raise ValueError("--ours and --theirs are both empty: there is nothing to train")
+    first = ours[0][0] if ours else problem.ours
     for name, _ in theirs:
         if name not in THEIRS:
             raise ValueError(f"--theirs knows {', '.join(THEIRS)}; got {name!r}")
@@ -324,7 +327,7 @@ def compare(
         print(label, flush=True)
         own = (name, rate) in ours
         lightning.seed_everything(options.seed, verbose=False)
-        settings = configured(name if own else ours[0][0], options, overrides)
+        settings = configured(name if own else first, options, overrides)
         module = built(
             settings, None if own else THEIRS[name], problem, rate, options.compile and own
         )
@@ -486,7 +489,9 @@ def main() -> None:
         "--minutes", type=float, required=True, help="of training, for each network"
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of the data set")
-    parser.add_argument("--ours", nargs="+", metavar="CONFIG[@RATE]")
+    parser.add_argument(
+        "--ours", nargs="*", metavar="CONFIG[@RATE]", help="configurations; none if empty"
+    )
     parser.add_argument(
         "--theirs", nargs="*", metavar="NAME[@RATE]", help=f"of {', '.join(THEIRS)}; none if empty"
     )
