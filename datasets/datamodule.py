@@ -90,6 +90,11 @@ class OperatorDataModule(lightning.LightningDataModule):
         )
         self.window = Window(*window)
         self.manifest = Manifest.read(self.path)
+        if self.window != Window(1, 1) and not self.manifest.times:
+            raise ValueError(
+                f"{self.path} holds no trajectories, of which a window could be taken; leave window out, or give other "
+                "data"
+            )
         if augment and not self.manifest.symmetries:
             raise ValueError(
                 f"{self.path} declares no symmetry to augment with; set augment to false"

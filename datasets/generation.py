@@ -70,7 +70,7 @@ def generate(
     Sample i of a split comes from a random stream of its own, keyed by (seed, split, i): it does
     not depend on how many are drawn, in which order, or after how many interruptions. Called again
     with the same arguments, ``generate`` continues where it stopped; called with more samples, it
-    adds them.
+    adds them; with fewer, it takes none away.
 
     Samples that the solver gives up on are kept, flagged in the variable ``status``. Of every 64th
     sample an error estimate is stored (``Recipe.error_estimate``).

@@ -100,7 +100,8 @@ class Operator(nn.Module, ABC):
             )
         if self.ndim != grid.ndim:
             raise ValueError(
-                f"the operator works in {self.ndim} dimensions, the data have {grid.ndim}"
+                f"{name} works on {self.ndim}-dimensional fields here, the data are {grid.ndim}-dimensional; give it "
+                f"modes, or whatever says so, for {grid.ndim} axes, or the data that it is for"
             )
         kinds = [axis.boundary for axis in grid.axes]
         if self.boundary is not None and self.boundary != kinds:

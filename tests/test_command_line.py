@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
+import re
 import subprocess
 import sys
 import time
@@ -279,6 +281,14 @@ def timed(*command):
     start = time.perf_counter()
     subprocess.run([sys.executable, *command], check=True, capture_output=True)
     return time.perf_counter() - start
+
+
+@pytest.mark.parametrize("command", ["refine", "onnx"])
+def test_python_in_the_help_can_be_copied(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    (code,) = re.findall(r'python -c "([^"]*)"', capsys.readouterr().out)
+    ast.parse(code)
 
 
 def test_help_is_quick_and_importing_is_light():

@@ -144,6 +144,7 @@ class _Boost:
         """Begin the run folder, or make sure that what it holds can be continued."""
         record = self.run / "boosting.json"
         if not self.resume:
+            self.cli.model.check_ready(self.cli.trainer)
             self.cli.prepare_folder()
             _write_json(record, {"data": self.identity, **self.settings})
             return
@@ -335,7 +336,7 @@ def _scores(surrogate: Surrogate, data: OperatorDataModule, split: str) -> dict[
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     module = OperatorModule(copy.deepcopy(surrogate.operator), data)
-    module.surrogate.to(surrogate.input_mean.dtype)
+    module.surrogate = copy.deepcopy(surrogate)  # with all that belongs to its predictions
     run = {"valid": judge.validate, "test": judge.test}[split]
     return {
         name.removeprefix(f"{split}/"): value

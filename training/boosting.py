@@ -114,6 +114,9 @@ class BoostingModule(OperatorModule):
         if stage == "fit":
             self.booster.freeze_except(self.stage)
 
+    def _check_stages(self) -> None:
+        """They are trained here."""
+
     def on_fit_start(self) -> None:
         """Measure the residuals' scale, unless a checkpoint has brought it, and leave out the later
         stages."""

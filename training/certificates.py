@@ -304,17 +304,20 @@ def certificate_for(surrogate: Surrogate, tolerance: float | None) -> Certificat
         ValueError: also for a tolerance that is no number between 0 and 1, or where nothing is
             guaranteed that could keep it.
     """
-    certificate = certificate_of(surrogate)
     if tolerance is None:
-        return certificate
+        return certificate_of(surrogate)
     number = isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool)
     if not (number and 0 < tolerance < 1):
         raise ValueError(f"tolerance must be a number between 0 and 1, got {tolerance!r}")
-    if not certificate.guaranteed:
+    only = "a tolerance can be kept where the bound is guaranteed, as it is for Darcy flow"
+    if surrogate.window is not None:  # whose certificate would ask for a calibration first
         raise ValueError(
-            "a tolerance can be kept where the bound is guaranteed, as it is for Darcy flow; the error of predicted "
-            "trajectories is estimated: leave the tolerance out, and ask for certify=True"
+            f"{only}; the error of predicted trajectories is estimated: leave the tolerance out, and ask for "
+            "certify=True"
         )
+    certificate = certificate_of(surrogate)
+    if not certificate.guaranteed:
+        raise ValueError(f"{only}: leave the tolerance out, and ask for certify=True")
     return certificate
 
 

@@ -133,7 +133,7 @@ class Evaluation:
             "measures": {
                 key: {"title": m.title, "definition": m.definition} for key, m in MEASURES.items()
             },
-            "limits": {"windows": WINDOWS},
+            "limits": {"windows": WINDOWS, "timed_solves": TIMED_SOLVES},
             "scores": [asdict(score) for score in self.scores],
             "metrics": [_metrics(n, c) for n, c in self.comparisons.items()],
             "certificates": None if self.certificates is None else _certified(self.surrogate, self.certificates),
@@ -398,17 +398,22 @@ def _paid(
         return None, "training went on from a surrogate of other data, whose cost is not known here"
     spent = [_number(run, "training", "seconds") for run in runs]
     known = [seconds for seconds in spent if seconds is not None]
-    trained = _number(provenance, "data", "train_samples") or manifest.requested.get("train", 0)
-    validated = _number(provenance, "data", "valid_samples") or 0
+    drawn = max(_samples(run, manifest) for run in runs)  # the larger part holds the smaller
     return break_even(
         problem,
         error,
         seconds,
         manifest=manifest,
-        data_samples=int(trained + validated),
+        data_samples=drawn,
         training_seconds=sum(known) if len(known) == len(spent) else None,
         tick=tick,
     ), ""
+
+
+def _samples(run: Mapping[str, Any], manifest: Manifest) -> int:
+    """How many a training used, for learning and for validation."""
+    trained = _number(run, "data", "train_samples") or manifest.requested.get("train", 0)
+    return int(trained + (_number(run, "data", "valid_samples") or 0))
 
 
 def _fields_to_solve(manifest: Manifest, split: str, comparison: Comparison) -> Problem:

@@ -50,11 +50,11 @@ from sobolev.training.callbacks import (
     epochs_of,
     find_learning_rate,
 )
-from sobolev.training.module import SHARDED, OperatorModule
+from sobolev.training.module import SHARDED, START, OperatorModule, changes
 from sobolev.training.surrogate import Surrogate
 
 _PARTS = (
-    "config.yaml", "metrics*.csv", "tensorboard", "checkpoints", "surrogate", "evaluation",
+    "config.yaml", "metrics*.csv", "tensorboard", "checkpoints", "surrogate", "evaluation*",
     "profile.txt", "learning_rate.png", ".lr_find_*.ckpt",
     "stage-*", "spectra.png", "boosting.json", "single", "ensemble", "comparison.json",
 )  # fmt: skip
@@ -127,6 +127,10 @@ def fit(cli: _TrainCLI) -> Path:
             )
         if cli.config.find_learning_rate:  # the schedule found then goes on
             cli.model.learning_rate = checkpoint["optimizer_states"][0]["param_groups"][0]["max_lr"]
+        if checkpoint[START] is not None:
+            cli.model.surrogate.provenance[START] = checkpoint[START]
+    else:
+        cli.model.check_ready(cli.trainer)
     if _is_first_process():
         cli.prepare_folder()
     surrogate = cli.model.surrogate
@@ -207,7 +211,7 @@ class _Parser(LightningArgumentParser):
             }
             for name in sobolev.operators.__all__:
                 known |= set(inspect.signature(getattr(sobolev.operators, name)).parameters)
-            known |= {*sobolev.operators.__all__, *sobolev.training.__all__}
+            known |= {*sobolev.operators.__all__, *sobolev.training.__all__, *torch.optim.__all__}
             for part in reversed(wrong.split(".")):
                 near = difflib.get_close_matches(part, sorted(known), n=1)
                 if part not in known and near:
@@ -265,6 +269,8 @@ class _TrainCLI(LightningCLI):
             self.plain.pop(volatile, None)
         if _is_first_process():  # the others may find its new folder
             self._check_folder()
+        if config.resume:  # the checkpoint holds all of it, and the folder may hold another by now
+            config.model.start = None
 
     def _check_folder(self) -> None:
         file = self.run / "config.yaml"
@@ -386,7 +392,8 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        return {name: checkpoint[name] for name in ("epoch", "optimizer_states")}
+        found = {name: checkpoint[name] for name in ("epoch", "optimizer_states")}
+        return {**found, START: checkpoint.get(START)}
     except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
         raise ValueError(
             f"{path} is damaged or holds more than tensors and numbers: {error}"
@@ -407,25 +414,11 @@ def _refuse_changes(before: dict[str, Any], now: dict[str, Any], run: Path) -> N
         chosen["data"] = {k: v for k, v in (chosen["data"] or {}).items() if k != "workers"}
         return chosen
 
-    if changed := _changes(binding(before), binding(now)):
+    if changed := changes(binding(before), binding(now)):
         raise ValueError(
             f"{run} was begun with other settings of {', '.join(changed)}; learning rates and the order of samples "
             "follow from them, so resume with the same ones or train anew in another --run"
         )
-
-
-def _changes(before: Any, now: Any, name: str = "") -> list[str]:
-    """What differs between two settings, in words."""
-    if not (isinstance(before, dict) and isinstance(now, dict)):
-        return [] if before == now else [f"{name} ({before}, now {now})"]
-    names = list({**before, **now})
-    if before.get("class_path") != now.get("class_path"):
-        names = ["class_path"]
-    return [
-        change
-        for part in names
-        for change in _changes(before.get(part), now.get(part), f"{name}.{part}".lstrip("."))
-    ]
 
 
 def _keep_best(cli: _TrainCLI, surrogate: Surrogate) -> None:

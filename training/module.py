@@ -30,6 +30,8 @@ from sobolev.training.surrogate_files import weights_of
 
 SHARDED = (FSDPStrategy, ModelParallelStrategy)
 """Strategies under which no process holds the whole weights."""
+START = "start"
+"""Key of the record of the surrogate that training started from, in provenance and checkpoints."""
 _NEVER = torch.iinfo(torch.int64).max
 _NOISE = 2
 """Key of the noise among the streams of a seed; 0 and 1 are the order of samples and the symmetries."""
@@ -92,7 +94,8 @@ class OperatorModule(lightning.LightningModule):
     Raises:
         ValueError: for an operator whose channels are not those of the data, or whose applications do
             not reach the window's horizon, options that have no meaning for the data, and a surrogate to
-            start from that has another operator, other variables or another grid but for its resolution.
+            start from that has another operator, other variables, kept integrals or averaged symmetries, or
+            another grid but for its resolution.
         FileNotFoundError: if there is no surrogate to start from.
     """
 
@@ -144,14 +147,39 @@ class OperatorModule(lightning.LightningModule):
     def forward(self, u: Tensor) -> Tensor:
         return self.surrogate(u)
 
-    def on_fit_start(self) -> None:
-        """Refuse stages that would add nothing: a ``SpecBoost`` is trained by ``boost``."""
+    def check_ready(self, trainer: lightning.Trainer) -> None:
+        """Refuse what cannot be trained, before the first step and before anything is written.
+
+        Raises:
+            ValueError: for stages of a ``SpecBoost`` that would add nothing, as ``boost`` trains
+                them; an optimizer that cannot be made, or not for sharded weights; and a run of
+                unknown length.
+        """
+        self._check_stages()
+        self._check_run(trainer)
+
+    def _check_run(self, trainer: lightning.Trainer) -> None:
+        optimizer = self._optimizer()
+        if isinstance(optimizer, SOAP) and isinstance(trainer.strategy, SHARDED):
+            raise ValueError(
+                "SOAP needs whole weights, not sharded ones; train with ddp, or give model.optimizer torch.optim.AdamW"
+            )
+        if trainer.max_epochs == -1 and trainer.max_steps == -1:
+            raise ValueError(
+                "the learning rates of a run follow from the number of its steps, which is not known; give "
+                "trainer.max_epochs or trainer.max_steps (trainer.max_time may end it before)"
+            )
+
+    def _check_stages(self) -> None:
         operator = self.surrogate.operator
         if isinstance(operator, SpecBoost) and not bool((operator.scale > 0).all()):
             raise ValueError(
                 "the later stages of a SpecBoost are trained one after another, on what the earlier ones leave: "
                 "`sobolev boost` and sobolev.training.boosting.boost do that"
             )
+
+    def on_fit_start(self) -> None:
+        self._check_stages()
 
     def on_train_start(self) -> None:
         self._first_bad = torch.full((), _NEVER, device=self.device)
@@ -175,7 +203,9 @@ class OperatorModule(lightning.LightningModule):
         self._stop_if_diverged()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """With the record of where training started from, which a resumed run does not read again."""
         self._stop_if_diverged()
+        checkpoint[START] = self.surrogate.provenance.get(START)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._judge(batch, "valid")
@@ -184,16 +214,8 @@ class OperatorModule(lightning.LightningModule):
         self._judge(batch, "test")
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._optimizer()
-        if isinstance(optimizer, SOAP) and isinstance(self.trainer.strategy, SHARDED):
-            raise ValueError(
-                "SOAP needs whole weights, not sharded ones; train with ddp, or give model.optimizer torch.optim.AdamW"
-            )
-        if math.isinf(steps := self.trainer.estimated_stepping_batches):
-            raise ValueError(
-                "the learning rates of a run follow from the number of its steps, which is not known; give "
-                "trainer.max_epochs or trainer.max_steps (trainer.max_time may end it before)"
-            )
+        self._check_run(self.trainer)
+        optimizer, steps = self._optimizer(), self.trainer.estimated_stepping_batches
         one_step = math.isclose(
             self.warmup * steps, 1.0
         )  # by which OneCycleLR would divide by zero
@@ -209,11 +231,16 @@ class OperatorModule(lightning.LightningModule):
         for name, parameter in self.named_parameters():
             groups.setdefault(axes[name], []).append(parameter)
         make = self.optimizer or torch.optim.AdamW
-        return make(
-            [{"params": group, "axes": axes} for axes, group in groups.items()],
-            lr=self.learning_rate,
-            weight_decay=self.weight_decay,
-        )
+        try:
+            return make(
+                [{"params": group, "axes": axes} for axes, group in groups.items()],
+                lr=self.learning_rate,
+                weight_decay=self.weight_decay,
+            )
+        except TypeError as error:
+            raise ValueError(
+                f"the optimizer is made of parameters, lr and weight_decay, as torch.optim.AdamW is; this one: {error}"
+            ) from error
 
     def _compared(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Prediction and target in comparable units, ``(batch, time, variables, *space)``."""
@@ -277,6 +304,10 @@ class OperatorModule(lightning.LightningModule):
             raise ValueError(f"noise is a standard deviation of at least 0, got {self.noise}")
         if self.noise_spectrum not in ("white", "pink"):
             raise ValueError(f"noise_spectrum is white or pink, got {self.noise_spectrum!r}")
+        if self.noise_spectrum == "pink" and not self.noise:
+            raise ValueError(
+                "pink noise needs a noise above 0, its standard deviation; without noise leave noise_spectrum white"
+            )
         given = "gradient_frames" if self.gradient_frames is not None else "noise"
         if self.gradient_frames is None and not self.noise:
             return
@@ -372,17 +403,33 @@ def _go_on_from(surrogate: Surrogate, trained: Surrogate, path: str | Path) -> N
             s.grid.resized(*surrogate.grid.shape) if s.grid.ndim == surrogate.grid.ndim else s.grid
         )
         return {
-            "operator": s.operator.description,
-            "variables": [(v.name, v.units) for v in [*s.inputs, *s.outputs]],
             "grid": grid,
-            "conserved integrals": s.conserved,
+            "variables": ", ".join(f"{v.name} ({v.units})" for v in [*s.inputs, *s.outputs]),
+            "operator": s.operator.description,
+            "conserve": s.conserved,
+            "symmetries averaged over": s.symmetries,
         }
 
-    before, now = described(trained), described(surrogate)
-    for part in now:
-        if before[part] != now[part]:
-            raise ValueError(
-                f"training cannot start from {path}: other {part} ({before[part]}; here {now[part]})"
-            )
+    if differing := changes(described(trained), described(surrogate)):
+        raise ValueError(
+            f"training goes on from the very function that is in {path}, and this is another one: "
+            f"{'; '.join(differing)}. Give the settings that it was trained with (and save averages over symmetries "
+            "after the last training), or leave start out"
+        )
     surrogate.load_state_dict(trained.state_dict())
-    surrogate.provenance["start"] = {**trained.provenance, "sha256": weights_of(trained)[1]}
+    surrogate.provenance[START] = {**trained.provenance, "sha256": weights_of(trained)[1]}
+
+
+def changes(before: Any, now: Any, name: str = "") -> list[str]:
+    """What differs between two settings, in words."""
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return [] if before == now else [f"{name} ({before}, now {now})"]
+    names = list({**before, **now})
+    for kind in ("class_path", "class"):
+        if before.get(kind) != now.get(kind):
+            names = [kind]
+    return [
+        change
+        for part in names
+        for change in changes(before.get(part), now.get(part), f"{name}.{part}".lstrip("."))
+    ]

@@ -78,6 +78,7 @@ class Surrogate(nn.Module):
         conserved: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
+        operator.check_grid(grid)
         for what, channels, variables in (
             ("in_channels", operator.in_channels, inputs),
             ("out_channels", operator.out_channels, outputs),
@@ -86,9 +87,8 @@ class Surrogate(nn.Module):
                 names = ", ".join(v.name for v in variables)
                 raise ValueError(
                     f"the operator has {what}={channels}, the data have {len(variables)} ({names}); set {what} to "
-                    f"{len(variables)}"
+                    f"{len(variables)}, if these are the data that it is for"
                 )
-        operator.check_grid(grid)
         self.operator, self.grid = operator, grid
         self.inputs, self.outputs = list(inputs), list(outputs)
         self.provenance = dict(provenance or {})

@@ -154,9 +154,8 @@ series in time, Trajectory(SpatioTemporalFNO); Darcy takes any. The output also 
 and iterations of each sample.
 
 example, ten frames in:
-  python -c "from sobolev.datasets import open_dataset
-             given = open_dataset('data/ns-1e-3', 'test').isel(sample=slice(0, 4), time=slice(0, 10))
-             given.to_netcdf('given.nc', engine='h5netcdf')"
+  python -c "from sobolev.datasets import open_dataset as o; o('data/ns-1e-3', 'test').isel(
+             sample=slice(0, 4), time=slice(0, 10)).to_netcdf('given.nc', engine='h5netcdf')"
   sobolev refine runs/ns-1e-3-stfno given.nc refined.nc --tolerance 1e-3
 """
 
@@ -282,8 +281,8 @@ with torch at three resolutions before it takes its place. Needs pip install 'so
 
 example:
   sobolev onnx runs/burgers-fno burgers.onnx
-  python -c "import onnxruntime as o, numpy as n; s = o.InferenceSession('burgers.onnx');
-             print(s.run(None, {'inputs': n.zeros((1, 1, 2048), n.float32)})[0].shape)"
+  python -c "import onnxruntime as o, numpy as n; print(o.InferenceSession('burgers.onnx').run(
+             None, {'inputs': n.zeros((1, 1, 2048), n.float32)})[0].shape)"
 """
 
 

@@ -147,6 +147,11 @@ def test_strided_windows_skip_frames(flow_data):
         OperatorDataModule(flow_data, window=(0, 1))
 
 
+def test_maps_have_no_windows(burgers_data):
+    with pytest.raises(ValueError, match="holds no trajectories, of which a window could be taken"):
+        OperatorDataModule(burgers_data, window=(10, 5))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_streamed_batches_are_those_from_memory(flow_data, workers):
     """A small set lies in one shard, so that both orders are the same permutation."""

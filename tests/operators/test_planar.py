@@ -32,7 +32,7 @@ def sum_over(u, grid):
     ("operator", "message"),
     [
         (lambda: FNO(1, 1, (4, 4), width=4), r"boundary=\['neumann', 'periodic'\]: .*are \['neum"),
-        (lambda: FNO(1, 1, (4,), width=4), "two flat axes .*works in 1 dim"),
+        (lambda: FNO(1, 1, (4,), width=4), "two flat axes .*works on 1-dim"),
         (lambda: SFNO(1, 1, SphereGrid(8, 16), width=4), "SFNO works on a sphere"),
     ],
 )

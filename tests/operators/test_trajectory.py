@@ -119,7 +119,9 @@ def test_configuration_survives_json():
 def test_the_grid_is_that_of_space():
     operator = Trajectory(Delayed(), history=2, horizon=1, static=1)
     operator.check_grid(Grid(Grid.periodic(4, 4).axes[0], Grid.dirichlet(5).axes[0]))
-    with pytest.raises(ValueError, match="works in 2 dimensions, the data have 1"):
+    with pytest.raises(
+        ValueError, match="works on 2-dimensional fields here, the data are 1-dimensional"
+    ):
         operator.check_grid(Grid.periodic(4))
     with pytest.raises(ValueError, match="the data's axes are"):
         operator.check_grid(Grid.periodic(4, 4))

@@ -324,11 +324,18 @@ def test_a_boost_killed_within_a_stage_resumes_to_the_same_weights(boosted, tmp_
     assert (run / "stage-0" / "surrogate" / "model.safetensors").stat().st_mtime_ns == kept
 
 
-def test_a_boosted_run_says_what_each_stage_left(boosted):
-    _, run = boosted
-    data = OperatorDataModule(run.parent / "data")
+@pytest.mark.parametrize("conserve", [False, True])
+def test_a_boosted_run_says_what_each_stage_left(boosted, tmp_path, conserve):
+    arguments, run = boosted
+    folder = run.parent / "data"
+    if conserve:
+        more = ["--run", str(tmp_path / "run"), "--model.conserve", "true"]
+        run = command.boost_command([*arguments, *more])
+    data = OperatorDataModule(folder)
     record, surrogate = json.loads((run / "boosting.json").read_text()), load_run(run)
-    assert surrogate.operator.active == record["active"] == 2
+    assert bool(surrogate.conserved) == conserve
+    errors = [stage["valid"]["relative_l2"] for stage in record["stages"]]
+    assert surrogate.operator.active == record["active"] == 1 + errors.index(min(errors))
     assert (run / "spectra.png").stat().st_size > 10_000
     assert (run / "stage-1" / "spectrum.png").is_file()
     items = data.pairs("valid")

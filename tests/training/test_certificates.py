@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from dataclasses import replace
@@ -398,8 +399,11 @@ def test_trajectories_get_the_error_that_calibration_has_seen(flow, flow_data, t
     assert bound.attrs["guaranteed"] == 0
     assert bound.attrs["coverage"] == 0.8
     assert bound.attrs["calibration_samples"] == 11
-    with pytest.raises(ValueError, match="guaranteed, as it is for Darcy flow"):
-        again.predict(given, tolerance=0.1)
+    uncalibrated = copy.copy(again)
+    uncalibrated.provenance = {"data": again.provenance["data"]}
+    for one in (again, uncalibrated):  # which is not sent to be calibrated first
+        with pytest.raises(ValueError, match="guaranteed, as it is for Darcy flow"):
+            one.predict(given, tolerance=0.1)
 
     options = ["calibrate", str(tmp_path / "s"), "--data", str(flow_data), "--split", "train"]
     assert main([*options, "--quantile", "0.8"]) == 0

@@ -234,7 +234,8 @@ def strict(text):
 def test_json_is_strict_and_its_numbers_are_those_of_the_fields(flow_data, tmp_path):
     surrogate = of_flow(flow_data)
     surrogate.provenance["training"] = {"seconds": 12.0}
-    before = {"data": surrogate.provenance["data"], "training": {"seconds": 3.0}}
+    more = {**surrogate.provenance["data"], "train_samples": 30}
+    before = {"data": more, "training": {"seconds": 3.0}}
     surrogate.provenance["start"] = before
     folder = surrogate.save(tmp_path / "run" / "surrogate")
     (score,) = evaluate_run(folder.parent, flow_data, trajectories=2)
@@ -250,7 +251,8 @@ def test_json_is_strict_and_its_numbers_are_those_of_the_fields(flow_data, tmp_p
     paid = written["break_even"]
     assert paid["training_seconds"] == 15.0
     drawn = surrogate.provenance["data"]
-    assert paid["data_samples"] == drawn["train_samples"] + drawn["valid_samples"] == 12
+    assert drawn["train_samples"] + drawn["valid_samples"] == 12
+    assert paid["data_samples"] == 30 + drawn["valid_samples"]  # of the training that used most
     assert paid["solver"]["relative_l2"] <= paid["relative_l2"] or paid["solver_is_reference"]
     assert "calibrat" in written["no_certificates"]
 
@@ -271,7 +273,7 @@ def test_what_it_went_on_from_other_data_cost_is_not_known(flow_data, tmp_path):
     assert written["run"]["conserved"] == surrogate.conserved
     report = (tmp_path / "out" / "report.html").read_text()
     assert f"integrals kept</th><td>{surrogate.outputs[0].name}<" in report
-    assert "went on from</th><td>a surrogate: one &lt;step&gt;<" in report
+    assert "went on from</th><td>a surrogate, weights not recorded: one &lt;step&gt;<" in report
 
 
 def test_predictions_that_are_not_finite_become_null(burgers_data, tmp_path):

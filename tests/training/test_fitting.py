@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +138,48 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(tmp_path, opti
     assert_equal_bits(whole, weights(run))
     assert Surrogate.load(run / "surrogate").provenance["training"]["best_epoch"] == 5
     assert not list(run.rglob("*.part"))
+
+
+def test_a_resumed_run_does_not_read_its_start_again(tmp_path, options, monkeypatch):
+    """Which is gone by then, and had another normalisation: weights, averages and record are those of
+    an undisturbed run."""
+    start = train(options("first", "--data.train_samples", 12))
+    more = ("--model.start", start, "--ema", 0.8)
+    whole = train(options("whole", *more))
+    step = OperatorModule.training_step
+
+    def terminated(self, batch, index):
+        if self.global_step == 7:
+            signal.raise_signal(signal.SIGTERM)
+        return step(self, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OperatorModule, "training_step", terminated)
+        assert main(["train", *options("cut", *more)]) == 130
+    shutil.rmtree(start)
+    resumed = train(options("cut", *more, "--resume"))
+    assert_equal_bits(weights(whole), weights(resumed))
+    records = [Surrogate.load(run / "surrogate").provenance["start"] for run in (whole, resumed)]
+    assert records[0] == records[1]
+    assert records[0]["data"]["train_samples"] == 12
+
+
+def test_what_is_refused_leaves_a_finished_run_alone(tmp_path, options, capsys):
+    before = weights(train(options("run")))
+    wrong = ("--overwrite", "--model.optimizer", "torch.optim.Rprop")
+    said = refusal(capsys, *options("run", *wrong))
+    assert "made of parameters, lr and weight_decay" in said
+    assert "unexpected keyword argument 'weight_decay'" in said
+    booster = {"class_path": "sobolev.operators.SpecBoost", "init_args": {"stages": [FNO, FNO]}}
+    for run in ("run", "fresh"):
+        operator = ("--model.operator", json.dumps(booster))
+        assert "one after another" in refusal(capsys, *options(run, "--overwrite", *operator))
+    assert not (tmp_path / "fresh").exists()
+    endless = ("--overwrite", "--trainer.max_epochs", -1)
+    assert "give trainer.max_epochs or trainer.max_steps" in refusal(
+        capsys, *options("run", *endless)
+    )
+    assert_equal_bits(before, weights(tmp_path / "run"))
 
 
 def test_averaged_weights_are_validated_picked_and_saved(tmp_path, options, monkeypatch):

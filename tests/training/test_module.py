@@ -308,6 +308,9 @@ def test_applications_that_do_not_reach_the_horizon_are_refused(flow_data, warmi
     module.noise_spectrum = "blue"  # past the annotation, which the tests enforce
     with pytest.raises(ValueError, match="white or pink, got 'blue'"):
         module._check_options()
+    module.noise, module.noise_spectrum = 0.0, "pink"
+    with pytest.raises(ValueError, match="pink noise needs a noise above 0"):
+        module._check_options()
     with pytest.raises(ValueError, match="one application gives all of the window"):
         OperatorModule(network(2, 4), data, gradient_frames=1)
     still = OperatorDataModule(burgers_data)
@@ -416,13 +419,21 @@ def test_what_training_cannot_start_from_is_refused(flow_data, tmp_path):
     data = OperatorDataModule(flow_data, window=(2, 1))
     OperatorModule(network(2), data).surrogate.save(tmp_path / "surrogate")
     wider = FNO(2, 1, modes=(3, 3), width=5, depth=1)
-    with pytest.raises(ValueError, match=r"other operator .*'width': 4.* here .*'width': 5"):
+    with pytest.raises(
+        ValueError, match=r"operator\.arguments\.width \(4, now 5\).*Give the settings"
+    ):
         OperatorModule(wider, data, start=tmp_path)
     renamed = OperatorModule(network(2), data).surrogate
     renamed.outputs = [replace(v, units="s-2") for v in renamed.outputs]
     renamed.save(tmp_path / "renamed")
-    with pytest.raises(ValueError, match="other variables"):
+    with pytest.raises(ValueError, match=r"variables \(.*\(s-2\), now "):
         OperatorModule(network(2), data, start=tmp_path / "renamed")
+    averaged = OperatorModule(network(2), data).surrogate.symmetrized(["quarter turns"])
+    averaged.save(tmp_path / "averaged")
+    with pytest.raises(ValueError, match=r"averaged over \(\('quarter turns',\), now \(\)\)"):
+        OperatorModule(network(2), data, start=tmp_path / "averaged")
+    with pytest.raises(ValueError, match=r"conserve\.\w+ \(None, now vorticity_lag0\)"):
+        OperatorModule(network(2), data, start=tmp_path, conserve=True)
     with pytest.raises(FileNotFoundError, match="no surrogate folder at"):
         OperatorModule(network(2), data, start=tmp_path / "nothing")
     with pytest.raises(ValueError, match="stages of a boost begin with fresh weights"):

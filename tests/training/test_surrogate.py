@@ -370,7 +370,7 @@ def test_weights_that_could_not_be_loaded_are_not_saved(burgers, tmp_path):
     [
         (lambda: FNO(2, 1, modes=(4,)), "in_channels=2, the data have 1 .initial_velocity"),
         (lambda: FNO(1, 3, modes=(4,)), "out_channels=3"),
-        (lambda: FNO(1, 1, modes=(4, 4)), "2 dimensions, the data have 1"),
+        (lambda: FNO(1, 1, modes=(4, 4)), "works on 2-dimensional fields here, the data are 1-dim"),
         (
             lambda: FNO(1, 1, modes=(4,), boundary="neumann"),
             "boundary=.'neumann'., the data's axes are .'periodic'.",
