@@ -1,0 +1,63 @@
+"""The house: no circle among modules, no import up a floor, no neighbour that knows another."""
+
+from __future__ import annotations
+
+from support.imports import circles, graph, modules
+
+FLOORS = (
+    {"solvers"},
+    {"datasets", "operators"},
+    {"training"},
+    {"sobolev"},
+)
+"""From the ground up."""
+CIRCLES = {
+    "sobolev.operators": 17,
+    "sobolev": 10,
+    "sobolev.training.evaluation": 2,
+}
+"""What is still to be cut: the first module of each circle, and how many are in it."""
+
+
+def room(module: str) -> str:
+    first, _, rest = module.partition(".")
+    name = rest.partition(".")[0]
+    return name if any(name in floor for floor in FLOORS) else first
+
+
+def floor(module: str) -> int:
+    (found,) = (i for i, rooms in enumerate(FLOORS) if room(module) in rooms)
+    return found
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    found = {min(circle): len(circle) for circle in circles(graph())}
+    assert found == CIRCLES
+
+
+def test_imports_point_downwards():
+    upwards = [
+        f"{module} imports {target}"
+        for module, targets in graph().items()
+        for target in targets
+        if target != "sobolev" and floor(target) > floor(module)
+    ]
+    assert not upwards
+
+
+def test_rooms_on_one_floor_do_not_know_each_other():
+    neighbours = [
+        f"{module} imports {target}"
+        for module, targets in graph().items()
+        for target in targets
+        if floor(target) == floor(module) and room(target) != room(module)
+    ]
+    assert not neighbours
+
+
+def test_every_file_of_a_room_is_in_a_package():
+    """A folder that ``pyproject.toml`` does not name would be left out of the wheel, and of this test."""
+    found = {file for files in modules().values() for file in files}
+    homes = {file.parent for file in found}
+    tops = {home for home in homes if not any(home != h and home.is_relative_to(h) for h in homes)}
+    assert {file for top in tops for file in top.rglob("*.py")} <= found
