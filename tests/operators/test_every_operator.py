@@ -1,4 +1,4 @@
-"""What every operator promises, whichever it is: a new operator is a new row of ``CASES``."""
+"""What every operator promises, whichever it is: a new operator is a new row of ``support.operators.CASES``."""
 
 from __future__ import annotations
 
@@ -6,163 +6,23 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
+from support.operators import CASES
 from torch import Tensor
 
-from sobolev import SphereGrid
 from sobolev.operators import (
-    FNO,
     GFNO,
-    SFNO,
-    MgNO,
     Operator,
-    Planar,
-    SpatioTemporalFNO,
-    SpecBoost,
     SpectralConv,
     SphericalConv,
-    Trajectory,
     channel_axes,
     operator_from,
 )
 from sobolev.solvers.spherical_transform import clear_tables
 
-
-@dataclass(frozen=True)
-class Case:
-    """An operator from 2 channels to 1, small enough to be trained in seconds."""
-
-    build: Callable[[], Operator]
-    space: tuple[int, ...]
-    other: tuple[int, ...]
-    """Another grid, on which the operator must work too."""
-    learning_rate: float = 1e-2
-    target: Callable[[Tensor], Tensor] = lambda u: torch.sin(u[:, :1].cumsum(-1))
-    """What it is trained to make of its inputs."""
-
-    def input(self, batch: int = 2, *, other: bool = False) -> Tensor:
-        return torch.randn(batch, 2, *(self.other if other else self.space))
-
-
-def smooth(u: Tensor, grid: SphereGrid) -> Tensor:
-    """Arbitrary fields on a sphere, one for each of ``u``; white noise has no meaning at a pole."""
-    c = torch.zeros(len(u), 1, *grid.mode_shape)
-    c[..., :9] = u[:, :1].flatten(2)[..., :9]
-    return torch.sin(grid.from_modes(c))
-
-
-MIXED = ("neumann", "periodic", "dirichlet")
-CASES: dict[str, Case] = {
-    "FNO 1-d": Case(lambda: FNO(2, 1, (4,), width=16, depth=2), (9,), (24,)),
-    "FNO 2-d": Case(
-        lambda: FNO(2, 1, (4, 3), width=16, depth=2, boundary="dirichlet", positions=True),
-        (9, 10),
-        (17, 19),
-    ),
-    "FNO 3-d": Case(
-        lambda: FNO(2, 1, (3, 2, 2), width=12, depth=2, boundary=MIXED), (7, 8, 9), (8, 9, 9)
-    ),
-    "FNO with an MLP": Case(
-        lambda: FNO(2, 1, (4, 4), width=12, depth=2, lifting=16, mlp=1, norm="instance"),
-        (9, 10),
-        (17, 19),
-    ),
-    "FNO with two skips": Case(
-        lambda: FNO(
-            2, 1, (4,), width=16, depth=2, mlp=1, norm="group", skip=["linear", "soft-gating"]
-        ),
-        (9,),
-        (24,),
-    ),
-    "FNO, Tucker weights": Case(
-        lambda: FNO(2, 1, (4, 4), width=16, depth=2, factorization="tucker", rank=0.4),
-        (9, 10),
-        (17, 19),
-    ),
-    "FNO, CP weights": Case(
-        lambda: FNO(2, 1, (4, 4), width=16, depth=2, factorization="cp", rank=0.4),
-        (9, 10),
-        (17, 19),
-    ),
-    "SpecBoost": Case(
-        lambda: SpecBoost(
-            [FNO(2, 1, (4,), width=16, depth=2), FNO(3, 1, (6,), width=8, depth=2)], hand_over=True
-        ),
-        (9,),
-        (24,),
-    ),
-    "SpatioTemporalFNO": Case(
-        lambda: SpatioTemporalFNO(2, 1, (3, 4, 3), width=12, depth=2, latent_steps=4, padding=0.5),
-        (5, 7, 3),
-        (8, 9, 4),
-    ),
-    "Trajectory": Case(
-        lambda: Trajectory(
-            SpatioTemporalFNO(1, 1, (4, 3, 2), width=12, depth=1, latent_steps=3), 2, 1
-        ),
-        (7, 5),
-        (8, 9),
-    ),
-    "SFNO, zonal": Case(
-        lambda: SFNO(2, 1, SphereGrid(8, 16), width=32, depth=2, scale=2),
-        (8, 16),
-        (9, 21),
-        learning_rate=2e-2,
-        target=lambda u: smooth(u, SphereGrid(8, 16)),
-    ),
-    "SFNO, diagonal": Case(
-        lambda: SFNO(
-            2,
-            1,
-            SphereGrid(7, 8, "equiangular"),
-            width=16,
-            depth=2,
-            filter="diagonal",
-            norm=True,
-            skip=True,
-            positions=True,
-        ),
-        (7, 8),
-        (12, 16),
-        target=lambda u: smooth(u, SphereGrid(7, 8, "equiangular")),
-    ),
-    "Planar": Case(
-        lambda: Planar(FNO(2, 1, (4, 4), width=16, depth=2, boundary=["neumann", "periodic"])),
-        (9, 10),
-        (17, 19),
-    ),
-    "MgNO, residual": Case(
-        lambda: MgNO(2, 1, 3, 16, 2, "dirichlet", restrict="residual"), (9, 10), (17, 19), 3e-3
-    ),
-    "MgNO, periodic": Case(lambda: MgNO(2, 1, 3, 16, 2, "periodic"), (9, 11), (16, 12), 3e-3),
-    "GFNO p4": Case(
-        lambda: GFNO(2, 1, (4, 4), width=6, depth=2, positions="symmetric"), (9, 9), (16, 16)
-    ),
-    "GFNO p4m": Case(
-        lambda: GFNO(
-            2,
-            1,
-            (4, 4),
-            width=8,
-            depth=1,
-            group="p4m",
-            boundary="dirichlet",
-            vectors={"in": [[0, 1]]},
-        ),
-        (9, 9),
-        (16, 16),
-    ),
-    "GFNO 3-d": Case(
-        lambda: GFNO(2, 1, (3, 3, 3), width=8, depth=2, boundary=["periodic"] * 2 + ["neumann"]),
-        (7, 7, 5),
-        (8, 8, 6),
-    ),
-}
 each_operator = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 

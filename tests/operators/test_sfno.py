@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import jaxtyping
 import pytest
 import torch
+from support import rotations
 
 from sobolev import Grid, SphereGrid
 from sobolev.operators import SFNO, operator_from
 from sobolev.operators.sfno import normalized
 from sobolev.operators.spherical_conv import synthesis
 from sobolev.solvers.spherical_transform import clear_tables
-
-_spec = importlib.util.spec_from_file_location(
-    "rotations", Path(__file__).with_name("rotations.py")
-)
-rotations = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(rotations)
 
 KINDS = ["legendre-gauss", "equiangular"]
 every_kind = pytest.mark.parametrize("kind", KINDS)

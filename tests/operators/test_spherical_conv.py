@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-from pathlib import Path
 
 import pytest
 import torch
+from support import rotations
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sobolev import SphereGrid
 from sobolev.operators import SphericalConv
 from sobolev.operators.spherical_conv import analysis, synthesis
 from sobolev.solvers.spherical_transform import clear_tables
-
-_spec = importlib.util.spec_from_file_location(
-    "rotations", Path(__file__).with_name("rotations.py")
-)
-rotations = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(rotations)
 
 FILTERS = ["zonal", "complex", "diagonal"]
 KINDS = ["legendre-gauss", "equiangular"]

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-from pathlib import Path
 
 import pytest
 import torch
+from support import exact
 
 from sobolev import GaussianRandomField, Grid, sobolev_norm
 from sobolev.solvers import Burgers
-
-_spec = importlib.util.spec_from_file_location("exact", Path(__file__).with_name("exact.py"))
-exact = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(exact)
 
 
 def relative(u, v, grid):

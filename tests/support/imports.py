@@ -44,7 +44,9 @@ def graph() -> dict[str, set[str]]:
     known = modules()
     edges: dict[str, set[str]] = {}
     for name, files in known.items():
-        found = {target for file in files for target in _imported(ast.parse(file.read_text()), known)}
+        found = {
+            target for file in files for target in _imported(ast.parse(file.read_text()), known)
+        }
         edges[name] = found - {name}
     return edges
 

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
-from pathlib import Path
 
 import jaxtyping
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+from support.operators import CASES
 
 from sobolev import Axis, Grid, SphereGrid, Surrogate
 from sobolev.datasets import Variable
 from sobolev.datasets.store import axis_coords
 from sobolev.operators import SFNO, Planar, Trajectory
 
-_spec = importlib.util.spec_from_file_location(
-    "every_operator", Path(__file__).parents[1] / "operators" / "test_every_operator.py"
-)
-table = sys.modules["every_operator"] = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(table)
-
 INPUTS = [Variable("force", "force", "N"), Variable("load", "load", "kg")]
 OUTPUT = Variable("height", "height above ground", "m")
 SCALES = {"force": (3.0, 2.0), "load": (0.5, 0.1), "height": (-10.0, 5.0)}
-each_operator = pytest.mark.parametrize("case", table.CASES.values(), ids=table.CASES)
+each_operator = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
 def surrogate_of(case) -> Surrogate:
@@ -75,7 +67,7 @@ def test_save_load_predict_is_bit_for_bit(case, tmp_path):
         assert height.std() > 1e-3 * math.sqrt((height**2).mean())
 
 
-ONE_OF_EACH = {type(case.build()): case for case in reversed(table.CASES.values())}
+ONE_OF_EACH = {type(case.build()): case for case in reversed(CASES.values())}
 del ONE_OF_EACH[Trajectory]  # the graph of its operator
 
 
