@@ -29,7 +29,7 @@ def main() -> None:
     print("|---|---|---|---|")
     for steps in (100, 200, 400, 500, 800, None):
         report(steps or "default", Burgers(0.1, steps=steps), initial, truth, grid)
-    with mock.patch("sobolev.solvers.burgers._half_is_empty", return_value=0):
+    with mock.patch("sobolev.solvers.equations.burgers._half_is_empty", return_value=0):
         report("500, never halving the grid", Burgers(0.1, steps=500), initial, truth, grid)
 
 

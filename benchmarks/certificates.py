@@ -16,14 +16,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sobolev.certification.certificates import Guarantee, certificate_of
 from sobolev.datasets import DarcyRecipe
+from sobolev.grids.random_fields import stream
 from sobolev.solvers import Darcy, Grid
-from sobolev.solvers.darcy import _FastPoisson
-from sobolev.solvers.multigrid import Multigrid, Stiffness, norm
-from sobolev.solvers.random_fields import stream
+from sobolev.solvers.elliptic.darcy import _FastPoisson
+from sobolev.solvers.elliptic.multigrid import Multigrid, Stiffness, norm
+from sobolev.surrogates.surrogate import comfortable_batch, load_run
 from sobolev.training import Surrogate, effectivity
-from sobolev.training.certificates import Guarantee, certificate_of
-from sobolev.training.surrogate import comfortable_batch, load_run
 
 SEED, TOLERANCE = 20_250_101, 1e-3
 

@@ -14,9 +14,9 @@ import torch
 from multigrid import ORDERINGS, sparse_lu
 
 from sobolev.datasets import DarcyRecipe
+from sobolev.grids.random_fields import stream
 from sobolev.solvers import Darcy
-from sobolev.solvers.darcy import _FastPoisson
-from sobolev.solvers.random_fields import stream
+from sobolev.solvers.elliptic.darcy import _FastPoisson
 
 
 def main() -> None:

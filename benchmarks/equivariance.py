@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from sobolev.datasets import OperatorDataModule
-from sobolev.datasets.symmetries import turned
+from sobolev.grids.symmetries import turned
 from sobolev.solvers import Grid
+from sobolev.surrogates.surrogate import load_run
 from sobolev.training import Surrogate, relative_error
-from sobolev.training.surrogate import load_run
 
 BATCH = 20
 ITEMS = 500

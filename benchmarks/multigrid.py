@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from sobolev.datasets import DarcyRecipe
+from sobolev.grids.random_fields import stream
 from sobolev.solvers import Darcy, GaussianRandomField, Grid
-from sobolev.solvers.darcy import RoundingWarning
-from sobolev.solvers.random_fields import stream
+from sobolev.solvers.elliptic.darcy import RoundingWarning
 
 ORDERINGS = {
     "MMD_AT_PLUS_A, symmetric mode": {

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from sobolev.datasets import NavierStokesRecipe
-from sobolev.datasets.flows import FORCINGS
+from sobolev.datasets.recipes.flows import FORCINGS
+from sobolev.grids.random_fields import stream
 from sobolev.solvers import ETDRK4, Grid, NavierStokes
-from sobolev.solvers.navier_stokes import _Modes, _RightSide
-from sobolev.solvers.random_fields import stream
+from sobolev.solvers.navier_stokes.equation import _Modes, _RightSide
 
 FORCING = FORCINGS["fno"]
 SIZES = ((64, 16), (128, 8), (256, 4))

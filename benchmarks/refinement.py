@@ -22,12 +22,12 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from sobolev.certification.residuals import flow_of
 from sobolev.datasets import NavierStokesRecipe, OperatorDataModule, generate, open_dataset
 from sobolev.operators import SpatioTemporalFNO, Trajectory
 from sobolev.solvers import Grid, NavierStokes, sobolev_norm
-from sobolev.solvers.navier_stokes import band_limited
+from sobolev.solvers.navier_stokes.equation import band_limited
 from sobolev.training import OperatorModule, Surrogate, refine
-from sobolev.training.residuals import flow_of
 
 FRAMES = 10
 ROUNDS = 2

@@ -30,10 +30,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sobolev.datasets import Manifest, ShallowWaterRecipe, open_dataset
-from sobolev.datasets.generation import streams
+from sobolev.datasets.generating.generation import streams
 from sobolev.solvers import SphereGrid, energy_spectrum
+from sobolev.surrogates.surrogate import load_run
 from sobolev.training import Surrogate, relative_error
-from sobolev.training.surrogate import load_run
 
 EARTH = 6.37122e6
 SEGMENT = 24

@@ -15,11 +15,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sobolev.solvers.random_fields import stream
-from sobolev.solvers.shallow_water import ShallowWater
-from sobolev.solvers.shallow_water_flow import truncation
-from sobolev.solvers.shallow_water_states import DAY, galewsky, random_states, williamson2
-from sobolev.solvers.sphere import SphereGrid
+from sobolev.grids.random_fields import stream
+from sobolev.grids.sphere import SphereGrid
+from sobolev.solvers.shallow_water.equation import ShallowWater
+from sobolev.solvers.shallow_water.flow import truncation
+from sobolev.solvers.shallow_water.states import DAY, galewsky, random_states, williamson2
 
 HOUR = 3600.0
 

@@ -13,7 +13,7 @@ from unittest import mock
 import torch
 
 from sobolev.operators import SpectralConv
-from sobolev.operators.fourier import FourierModes
+from sobolev.operators.layers.fourier import FourierModes
 
 CASES = [((n,), (m,)) for n in (1024, 8192) for m in (16, 64, 128, 256, 512)]
 CASES += [((n, n), (m, m)) for n in (64, 256) for m in (8, 16, 24, 32, 64, 96) if 2 * m < n]

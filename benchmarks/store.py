@@ -21,9 +21,9 @@ import numpy as np
 import xarray as xr
 
 from sobolev.datasets import NavierStokesRecipe, OperatorDataModule
-from sobolev.datasets.generation import _described, versions
-from sobolev.datasets.manifest import ERROR, STATUS
-from sobolev.datasets.store import attributes, coords, describe, write_shard
+from sobolev.datasets.generating.generation import _described, versions
+from sobolev.datasets.store.manifest import ERROR, STATUS
+from sobolev.datasets.store.shards import attributes, coords, describe, write_shard
 
 ROUNDS = 7
 

@@ -23,7 +23,7 @@ from sobolev.datasets import verify
 
 _WRITER = """
 import os, sys
-import sobolev.datasets.generation as generation
+import sobolev.datasets.generating.generation as generation
 from sobolev.datasets import NavierStokesRecipe
 generation.SHARD_SIZE = 4
 if __name__ == "__main__":
@@ -35,7 +35,7 @@ if __name__ == "__main__":
 
 _CLUSTER = """
 import sys
-import sobolev.datasets.generation as generation
+import sobolev.datasets.generating.generation as generation
 from distributed import LocalCluster
 generation.SHARD_SIZE = 4
 if __name__ == "__main__":

@@ -66,10 +66,10 @@ from torch import Tensor, nn
 from sobolev.datasets import OperatorDataModule
 from sobolev.operators import Operator
 from sobolev.solvers import AbstractGrid, SphereGrid
+from sobolev.surrogates.rollout import rollout
 from sobolev.training import OperatorModule, relative_error
-from sobolev.training.callbacks import WholeCheckpoints
-from sobolev.training.fitting import CONFIGS
-from sobolev.training.rollout import rollout
+from sobolev.training.callbacks.callbacks import WholeCheckpoints
+from sobolev.training.runs.fitting import CONFIGS
 
 POINTS = 40
 """Validations along a run."""

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sobolev.datasets.base import Recipe, Variable
 from sobolev.datasets.derived import diagnostics
-from sobolev.datasets.exports import export
-from sobolev.datasets.flows import DecayingTurbulenceRecipe, NavierStokesRecipe, ShallowWaterRecipe
-from sobolev.datasets.generation import generate, refined
-from sobolev.datasets.imports import import_data
-from sobolev.datasets.manifest import DamagedDataError, Manifest
-from sobolev.datasets.recipes import (
+from sobolev.datasets.generating.generation import generate, refined
+from sobolev.datasets.generating.verification import verify
+from sobolev.datasets.layouts.exporting import export
+from sobolev.datasets.layouts.importing import import_data
+from sobolev.datasets.recipes.base import Recipe, Variable
+from sobolev.datasets.recipes.flows import (
+    DecayingTurbulenceRecipe,
+    NavierStokesRecipe,
+    ShallowWaterRecipe,
+)
+from sobolev.datasets.recipes.presets import (
     PRESETS,
     BurgersRecipe,
     DarcyRecipe,
     PublishedDarcyRecipe,
     find_recipe,
 )
-from sobolev.datasets.store import open_dataset
-from sobolev.datasets.verification import verify
+from sobolev.datasets.store.manifest import DamagedDataError, Manifest
+from sobolev.datasets.store.shards import open_dataset
 
 if TYPE_CHECKING:
-    from sobolev.datasets.datamodule import OperatorDataModule
     from sobolev.datasets.gallery import show
+    from sobolev.datasets.loading.datamodule import OperatorDataModule
 
 __all__ = [
     "PRESETS",
@@ -54,7 +58,7 @@ def __getattr__(name: str) -> object:
     """Lightning and matplotlib are imported by those who train and look, not by every process that
     draws data."""
     if name == "OperatorDataModule":
-        from sobolev.datasets.datamodule import OperatorDataModule
+        from sobolev.datasets.loading.datamodule import OperatorDataModule
 
         return OperatorDataModule
     if name == "show":

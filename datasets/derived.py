@@ -12,11 +12,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from sobolev.datasets.base import Recipe, Variable
-from sobolev.datasets.flows import NavierStokesRecipe, ShallowWaterRecipe
-from sobolev.datasets.recipes import recipe_from
+from sobolev.datasets.recipes.base import Recipe, Variable
+from sobolev.datasets.recipes.flows import NavierStokesRecipe, ShallowWaterRecipe
+from sobolev.datasets.recipes.presets import recipe_from
 from sobolev.solvers import ShallowWater
-from sobolev.solvers.navier_stokes import stream_function, velocity
+from sobolev.solvers.navier_stokes.equation import stream_function, velocity
 
 
 def diagnostics(dataset: xr.Dataset) -> xr.Dataset:

@@ -21,8 +21,12 @@ from matplotlib.animation import FFMpegWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sobolev.datasets.base import Variable
-from sobolev.datasets.drawing import (
+from sobolev.datasets.recipes.base import Variable
+from sobolev.datasets.statistics import Spectra, Statistics, good_samples, node_weights
+from sobolev.datasets.store.manifest import ERROR, STATUS, Manifest
+from sobolev.datasets.store.shards import open_dataset
+from sobolev.grids import AbstractGrid, SphereGrid
+from sobolev.grids.drawing import (
     BLUE,
     INK,
     Scale,
@@ -39,10 +43,7 @@ from sobolev.datasets.drawing import (
     with_units,
     wrap,
 )
-from sobolev.datasets.manifest import ERROR, STATUS, Manifest
-from sobolev.datasets.statistics import Spectra, Statistics, good_samples, node_weights
-from sobolev.datasets.store import open_dataset
-from sobolev.solvers import AbstractGrid, SolutionError, SphereGrid
+from sobolev.solvers import SolutionError
 
 _TIMES = ("#9ecae1", "#4292c6", "#08306b")  # first, middle and last frame
 _STRIP = 5  # frames of a trajectory drawn side by side

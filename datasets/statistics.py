@@ -10,8 +10,8 @@ import numpy as np
 import torch
 import xarray as xr
 
-from sobolev.datasets.manifest import STATUS
-from sobolev.solvers import AbstractGrid, Grid, SphereGrid, energy_spectrum
+from sobolev.datasets.store.manifest import STATUS
+from sobolev.grids import AbstractGrid, Grid, SphereGrid, energy_spectrum
 
 _BLOCK = 2**22  # values held at a time while statistics are gathered
 

@@ -3,12 +3,12 @@
 from sobolev.operators.base import Operator, channel_axes, operator_from
 from sobolev.operators.fno import FNO
 from sobolev.operators.gfno import GFNO
+from sobolev.operators.layers.spectral_conv import SpectralConv
+from sobolev.operators.layers.spherical_conv import SphericalConv
 from sobolev.operators.mgno import MgNO
 from sobolev.operators.planar import Planar
 from sobolev.operators.sfno import SFNO
 from sobolev.operators.specboost import SpecBoost
-from sobolev.operators.spectral_conv import SpectralConv
-from sobolev.operators.spherical_conv import SphericalConv
 from sobolev.operators.stfno import SpatioTemporalFNO
 from sobolev.operators.trajectory import Trajectory
 

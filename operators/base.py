@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sobolev.solvers.grids import AbstractGrid, Grid
+from sobolev.grids.grid import AbstractGrid, Grid
 
 
 class Operator(nn.Module, ABC):

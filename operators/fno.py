@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sobolev.grids.grid import Axis
 from sobolev.operators.base import Operator, check_whole, whole_numbers
-from sobolev.operators.factorized import CPConv, TuckerConv
-from sobolev.operators.fourier_blocks import (
+from sobolev.operators.layers.factorized import CPConv, TuckerConv
+from sobolev.operators.layers.fourier_blocks import (
     FourierBlock,
     KernelMLPBlock,
     TwoSkipBlock,
     channel_mlp,
 )
-from sobolev.operators.resampling import boundaries, resampled
-from sobolev.operators.spectral_conv import FourierLayer, SpectralConv, check_padding
-from sobolev.solvers.grids import Axis
+from sobolev.operators.layers.resampling import boundaries, resampled
+from sobolev.operators.layers.spectral_conv import FourierLayer, SpectralConv, check_padding
 
 Block = FourierBlock | KernelMLPBlock | TwoSkipBlock
 

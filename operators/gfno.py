@@ -10,18 +10,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sobolev.grids.grid import AbstractGrid, Axis, Grid
 from sobolev.operators.base import Operator, check_whole, whole_numbers
-from sobolev.operators.fourier import FourierModes, Transforms
-from sobolev.operators.group_conv import (
+from sobolev.operators.layers.fourier import FourierModes, Transforms
+from sobolev.operators.layers.group_conv import (
     GroupLinear,
     GroupSpectralConv,
     Lifting,
     Projection,
     group_matrices,
 )
-from sobolev.operators.resampling import boundaries, resampled
-from sobolev.operators.spectral_conv import check_padding, full_precision
-from sobolev.solvers.grids import AbstractGrid, Axis, Grid
+from sobolev.operators.layers.resampling import boundaries, resampled
+from sobolev.operators.layers.spectral_conv import check_padding, full_precision
 
 _EPSILON = 1e-5  # added to variances, as torch's instance norm does
 

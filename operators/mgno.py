@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sobolev.operators.base import Operator, check_whole
-from sobolev.operators.resampling import boundaries, resampled
-from sobolev.operators.vcycle import CONVOLUTIONS, CycleOptions, VCycle
+from sobolev.operators.layers.resampling import boundaries, resampled
+from sobolev.operators.layers.vcycle import CONVOLUTIONS, CycleOptions, VCycle
 
 
 class MultigridLayer(nn.Module):

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from sobolev.grids.grid import AbstractGrid, Axis, Grid
+from sobolev.grids.sphere import SphereGrid
 from sobolev.operators.base import Operator, operator_from
-from sobolev.solvers.grids import AbstractGrid, Axis, Grid
-from sobolev.solvers.sphere import SphereGrid
 
 _PLANE = Grid(Axis("lat", 64, boundary="neumann"), Axis("lon", 128))
 

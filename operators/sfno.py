@@ -12,9 +12,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sobolev.grids.grid import AbstractGrid
+from sobolev.grids.sphere import SphereGrid
+from sobolev.grids.spherical_transform import KINDS
 from sobolev.operators.base import Operator, check_whole
-from sobolev.operators.spectral_conv import full_precision
-from sobolev.operators.spherical_conv import (
+from sobolev.operators.layers.spectral_conv import full_precision
+from sobolev.operators.layers.spherical_conv import (
     FILTERS,
     Synthesis,
     analysis,
@@ -24,9 +27,6 @@ from sobolev.operators.spherical_conv import (
     synthesis,
     unit_vectors,
 )
-from sobolev.solvers.grids import AbstractGrid
-from sobolev.solvers.sphere import SphereGrid
-from sobolev.solvers.spherical_transform import KINDS
 
 
 class SphericalBlock(nn.Module):

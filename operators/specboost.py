@@ -8,9 +8,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from sobolev.grids.grid import AbstractGrid
 from sobolev.operators.base import Operator, operator_from
 from sobolev.operators.sfno import SFNO
-from sobolev.solvers.grids import AbstractGrid
 
 
 class SpecBoost(Operator):

@@ -12,12 +12,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sobolev.grids.grid import AbstractGrid, Grid
 from sobolev.operators.base import Operator, check_whole
-from sobolev.operators.fourier import Transforms
-from sobolev.operators.resampling import resampled
-from sobolev.operators.spectral_conv import SpectralConv
-from sobolev.operators.spectral_output import SpectralOutput
-from sobolev.solvers.grids import AbstractGrid, Grid
+from sobolev.operators.layers.fourier import Transforms
+from sobolev.operators.layers.resampling import resampled
+from sobolev.operators.layers.spectral_conv import SpectralConv
+from sobolev.operators.layers.spectral_output import SpectralOutput
 
 
 class SpatioTemporalFNO(Operator):

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sobolev.grids.grid import AbstractGrid, Axis, Grid
 from sobolev.operators.base import Operator, check_whole, operator_from
-from sobolev.solvers.grids import AbstractGrid, Axis, Grid
 
 
 class Trajectory(Operator):

@@ -16,7 +16,7 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sobolev.solvers import (
+    from sobolev.grids import (
         Axis,
         GaussianRandomField,
         Grid,
@@ -24,20 +24,29 @@ if TYPE_CHECKING:
         energy_spectrum,
         sobolev_norm,
     )
-    from sobolev.training import Surrogate
+    from sobolev.surrogates import Surrogate
 
 __version__ = _version("sobolev")
 
 _HOME = {
-    "Axis": "sobolev.solvers",
-    "GaussianRandomField": "sobolev.solvers",
-    "Grid": "sobolev.solvers",
-    "SphereGrid": "sobolev.solvers",
-    "Surrogate": "sobolev.training",
-    "energy_spectrum": "sobolev.solvers",
-    "sobolev_norm": "sobolev.solvers",
+    "Axis": "sobolev.grids",
+    "GaussianRandomField": "sobolev.grids",
+    "Grid": "sobolev.grids",
+    "SphereGrid": "sobolev.grids",
+    "Surrogate": "sobolev.surrogates",
+    "energy_spectrum": "sobolev.grids",
+    "sobolev_norm": "sobolev.grids",
 }
-_ROOMS = ("datasets", "operators", "solvers", "training")
+_ROOMS = (
+    "certification",
+    "datasets",
+    "evaluation",
+    "grids",
+    "operators",
+    "solvers",
+    "surrogates",
+    "training",
+)
 
 __all__ = [
     "Axis",

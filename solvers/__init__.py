@@ -1,17 +1,17 @@
 """Classical numerics on batched tensors: grids, norms, random fields and the equations that make
 the data."""
 
-from sobolev.solvers.burgers import Burgers
-from sobolev.solvers.darcy import Darcy, RoundingWarning, Solution
-from sobolev.solvers.darcy_published import EllipticityWarning, PublishedDarcy
-from sobolev.solvers.grids import AbstractGrid, Axis, Grid
+from sobolev.grids.grid import AbstractGrid, Axis, Grid
+from sobolev.grids.norms import energy_spectrum, sobolev_norm
+from sobolev.grids.random_fields import GaussianRandomField
+from sobolev.grids.sphere import SphereGrid
+from sobolev.solvers.elliptic.darcy import Darcy, RoundingWarning, Solution
+from sobolev.solvers.elliptic.darcy_published import EllipticityWarning, PublishedDarcy
+from sobolev.solvers.elliptic.multigrid import Multigrid
+from sobolev.solvers.equations.burgers import Burgers
 from sobolev.solvers.integrators import ETDRK4, Semilinear, SolutionError
-from sobolev.solvers.multigrid import Multigrid
-from sobolev.solvers.navier_stokes import NavierStokes
-from sobolev.solvers.norms import energy_spectrum, sobolev_norm
-from sobolev.solvers.random_fields import GaussianRandomField
-from sobolev.solvers.shallow_water import ShallowWater
-from sobolev.solvers.sphere import SphereGrid
+from sobolev.solvers.navier_stokes.equation import NavierStokes
+from sobolev.solvers.shallow_water.equation import ShallowWater
 
 __all__ = [
     "ETDRK4",

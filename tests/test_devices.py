@@ -13,8 +13,8 @@ import torch
 
 from sobolev import Axis, GaussianRandomField, Grid, energy_spectrum, sobolev_norm
 from sobolev.solvers import Burgers, Darcy, NavierStokes, ShallowWater, SphereGrid
-from sobolev.solvers.navier_stokes import stream_function, velocity
-from sobolev.solvers.shallow_water_states import balanced
+from sobolev.solvers.navier_stokes.equation import stream_function, velocity
+from sobolev.solvers.shallow_water.states import balanced
 from sobolev.training import BandLoss, FrameLoss, RelativeError, SobolevLoss
 
 MIXED = Grid(Axis("z", 6), Axis("y", 7, boundary="dirichlet"), Axis("x", 8, boundary="neumann"))

@@ -1,7 +1,10 @@
 """Training, judging and saving surrogates."""
 
-from sobolev.training.certificates import calibrate, certificate_of, effectivity
-from sobolev.training.incremental import IncrementalModes
+from sobolev.certification.certificates import calibrate, certificate_of, effectivity
+from sobolev.certification.refinement import refine
+from sobolev.certification.residuals import residual_norm
+from sobolev.surrogates.surrogate import Surrogate
+from sobolev.training.callbacks.incremental import IncrementalModes
 from sobolev.training.losses import (
     BandLoss,
     FieldLoss,
@@ -12,10 +15,7 @@ from sobolev.training.losses import (
 )
 from sobolev.training.metrics import RelativeError, SampleMean
 from sobolev.training.module import OperatorModule
-from sobolev.training.refining import refine
-from sobolev.training.residuals import residual_norm
-from sobolev.training.soap import SOAP
-from sobolev.training.surrogate import Surrogate
+from sobolev.training.optimizers.soap import SOAP
 
 __all__ = [
     "SOAP",

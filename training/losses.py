@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sobolev.solvers import AbstractGrid, energy_spectrum, sobolev_norm
+from sobolev.grids import AbstractGrid, energy_spectrum, sobolev_norm
 
 
 def relative_error(

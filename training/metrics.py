@@ -16,7 +16,7 @@ import torchmetrics
 from jaxtyping import Float
 from torch import Tensor
 
-from sobolev.solvers import AbstractGrid, energy_spectrum
+from sobolev.grids import AbstractGrid, energy_spectrum
 from sobolev.training.losses import relative_error
 
 Fields = Float[Tensor, "batch channels ..."]

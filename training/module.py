@@ -16,17 +16,17 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sobolev.datasets import OperatorDataModule, Variable
+from sobolev.grids import AbstractGrid
+from sobolev.grids.random_fields import GaussianRandomField, stream
 from sobolev.operators import Operator, SpecBoost, channel_axes
 from sobolev.operators.base import check_whole
-from sobolev.operators.spectral_conv import full_precision
-from sobolev.solvers import AbstractGrid
-from sobolev.solvers.random_fields import GaussianRandomField, stream
+from sobolev.operators.layers.spectral_conv import full_precision
+from sobolev.surrogates.files import weights_of
+from sobolev.surrogates.rollout import State, rollout
+from sobolev.surrogates.surrogate import Surrogate, load_run
 from sobolev.training.losses import FieldLoss, SobolevLoss, made_for
 from sobolev.training.metrics import RelativeError
-from sobolev.training.rollout import State, rollout
-from sobolev.training.soap import SOAP
-from sobolev.training.surrogate import Surrogate, load_run
-from sobolev.training.surrogate_files import weights_of
+from sobolev.training.optimizers.soap import SOAP
 
 SHARDED = (FSDPStrategy, ModelParallelStrategy)
 """Strategies under which no process holds the whole weights."""
@@ -175,7 +175,7 @@ class OperatorModule(lightning.LightningModule):
         if isinstance(operator, SpecBoost) and not bool((operator.scale > 0).all()):
             raise ValueError(
                 "the later stages of a SpecBoost are trained one after another, on what the earlier ones leave: "
-                "`sobolev boost` and sobolev.training.boosting.boost do that"
+                "`sobolev boost` and sobolev.training.boosting.stages.boost do that"
             )
 
     def on_fit_start(self) -> None:

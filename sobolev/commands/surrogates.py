@@ -22,7 +22,7 @@ def _add_train(commands: Commands) -> None:
 
 
 def train(arguments: Sequence[str]) -> int:
-    from sobolev.training.fitting import train
+    from sobolev.training.runs.fitting import train
 
     return _saved(train(arguments))
 
@@ -36,7 +36,7 @@ def _add_boost(commands: Commands) -> None:
 
 
 def boost(arguments: Sequence[str]) -> int:
-    from sobolev.training.boost_command import boost_command
+    from sobolev.training.boosting.command import boost_command
 
     return _saved(boost_command(arguments))
 
@@ -95,8 +95,8 @@ def _add_evaluate(commands: Commands) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from sobolev.training.evaluation import evaluate_run
-    from sobolev.training.trajectories import TRAJECTORIES
+    from sobolev.evaluation.judged import evaluate_run
+    from sobolev.evaluation.rollouts import TRAJECTORIES
 
     evaluate_run(
         options.run, options.data, options.resolution, split=options.split, out=options.out,
@@ -190,7 +190,7 @@ def _add_refine(commands: Commands) -> None:
 
 
 def _refine(options: argparse.Namespace) -> int:
-    from sobolev.training.refining import refine
+    from sobolev.certification.refinement import refine
 
     refined = _from_file_to_file(
         options,
@@ -211,8 +211,8 @@ def _from_file_to_file(options: argparse.Namespace, work: Callable[[Any, Any], A
     written to ``options.output``."""
     import xarray as xr
 
-    from sobolev.datasets.store import write_netcdf
-    from sobolev.training.surrogate import load_run
+    from sobolev.datasets.store.shards import write_netcdf
+    from sobolev.surrogates.surrogate import load_run
 
     source, target = Path(options.input), Path(options.output)
     if not source.is_file():
@@ -256,10 +256,10 @@ def _add_calibrate(commands: Commands) -> None:
 def _calibrate(options: argparse.Namespace) -> int:
     from dataclasses import astuple
 
+    from sobolev.certification.certificates import calibrate
     from sobolev.datasets import OperatorDataModule
-    from sobolev.training.certificates import calibrate
-    from sobolev.training.comparison import check_same_meaning
-    from sobolev.training.surrogate import load_run
+    from sobolev.evaluation.comparison import check_same_meaning
+    from sobolev.surrogates.surrogate import load_run
 
     surrogate, run = load_run(options.run), Path(options.run)
     window = (1, 1) if surrogate.window is None else astuple(surrogate.window)
@@ -297,7 +297,7 @@ def _add_onnx(commands: Commands) -> None:
 def _onnx(options: argparse.Namespace) -> int:
     import json
 
-    from sobolev.training.surrogate import load_run
+    from sobolev.surrogates.surrogate import load_run
 
     surrogate = load_run(options.run)
     file = surrogate.export_onnx(options.file)
@@ -329,7 +329,7 @@ def _add_demo(commands: Commands) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from sobolev.training.demo import demo
+    from sobolev.evaluation.demo import demo
 
     demo(options.problem, run=options.run, data=options.data, small=options.small)
     return 0

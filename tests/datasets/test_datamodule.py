@@ -10,8 +10,8 @@ import torch
 import xarray as xr
 
 from sobolev.datasets import Manifest, OperatorDataModule, open_dataset
-from sobolev.datasets.symmetries import turned
-from sobolev.datasets.windows import SHUFFLED_SHARDS, EpochSampler
+from sobolev.datasets.loading.windows import SHUFFLED_SHARDS, EpochSampler
+from sobolev.grids.symmetries import turned
 from sobolev.solvers import Darcy
 
 

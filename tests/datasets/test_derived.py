@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sobolev.datasets import ShallowWaterRecipe, diagnostics, generate, open_dataset
+from sobolev.grids.spherical_vectors import vorticity_and_divergence
 from sobolev.solvers import Grid, SphereGrid
-from sobolev.solvers.spherical_vectors import vorticity_and_divergence
 
 
 def test_the_curl_of_the_velocity_is_the_vorticity(flow_data):

@@ -14,8 +14,8 @@ import torch
 import xarray as xr
 import yaml
 
-import sobolev.datasets.exports as exports
-import sobolev.datasets.generation as generation
+import sobolev.datasets.generating.generation as generation
+import sobolev.datasets.layouts.exporting as exports
 from sobolev.datasets import (
     BurgersRecipe,
     DarcyRecipe,
@@ -25,10 +25,10 @@ from sobolev.datasets import (
     generate,
     open_dataset,
 )
-from sobolev.datasets.exports import export
-from sobolev.datasets.manifest import ERROR, STATUS, describe_grid
-from sobolev.datasets.store import coords, write_shard
-from sobolev.solvers.sphere import SphereGrid
+from sobolev.datasets.layouts.exporting import export
+from sobolev.datasets.store.manifest import ERROR, STATUS, describe_grid
+from sobolev.datasets.store.shards import coords, write_shard
+from sobolev.grids.sphere import SphereGrid
 
 FLOW = NavierStokesRecipe(solver_resolution=16, time=0.5, interval=0.1, viscosity=0.01)
 SAMPLES = {"train": 5, "test": 3}

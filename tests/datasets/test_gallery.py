@@ -14,12 +14,12 @@ import torch
 import xarray as xr
 from PIL import Image
 
-import sobolev.datasets.drawing as drawing
 import sobolev.datasets.gallery as gallery
 import sobolev.datasets.statistics as statistics
+import sobolev.grids.drawing as drawing
 from sobolev.datasets import generate, open_dataset
-from sobolev.datasets.base import Recipe, Variable
 from sobolev.datasets.gallery import show
+from sobolev.datasets.recipes.base import Recipe, Variable
 from sobolev.datasets.statistics import Spectra, Statistics
 from sobolev.solvers import Grid, SolutionError, SphereGrid, sobolev_norm
 

@@ -20,8 +20,8 @@ import pytest
 import torch
 import xarray as xr
 
-import sobolev.datasets.executors as executors
-import sobolev.datasets.generation as generation
+import sobolev.datasets.generating.executors as executors
+import sobolev.datasets.generating.generation as generation
 from sobolev.datasets import (
     BurgersRecipe,
     DamagedDataError,
@@ -32,7 +32,7 @@ from sobolev.datasets import (
     refined,
     verify,
 )
-from sobolev.datasets.manifest import Shard, file_digest
+from sobolev.datasets.store.manifest import Shard, file_digest
 
 RECIPE = BurgersRecipe(solver_resolution=64, steps=10)
 
@@ -146,8 +146,8 @@ def test_full_disk_loses_nothing(tmp_path, monkeypatch):
 
 _WRITER = """
 import sys
-import sobolev.datasets.executors as executors
-import sobolev.datasets.generation as generation
+import sobolev.datasets.generating.executors as executors
+import sobolev.datasets.generating.generation as generation
 from sobolev.datasets import BurgersRecipe
 generation.SHARD_SIZE = 4
 print("ready", flush=True)

@@ -14,7 +14,7 @@ import pytest
 import scipy.io
 import torch
 
-import sobolev.datasets.imports as imports
+import sobolev.datasets.layouts.importing as imports
 from sobolev.datasets import (
     BurgersRecipe,
     DamagedDataError,
@@ -25,11 +25,11 @@ from sobolev.datasets import (
     open_dataset,
     verify,
 )
-from sobolev.datasets.exports import coordinates, export
-from sobolev.datasets.imports import import_data
-from sobolev.datasets.manifest import ERROR
+from sobolev.datasets.layouts.exporting import coordinates, export
+from sobolev.datasets.layouts.importing import import_data
+from sobolev.datasets.store.manifest import ERROR
+from sobolev.grids.sphere import SphereGrid
 from sobolev.solvers import Axis, Grid
-from sobolev.solvers.sphere import SphereGrid
 
 DICE = np.random.default_rng(0)
 X = np.arange(4) / 4

@@ -18,11 +18,11 @@ from sobolev.datasets import (
     PublishedDarcyRecipe,
     ShallowWaterRecipe,
 )
-from sobolev.datasets.base import restricted
-from sobolev.datasets.recipes import recipe_from
+from sobolev.datasets.recipes.base import restricted
+from sobolev.datasets.recipes.presets import recipe_from
+from sobolev.grids.random_fields import stream
 from sobolev.solvers import Darcy
-from sobolev.solvers.navier_stokes import band_limited, energy
-from sobolev.solvers.random_fields import stream
+from sobolev.solvers.navier_stokes.equation import band_limited, energy
 
 SMALL = {
     "burgers": BurgersRecipe(solver_resolution=128, steps=40),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import sobolev.datasets.generation as generation
+import sobolev.datasets.generating.generation as generation
 from sobolev.datasets import (
     Manifest,
     NavierStokesRecipe,
@@ -17,7 +17,7 @@ from sobolev.datasets import (
     open_dataset,
     verify,
 )
-from sobolev.datasets.manifest import Shard, file_digest
+from sobolev.datasets.store.manifest import Shard, file_digest
 from sobolev.solvers import SolutionError
 
 RECIPE = NavierStokesRecipe(viscosity=0.05, time=0.3, interval=0.1, solver_resolution=16)

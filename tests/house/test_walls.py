@@ -5,18 +5,19 @@ from __future__ import annotations
 from support.imports import circles, graph, modules
 
 FLOORS = (
-    {"solvers"},
-    {"datasets", "operators"},
-    {"training"},
+    {"grids"},
+    {"solvers", "operators"},
+    {"datasets"},
+    {"surrogates"},
+    {"training", "certification"},
+    {"evaluation"},
     {"sobolev"},
 )
 """From the ground up."""
-CIRCLES = {
-    "sobolev.operators": 17,
-    "sobolev": 10,
-    "sobolev.training.evaluation": 2,
-}
+CIRCLES = {"sobolev.operators": 17, "sobolev": 7, "sobolev.evaluation.judged": 2}
 """What is still to be cut: the first module of each circle, and how many are in it."""
+UPWARDS = 14
+"""Imports that are still to be turned round."""
 
 
 def room(module: str) -> str:
@@ -35,24 +36,14 @@ def test_no_module_imports_itself_by_way_of_others():
     assert found == CIRCLES
 
 
-def test_imports_point_downwards():
-    upwards = [
+def test_imports_point_downwards_and_rooms_on_one_floor_do_not_know_each_other():
+    wrong = [
         f"{module} imports {target}"
         for module, targets in graph().items()
         for target in targets
-        if target != "sobolev" and floor(target) > floor(module)
+        if room(target) != room(module) and floor(target) >= floor(module)
     ]
-    assert not upwards
-
-
-def test_rooms_on_one_floor_do_not_know_each_other():
-    neighbours = [
-        f"{module} imports {target}"
-        for module, targets in graph().items()
-        for target in targets
-        if floor(target) == floor(module) and room(target) != room(module)
-    ]
-    assert not neighbours
+    assert len(wrong) == UPWARDS
 
 
 def test_every_file_of_a_room_is_in_a_package():

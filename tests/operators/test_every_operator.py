@@ -13,6 +13,7 @@ import torch
 from support.operators import CASES
 from torch import Tensor
 
+from sobolev.grids.spherical_transform import clear_tables
 from sobolev.operators import (
     GFNO,
     Operator,
@@ -21,7 +22,6 @@ from sobolev.operators import (
     channel_axes,
     operator_from,
 )
-from sobolev.solvers.spherical_transform import clear_tables
 
 each_operator = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from sobolev.operators import FNO, SpectralConv
-from sobolev.operators.factorized import CPConv, TuckerConv
-from sobolev.operators.fourier import FourierModes
+from sobolev.operators.layers.factorized import CPConv, TuckerConv
+from sobolev.operators.layers.fourier import FourierModes
 
 KINDS = [((5,), (16,)), ((4, 3), (9, 12)), ((3, 2, 2), (5, 8, 7))]
 

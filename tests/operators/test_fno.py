@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from sobolev import Grid
 from sobolev.operators import FNO
-from sobolev.operators.fourier_blocks import norm_layer
-from sobolev.operators.resampling import resampled
+from sobolev.operators.layers.fourier_blocks import norm_layer
+from sobolev.operators.layers.resampling import resampled
 
 KINDS = [
     {"modes": (4,)},

@@ -12,11 +12,11 @@ import torch
 from torch.nn import functional as F
 
 from sobolev import Grid
+from sobolev.grids.grid import Axis
 from sobolev.operators import GFNO
-from sobolev.operators.fourier import FourierModes
 from sobolev.operators.gfno import GroupFourierBlock
-from sobolev.operators.group_conv import group_matrices
-from sobolev.solvers.grids import Axis
+from sobolev.operators.layers.fourier import FourierModes
+from sobolev.operators.layers.group_conv import group_matrices
 
 BOUNDARIES = ["periodic", "dirichlet", "neumann"]
 

@@ -9,8 +9,8 @@ import itertools
 import pytest
 import torch
 
-from sobolev.operators.fourier import FourierModes
-from sobolev.operators.group_conv import (
+from sobolev.operators.layers.fourier import FourierModes
+from sobolev.operators.layers.group_conv import (
     GroupLinear,
     GroupSpectralConv,
     Lifting,

@@ -9,7 +9,7 @@ from torch.export import Dim
 
 from sobolev import Grid
 from sobolev.operators import MgNO
-from sobolev.operators.resampling import resampled
+from sobolev.operators.layers.resampling import resampled
 
 
 def parameters(operator) -> int:

@@ -13,10 +13,10 @@ import torch
 from support import rotations
 
 from sobolev import Grid, SphereGrid
+from sobolev.grids.spherical_transform import clear_tables
 from sobolev.operators import SFNO, operator_from
+from sobolev.operators.layers.spherical_conv import synthesis
 from sobolev.operators.sfno import normalized
-from sobolev.operators.spherical_conv import synthesis
-from sobolev.solvers.spherical_transform import clear_tables
 
 KINDS = ["legendre-gauss", "equiangular"]
 every_kind = pytest.mark.parametrize("kind", KINDS)

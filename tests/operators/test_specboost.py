@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sobolev import Grid, SphereGrid
 from sobolev.operators import FNO, SFNO, Operator, SpecBoost, operator_from
-from sobolev.operators.resampling import resampled
+from sobolev.operators.layers.resampling import resampled
 
 
 class Multiple(Operator):

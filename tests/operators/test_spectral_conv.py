@@ -10,7 +10,7 @@ import torch
 
 from sobolev import Grid
 from sobolev.operators import SpectralConv
-from sobolev.operators.fourier import FourierModes
+from sobolev.operators.layers.fourier import FourierModes
 
 
 def layer(modes, boundary="periodic", channels=(1, 1), **options):

@@ -10,9 +10,9 @@ from support import rotations
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sobolev import SphereGrid
+from sobolev.grids.spherical_transform import clear_tables
 from sobolev.operators import SphericalConv
-from sobolev.operators.spherical_conv import analysis, synthesis
-from sobolev.solvers.spherical_transform import clear_tables
+from sobolev.operators.layers.spherical_conv import analysis, synthesis
 
 FILTERS = ["zonal", "complex", "diagonal"]
 KINDS = ["legendre-gauss", "equiangular"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sobolev import Axis
-from sobolev.operators.vcycle import CycleOptions, Level, VCycle, extended
+from sobolev.operators.layers.vcycle import CycleOptions, Level, VCycle, extended
 
 BOUNDARIES = ("dirichlet", "neumann", "periodic")
 each_boundary = pytest.mark.parametrize("boundary", BOUNDARIES)

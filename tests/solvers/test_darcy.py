@@ -13,7 +13,7 @@ import torch
 
 from sobolev import GaussianRandomField, Grid, sobolev_norm
 from sobolev.solvers import Darcy
-from sobolev.solvers.darcy import RoundingWarning, Stiffness, five_point_eigenvalues
+from sobolev.solvers.elliptic.darcy import RoundingWarning, Stiffness, five_point_eigenvalues
 
 
 def sparse_lu(a: np.ndarray, grid: Grid, forcing: float = 1.0) -> np.ndarray:
@@ -196,7 +196,7 @@ def test_a_tolerance_beyond_float64_is_told_and_the_pressure_is_exact_to_roundin
 
 
 def test_an_iteration_that_stands_still_ends_before_the_last_one(monkeypatch):
-    monkeypatch.setattr("sobolev.solvers.darcy._PATIENCE", 2)
+    monkeypatch.setattr("sobolev.solvers.elliptic.darcy._PATIENCE", 2)
     grid = Grid.dirichlet(33, 33)
     with pytest.raises(
         ArithmeticError, match=r"poisson.* of 1000 iterations.*or use the multigrid"

@@ -13,7 +13,7 @@ from scipy.interpolate import CubicSpline
 
 from sobolev import GaussianRandomField, Grid
 from sobolev.solvers import Darcy
-from sobolev.solvers.darcy_published import EllipticityWarning, PublishedDarcy
+from sobolev.solvers.elliptic.darcy_published import EllipticityWarning, PublishedDarcy
 
 
 def centres(n: int) -> np.ndarray:
@@ -58,7 +58,7 @@ def as_in_matlab(a: np.ndarray) -> np.ndarray:
     return splined(u, nodes, x)
 
 
-@pytest.mark.filterwarnings("ignore::sobolev.solvers.darcy_published.EllipticityWarning")
+@pytest.mark.filterwarnings("ignore::sobolev.solvers.elliptic.darcy_published.EllipticityWarning")
 @pytest.mark.parametrize("medium", [smooth, lambda n: two_phase(n, 1)], ids=["smooth", "two-phase"])
 def test_is_the_published_algorithm(medium):
     a = medium(17)
@@ -122,7 +122,7 @@ def test_a_smooth_medium_is_solved_without_a_warning():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::sobolev.solvers.darcy_published.EllipticityWarning")
+@pytest.mark.filterwarnings("ignore::sobolev.solvers.elliptic.darcy_published.EllipticityWarning")
 def test_a_nodal_solve_of_the_same_array_differs_by_half_a_percent():
     a = two_phase(421, 2)
     published, nodal = PublishedDarcy().solve(a), Darcy().solve(a, Grid.dirichlet(421, 421))

@@ -9,7 +9,7 @@ import torch
 
 from sobolev import GaussianRandomField, Grid
 from sobolev.solvers import Darcy
-from sobolev.solvers.multigrid import Multigrid, Stiffness
+from sobolev.solvers.elliptic.multigrid import Multigrid, Stiffness
 
 SHAPES = [(21, 34), (50, 50), (5, 130), (130, 4), (3, 300), (33, 64), (3, 3)]
 
@@ -115,7 +115,7 @@ def test_a_cycle_contracts_independently_of_the_grid(n):
     assert contraction(n, "log-normal", 1e6) < 0.32
 
 
-@pytest.mark.filterwarnings("ignore::sobolev.solvers.darcy.RoundingWarning")
+@pytest.mark.filterwarnings("ignore::sobolev.solvers.elliptic.darcy.RoundingWarning")
 @pytest.mark.parametrize(("contrast", "most"), [(1.0, 9), (1e3, 11), (1e6, 11)])
 def test_iterations_do_not_grow_with_the_grid(contrast, most):
     """One smooth interface, resolved ever better."""

@@ -8,19 +8,19 @@ import pytest
 import torch
 
 from sobolev import Grid
+from sobolev.grids.random_fields import stream
+from sobolev.grids.sphere import SphereGrid
+from sobolev.grids.spherical_vectors import vorticity_and_divergence
 from sobolev.solvers.integrators import SolutionError
-from sobolev.solvers.random_fields import stream
-from sobolev.solvers.shallow_water import ShallowWater
-from sobolev.solvers.shallow_water_flow import truncation
-from sobolev.solvers.shallow_water_states import (
+from sobolev.solvers.shallow_water.equation import ShallowWater
+from sobolev.solvers.shallow_water.flow import truncation
+from sobolev.solvers.shallow_water.states import (
     DAY,
     balanced,
     galewsky,
     random_states,
     williamson2,
 )
-from sobolev.solvers.sphere import SphereGrid
-from sobolev.solvers.spherical_vectors import vorticity_and_divergence
 
 SMALL, MEDIUM = SphereGrid(16, 32), SphereGrid(32, 64)
 HOUR = 3600.0
@@ -240,7 +240,7 @@ def test_diagnostics_of_a_layer_at_rest():
 
 
 def test_samples_that_blow_up_are_named_and_the_others_kept(monkeypatch):
-    monkeypatch.setattr("sobolev.solvers.shallow_water._STABLE", math.inf)
+    monkeypatch.setattr("sobolev.solvers.shallow_water.equation._STABLE", math.inf)
     rest = torch.zeros(1, 3, 16, 32, dtype=torch.float64)
     rest[:, 2] = 9e4
     start = torch.cat((rest, states(2, speed=80.0)))

@@ -18,10 +18,10 @@ from torch import nn
 from sobolev.datasets import BurgersRecipe, OperatorDataModule, generate
 from sobolev.operators import FNO, SpecBoost
 from sobolev.operators.base import Operator
+from sobolev.surrogates.surrogate import load_run
 from sobolev.training import FieldLoss, OperatorModule, Surrogate, relative_error
-from sobolev.training import boost_command as command
-from sobolev.training.boosting import BoostingModule, boost, error_spectra, parts
-from sobolev.training.surrogate import load_run
+from sobolev.training.boosting import command
+from sobolev.training.boosting.stages import BoostingModule, boost, error_spectra, parts
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
@@ -97,7 +97,7 @@ import warnings; warnings.simplefilter("ignore")
 import lightning
 from sobolev.datasets import OperatorDataModule
 from sobolev.operators import FNO, SpecBoost
-from sobolev.training.boosting import BoostingModule
+from sobolev.training.boosting.stages import BoostingModule
 operator = SpecBoost([FNO(1, 1, (3,), width=4, depth=1), FNO(1, 1, (8,), width=4, depth=1)])
 module = BoostingModule(operator, OperatorDataModule({data!r}, batch_size=8), 1)
 trainer = lightning.Trainer(
@@ -276,7 +276,7 @@ trainer: {max_epochs: 3, accelerator: cpu, logger: false}
 _KILLED = """
 import os, signal, sys
 from sobolev.__main__ import main
-from sobolev.training.boosting import BoostingModule
+from sobolev.training.boosting.stages import BoostingModule
 step = BoostingModule.training_step
 def fatal(self, batch, batch_idx):
     if (self.stage, self.current_epoch, batch_idx) == (1, 2, 1):

@@ -10,12 +10,12 @@ import yaml
 
 from sobolev import Surrogate
 from sobolev.datasets import NavierStokesRecipe, ShallowWaterRecipe, generate
-from sobolev.datasets.recipes import PRESETS
-from sobolev.datasets.windows import Window
+from sobolev.datasets.loading.windows import Window
+from sobolev.datasets.recipes.presets import PRESETS
+from sobolev.evaluation import figures as plots
 from sobolev.operators import operator_from
-from sobolev.training import plots
-from sobolev.training.boost_command import boost_command
-from sobolev.training.fitting import CONFIGS, config_names, train
+from sobolev.training.boosting.command import boost_command
+from sobolev.training.runs.fitting import CONFIGS, config_names, train
 
 # What Lightning and torch warn about by themselves, in code that is not ours.
 pytestmark = [

@@ -21,8 +21,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from sobolev import Surrogate
 from sobolev.__main__ import main
 from sobolev.training import OperatorModule
-from sobolev.training.callbacks import steepest
-from sobolev.training.fitting import train
+from sobolev.training.callbacks.callbacks import steepest
+from sobolev.training.runs.fitting import train
 
 # What Lightning and torch warn about by themselves, in code that is not ours.
 pytestmark = [
@@ -338,7 +338,7 @@ def test_lightnings_own_switches_work(tmp_path, options, more):
 def test_where_weights_are_sharded_they_are_saved_from_a_checkpoint(options, more, monkeypatch):
     """The strategies that shard need GPUs; one that does not stands for them here."""
     plain = train(options("plain", *more))
-    monkeypatch.setattr("sobolev.training.fitting.SHARDED", SingleDeviceStrategy)
+    monkeypatch.setattr("sobolev.training.runs.fitting.SHARDED", SingleDeviceStrategy)
     monkeypatch.setattr(
         OperatorModule, "on_fit_end", lambda self: torch.nn.init.zeros_(next(self.parameters()))
     )

@@ -18,18 +18,18 @@ from torch import nn
 
 from sobolev import Grid, Surrogate
 from sobolev.datasets import NavierStokesRecipe, OperatorDataModule, Recipe, Variable, generate
-from sobolev.datasets.flows import FORCINGS
+from sobolev.datasets.recipes.flows import FORCINGS
 from sobolev.operators import FNO, Operator, SpecBoost, Trajectory
 from sobolev.solvers import NavierStokes
+from sobolev.surrogates.rollout import rollout
 from sobolev.training import (
     FrameLoss,
     OperatorModule,
     SobolevLoss,
     relative_error,
 )
-from sobolev.training.boosting import BoostingModule
-from sobolev.training.fitting import train
-from sobolev.training.rollout import rollout
+from sobolev.training.boosting.stages import BoostingModule
+from sobolev.training.runs.fitting import train
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),

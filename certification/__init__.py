@@ -1,0 +1,1 @@
+"""What an equation says of a prediction, without the truth."""

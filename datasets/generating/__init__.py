@@ -1,0 +1,1 @@
+"""Drawing, solving, writing and verifying data sets."""

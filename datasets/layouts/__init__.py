@@ -1,0 +1,1 @@
+"""To and from the layouts that other tools use."""

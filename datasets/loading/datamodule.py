@@ -1,0 +1,307 @@
+"""From a data set on disk to batches for the Lightning trainer."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from sobolev.datasets.loading.windows import EpochSampler, FromMemory, FromShards, Items, Window
+from sobolev.datasets.recipes.base import Variable
+from sobolev.datasets.store.manifest import STATUS, Manifest
+from sobolev.datasets.store.shards import ShardReader, check_shard
+from sobolev.grids import AbstractGrid, SphereGrid
+from sobolev.grids.random_fields import stream
+from sobolev.grids.symmetries import turned
+
+MEMORY = 4 * 2**30
+"""Bytes of float32 fields per split up to which they are held in memory."""
+
+
+class OperatorDataModule(lightning.LightningDataModule):
+    """Batches ``(input, output)`` of float32 fields in physical units, each ``(batch, channels,
+    *space)``.
+
+    Small splits are held in memory; larger ones are streamed from memory-mapped shards, mixed a few
+    shards at a time. Samples that the solver flagged as failed are left out.
+
+    The operator's normalisation comes from ``statistics``, computed on the training split alone.
+    Without a split named ``valid``, the last ``valid_fraction`` of the training samples is set
+    aside for validation; the test split is never looked at during training.
+
+    Args:
+        path: a data set made by ``sobolev generate``.
+        batch_size: fields per step.
+        resolution: train on so many nodes per axis; the stored resolution by default.
+        restriction: how a lower resolution is reached: ``"subsample"`` picks every n-th node,
+            ``"spectral"`` cuts the modes that the coarser grid cannot carry.
+        window: for trajectories: frames in, frames out and, if given, the stride between them. The
+            frames become channels; ``[1, 1]`` learns one step. An operator that gives fewer frames
+            than the window holds is applied repeatedly (``OperatorModule``).
+        augment: turn each training batch by a random symmetry that the grid and the PDE share and
+            the recipe declares: the eight of the square for Darcy, u(x) → −u(−x) for Burgers.
+        train_samples: use only the first so many training samples.
+        valid_fraction: share of the training split to validate on if there is no ``valid`` split.
+        seed: order of the training samples and draw of the symmetries.
+        in_memory: hold the fields in memory or stream them; by default decided by their size.
+        workers: loader processes, each with maps of its own. They pay for streamed data.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        batch_size: int = 20,
+        *,
+        resolution: int | None = None,
+        restriction: str = "subsample",
+        window: Sequence[int] = (1, 1),
+        augment: bool = False,
+        train_samples: int | None = None,
+        valid_fraction: float = 0.1,
+        seed: int = 0,
+        in_memory: bool | None = None,
+        workers: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or not 0 < valid_fraction < 1 or workers < 0:
+            raise ValueError(
+                "batch_size must be at least 1, valid_fraction between 0 and 1 and workers at least 0; got "
+                f"{batch_size}, {valid_fraction}, {workers}"
+            )
+        if train_samples is not None and train_samples < 1:
+            raise ValueError(f"train_samples must be at least 1, got {train_samples}")
+        if not 2 <= len(window) <= 3:
+            raise ValueError(
+                f"window is [history, horizon] or [history, horizon, stride], got {window}"
+            )
+        self.path, self.batch_size, self.augment, self.seed = Path(path), batch_size, augment, seed
+        self.train_samples, self.valid_fraction, self.workers = (
+            train_samples,
+            valid_fraction,
+            workers,
+        )
+        self.window = Window(*window)
+        self.manifest = Manifest.read(self.path)
+        if self.window != Window(1, 1) and not self.manifest.times:
+            raise ValueError(
+                f"{self.path} holds no trajectories, of which a window could be taken; leave window out, or give other "
+                "data"
+            )
+        if augment and not self.manifest.symmetries:
+            raise ValueError(
+                f"{self.path} declares no symmetry to augment with; set augment to false"
+            )
+        self.stored = self.manifest.grid
+        self.restriction, self.in_memory = restriction, in_memory
+        self.grid = self._grid(resolution)
+        self._items: dict[str, Items] = {}
+
+    @property
+    def inputs(self) -> list[Variable]:
+        """What the input channels mean."""
+        return self.static + (self.window.inputs(self.states) if self.manifest.times else [])
+
+    @property
+    def outputs(self) -> list[Variable]:
+        """What the output channels mean."""
+        return self.window.outputs(self.states) if self.manifest.times else self.states
+
+    @property
+    def static(self) -> list[Variable]:
+        """The inputs that are stored once per sample."""
+        return [Variable(**v) for v in self.manifest.inputs]
+
+    @property
+    def states(self) -> list[Variable]:
+        """The physical quantities that are predicted, whatever the frames."""
+        return [Variable(**v) for v in self.manifest.outputs]
+
+    @property
+    def interval(self) -> float | None:
+        """Time between two successive frames of a window; None where times are not evenly spaced,
+        or there are none."""
+        times = np.array(self.manifest.times)
+        steps = np.diff(times)
+        if not len(steps) or not np.allclose(steps, steps[0], rtol=1e-6, atol=0.0):
+            return None
+        return float(times[-1] - times[0]) / len(steps) * self.window.stride
+
+    @property
+    def in_channels(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def out_channels(self) -> int:
+        return len(self.outputs)
+
+    @functools.cached_property
+    def statistics(self) -> dict[str, tuple[float, float]]:
+        """Mean and standard deviation of every variable, and of its frames, over the samples that are
+        trained on."""
+        items = self.pairs("train")
+        found = {v.name: items.moments(v.name) for v in [*self.static, *self.states]}
+        for channels in (self.inputs[len(self.static) :], self.outputs):
+            for i, channel in enumerate(channels):
+                found[channel.name] = found[self.states[i % len(self.states)].name]
+        return found
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where the data come from, for the surrogate's record."""
+        window = {
+            "window": [self.window.history, self.window.horizon, self.window.stride],
+            "interval": self.interval, "time_units": self.manifest.time_units,
+        }  # fmt: skip
+        return {
+            "path": str(self.path), "recipe": self.manifest.recipe, "preset": self.manifest.preset,
+            "seed": self.manifest.seed, "resolution": list(self.grid.shape),
+            "train_samples": len(self.pairs("train").samples),
+            "valid_samples": len(self.pairs("valid").samples), "versions": self.manifest.shards("train")[0].versions,
+            **(window if self.manifest.times else {}),
+        }  # fmt: skip
+
+    def pairs(self, split: str) -> Items:
+        """The items of ``train``, ``valid`` or ``test`` at the module's resolution."""
+        if split not in self._items:
+            self._items[split] = self._load(split)
+        return self._items[split]
+
+    def train_dataloader(self) -> DataLoader:
+        items = self.pairs("train")
+        return self._loader(items, EpochSampler(len(items), self.seed, self._groups(items)))
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader(self.pairs("valid"))
+
+    def test_dataloader(self) -> DataLoader:
+        return self._loader(self.pairs("test"))
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Turn a training batch by a symmetry that depends on the seed and the step alone, so that
+        runs resume exactly."""
+        if not (self.augment and self.trainer is not None and self.trainer.training):
+            return batch
+        dice = stream(self.seed, 1, self.trainer.global_step)
+        coins = dice.integers(2, size=self.grid.ndim + 1).tolist()
+        offsets = dice.integers(self.grid.shape).tolist()
+        symmetries = self.manifest.symmetries
+        return tuple(turned(field, self.grid, symmetries, coins, offsets) for field in batch)
+
+    def _load(self, split: str) -> Items:
+        if split == "valid" and "valid" not in self.manifest.splits:
+            name, part = "train", slice(self._held_out, None)
+        elif split == "train":
+            held_out = "valid" not in self.manifest.splits
+            end = self._held_out if held_out else self.manifest.count("train")
+            name, part = split, slice(0, min(end, self.train_samples or end))
+        else:
+            name, part = split, slice(None)
+        reader = ShardReader(self.path, self.manifest, name)
+        samples = np.arange(self.manifest.count(name))[part]
+        samples = samples[self._solved(reader, samples)]
+        if not len(samples):
+            raise ValueError(f"no sample of split {split!r} of {self.path} could be solved")
+        restrict = None if self.grid == self.stored else self._restricted
+        source: FromMemory | FromShards
+        if self._fits(len(samples)) if self.in_memory is None else self.in_memory:
+            source, samples = self._read(reader, split, samples, restrict)
+            restrict = None
+        else:
+            source = FromShards(reader)
+            if self.workers:  # once here, rather than once in every worker
+                for shard in reader.shards:
+                    check_shard(self.path, shard)
+                reader.content = False
+        return Items(
+            source, samples, [v.name for v in self.static], [v.name for v in self.states],
+            frames=len(self.manifest.times) or None, window=self.window, restrict=restrict,
+        )  # fmt: skip
+
+    def _read(
+        self, reader: ShardReader, split: str, samples: np.ndarray, restrict: Any
+    ) -> tuple[FromMemory, np.ndarray]:
+        """All fields of some samples, in memory, and their numbers there."""
+        arrays = {}
+        for variable in self.manifest.variables:
+            parts = []
+            for chunk in np.array_split(
+                samples, math.ceil(len(samples) / self.manifest.shard_size)
+            ):
+                part = torch.from_numpy(reader.read(variable.name, chunk)).float()
+                parts.append(part if restrict is None else restrict(part))
+            values = torch.cat(parts)
+            if not bool(values.isfinite().all()):
+                raise ValueError(
+                    f"split {split!r} of {self.path} holds values that are not finite; run `sobolev verify`"
+                )
+            arrays[variable.name] = values.numpy()
+        return FromMemory(arrays), np.arange(len(samples))
+
+    def _solved(self, reader: ShardReader, samples: np.ndarray) -> np.ndarray:
+        """Which samples the solver did not give up on."""
+        good = np.ones(len(samples), dtype=bool)
+        if any(shard.failed for shard in reader.shards):
+            good = reader.read(STATUS, samples) == 0
+        return good
+
+    def _fits(self, samples: int) -> bool:
+        nodes = samples * math.prod(self.grid.shape)
+        frames = len(self.manifest.inputs) + len(self.states) * max(1, len(self.manifest.times))
+        return 4 * nodes * frames <= MEMORY
+
+    def _groups(self, items: Items) -> list[int] | None:
+        """How many items lie in each shard, if they are streamed from shards."""
+        if isinstance(items.source, FromMemory):
+            return None
+        starts = [shard.first for shard in self.manifest.shards("train")]
+        owner = np.searchsorted(starts, items.samples, side="right")
+        return (np.unique(owner, return_counts=True)[1] * items.starts).tolist()
+
+    @property
+    def _held_out(self) -> int:
+        """The first training sample that serves for validation."""
+        count = self.manifest.count("train")
+        if count < 2:
+            raise ValueError(f"{self.path} has {count} training samples: too few to set any aside")
+        return count - max(1, math.floor(count * self.valid_fraction))
+
+    def _restricted(self, fields: Tensor) -> Tensor:
+        if self.restriction == "subsample":
+            return self.stored.subsample(fields, self.grid)
+        return self.stored.resample(fields, self.grid)
+
+    def _grid(self, resolution: int | None) -> AbstractGrid:
+        if self.restriction not in ("subsample", "spectral"):
+            raise ValueError(f"restriction must be subsample or spectral, got {self.restriction!r}")
+        if resolution is None:
+            return self.stored
+        on_sphere = isinstance(self.stored, SphereGrid)
+        sizes = (resolution, 2 * resolution) if on_sphere else [resolution] * self.stored.ndim
+        grid = self.stored.resized(*sizes)
+        if any(n > m for n, m in zip(grid.shape, self.stored.shape, strict=True)):
+            raise ValueError(
+                f"{self.path} is stored at {tuple(self.stored.shape)}; it cannot be restricted to {tuple(grid.shape)}: "
+                "give a lower resolution, or none (null) for the stored one"
+            )
+        if self.restriction == "subsample":  # says which sizes are possible
+            self.stored.subsample(torch.zeros(self.stored.shape), grid)
+        return grid
+
+    def _loader(self, items: Items, sampler: Sampler | None = None) -> DataLoader:
+        return DataLoader(
+            items, batch_size=self.batch_size, sampler=sampler, collate_fn=_as_is, num_workers=self.workers,
+            persistent_workers=self.workers > 0, prefetch_factor=4 if self.workers else None,
+            pin_memory=torch.cuda.is_available(),
+        )  # fmt: skip
+
+
+def _as_is(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,1 @@
+"""What data sets are drawn from: one file a problem."""

@@ -1,0 +1,256 @@
+"""What a data set is drawn from: a random input, a PDE, and the grids they live on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sobolev.grids import AbstractGrid, Grid, sobolev_norm
+from sobolev.grids.grid import subsampled_sizes
+from sobolev.solvers import SolutionError
+
+FNO_PAPER = "Li et al., Fourier Neural Operator for Parametric PDEs, ICLR 2021, arXiv:2010.08895"
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A named physical field."""
+
+    name: str
+    long_name: str
+    units: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """A property that every sample must have: ``defect``, one value per sample, within ``limit``."""
+
+    name: str
+    defect: Tensor
+    limit: float
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Samples as the solver left them: ``inputs`` ``(sample, input, *space)``, ``outputs``
+    ``(sample, output, [time,] *space)``, ``status`` as in ``SolutionError``."""
+
+    inputs: Tensor
+    outputs: Tensor
+    status: Tensor
+
+    def fields(self, recipe: Recipe) -> dict[str, Tensor]:
+        """The stored variables by name, ``(sample, [time,] *space)``."""
+        pairs = [*zip(recipe.outputs, self.outputs.unbind(1), strict=True)]
+        if recipe.inputs:
+            pairs = [*zip(recipe.inputs, self.inputs.unbind(1), strict=True), *pairs]
+        return {variable.name: field for variable, field in pairs}
+
+
+class Recipe(ABC):
+    """Draws inputs and solves for outputs on ``solver_resolution`` nodes per axis.
+
+    A recipe is a frozen dataclass whose fields are all there is to know; the store writes them into
+    every file. With ``times``, outputs are trajectories, and a recipe without ``inputs`` stores
+    what it draws as their first frame.
+
+    Fields stored at a lower resolution are restricted from the grid of the solve (never re-solved
+    on a coarser one): picked from its nodes, or where none coincide, by cutting modes.
+    """
+
+    inputs: ClassVar[tuple[Variable, ...]]
+    outputs: ClassVar[tuple[Variable, ...]]
+    title: ClassVar[str]
+    equation: ClassVar[str]
+    """The equation in one line, for people."""
+    measure: ClassVar[str]
+    """The distribution of the inputs in one line, for people."""
+    references: ClassVar[str]
+    symmetries: ClassVar[tuple[str, ...]] = ()
+    """Maps of the grid onto itself under which solutions turn into solutions:
+    ``"reflections"`` of each axis, ``"transposition"``, ``"odd reflection"`` (u(x) → −u(−x)),
+    ``"quarter turns"``, ``"shifts"`` along periodic axes, ``"diagonal glides"`` (see
+    ``sobolev.grids.symmetries``)."""
+    conserved: ClassVar[Mapping[str, str]] = {}
+    """Outputs whose integral over the domain is that of an input: the output's name, the input's. Of
+    trajectories, quantities whose integral does not change, each by its name twice."""
+    error_norm: ClassVar[str | None] = None
+    """The relative norm that ``error_bound`` and ``true_error`` are in, in words; None where no
+    bound is known."""
+    time_units: ClassVar[str] = "1"
+    chaotic: ClassVar[bool] = False
+    """Whether rounding grows with time, so that other machines find other late frames."""
+    solver_resolution: int
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """Times of the stored frames; none for a single output field."""
+        return ()
+
+    @property
+    def default_resolution(self) -> int:
+        """Nodes per axis at which fields are stored unless told otherwise."""
+        return self.solver_resolution
+
+    @abstractmethod
+    def grid(self, resolution: int) -> AbstractGrid:
+        """The grid with ``resolution`` nodes per axis."""
+
+    @abstractmethod
+    def draw(self, streams: Sequence[np.random.Generator], resolution: int | None = None) -> Tensor:
+        """One input from each stream, ``(sample, input, *space)``, float64.
+
+        The random coefficients are those of the solver's grid; ``resolution`` only says on how many
+        nodes they are evaluated, the solver's by default.
+        """
+
+    @abstractmethod
+    def solve(self, inputs: Tensor, grid: Any) -> Tensor:
+        """The outputs that belong to ``inputs`` on a grid that ``self.grid`` made, ``(sample, output,
+        [time,] *space)``."""
+
+    @abstractmethod
+    def refined(self) -> Recipe:
+        """The same problem on a grid with twice the cells, in steps of half the size."""
+
+    @abstractmethod
+    def residual(self, streams: Sequence[np.random.Generator]) -> Tensor | None:
+        """By how much solved samples miss the PDE: the H⁻¹ norm of its residual over that of its
+        largest term, one value per sample; None where that has no meaning."""
+
+    def solved(self, streams: Sequence[np.random.Generator]) -> Solved:
+        """Draw and solve; samples that fail are marked, and NaN from the failure on."""
+        inputs, grid = self.draw(streams), self.grid(self.solver_resolution)
+        try:
+            outputs = self.solve(inputs, grid)
+        except SolutionError as error:
+            return Solved(inputs, error.solution, error.status)
+        except ArithmeticError:
+            return self._solved_singly(inputs, grid)
+        return Solved(
+            inputs, outputs, torch.zeros(len(inputs), dtype=torch.int8, device=inputs.device)
+        )
+
+    def _solved_singly(self, inputs: Tensor, grid: AbstractGrid) -> Solved:
+        """One sample at a time, to keep those that can be solved.
+
+        Raises:
+            ArithmeticError: if none can.
+        """
+        found, failure = {}, None
+        for i in range(len(inputs)):
+            try:
+                found[i] = self.solve(inputs[i : i + 1], grid)[0]
+            except ArithmeticError as error:
+                failure = error
+        if not found and failure is not None:
+            raise failure
+        lost = torch.full_like(next(iter(found.values())), torch.nan)
+        outputs = torch.stack([found.get(i, lost) for i in range(len(inputs))])
+        status = torch.tensor([int(i not in found) for i in range(len(inputs))], dtype=torch.int8)
+        return Solved(inputs, outputs, status.to(inputs.device))
+
+    def error_estimate(self, streams: Sequence[np.random.Generator], outputs: Tensor) -> Tensor:
+        """Relative L² difference of ``outputs`` from a solve in half the steps on a grid of twice
+        the cells, over all times, the largest over the variables; one value per sample.
+
+        Both solves start from the same random coefficients. NaN where either failed.
+        """
+        finer = self.refined()
+        coarse, fine = self.grid(self.solver_resolution), finer.grid(finer.solver_resolution)
+        try:
+            reference = finer.solve(self.draw(streams, finer.solver_resolution), fine)
+        except SolutionError as error:
+            reference = error.solution
+        reference = restricted(reference, fine, coarse)
+        space = tuple(range(2, outputs.ndim))
+        difference = (outputs - reference).square().sum(dim=space).sqrt()
+        return (difference / reference.square().sum(dim=space).sqrt()).amax(dim=1)
+
+    def checks(self, fields: dict[str, Tensor], grid: Any) -> list[Check]:
+        """What the equation promises of stored fields at any resolution: conserved quantities,
+        maximum principles, boundary values."""
+        return []
+
+    def error_bound(self, inputs: Tensor, outputs: Tensor, grid: Any) -> Tensor:
+        """A guaranteed upper bound of the relative error of predicted ``outputs``, ``(sample,)``, against
+        the discrete solution on ``grid``; in which norm is for the recipe to say.
+
+        Raises:
+            ValueError: where no bound is known.
+        """
+        raise ValueError(
+            f"no guaranteed error bound is known for {type(self).__name__}; DarcyRecipe has one"
+        )
+
+    def true_error(self, inputs: Tensor, outputs: Tensor, grid: Any) -> Tensor:
+        """The relative error of predicted ``outputs`` that ``error_bound`` bounds, ``(sample,)``, found by
+        solving on ``grid``.
+
+        Raises:
+            ValueError: where no bound is known.
+        """
+        raise ValueError(
+            f"no norm is known to judge predictions of {type(self).__name__} in; DarcyRecipe has one"
+        )
+
+    def improved(
+        self, inputs: Tensor, outputs: Tensor, grid: Any, tolerance: float
+    ) -> tuple[Tensor, Tensor]:
+        """Predicted ``outputs`` made good by the classical solver, started from them, until their
+        ``error_bound`` is at most ``tolerance``; and the iterations that each sample took.
+
+        Raises:
+            ValueError: where no bound is known.
+        """
+        raise ValueError(
+            f"no solver is known that makes predictions of {type(self).__name__} good; DarcyRecipe has one"
+        )
+
+    def resolutions(self) -> list[int]:
+        """Every resolution at which fields can be stored, finest first."""
+        grid = self.grid(self.solver_resolution)
+        return subsampled_sizes(grid.axes[0]) if isinstance(grid, Grid) else [grid.shape[0]]
+
+    def configuration(self) -> dict[str, Any]:
+        """The recipe as JSON: its class and its parameters."""
+        return {"class": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
+
+
+def restricted(u: Tensor, grid: AbstractGrid, coarser: AbstractGrid) -> Tensor:
+    """``u`` at the nodes of a coarser grid: picked where they are nodes of ``grid``, else by
+    cutting modes."""
+    if grid.can_subsample(coarser):
+        return grid.subsample(u, coarser)
+    return grid.resample(u, coarser)
+
+
+def relative_residual(residual: Tensor, scale: Tensor, grid: AbstractGrid) -> Tensor:
+    """‖residual‖_{H⁻¹} / ‖scale‖_{H⁻¹}, one value per sample."""
+    return sobolev_norm(residual, grid, -1.0) / sobolev_norm(scale, grid, -1.0)
+
+
+def central_difference(frames: Tensor, step: float) -> Tensor:
+    """Time derivative in the middle of five equidistant frames ``(sample, 5, *space)``, of fourth
+    order."""
+    a, b, _, d, e = frames.unbind(1)
+    return (a - 8 * b + 8 * d - e) / (12 * step)
+
+
+def with_channel(solve: Callable[[], Tensor]) -> Tensor:
+    """The only output of a solve as a channel, also of one that failed in part."""
+    try:
+        return solve()[:, None]
+    except SolutionError as error:
+        raise SolutionError(str(error), error.solution[:, None], error.status) from error
+
+
+def evaluated(inputs: Tensor, grid: AbstractGrid, recipe: Recipe, resolution: int | None) -> Tensor:
+    """What was drawn on the solver's grid, at another resolution if one is asked for."""
+    return grid.resample(inputs, recipe.grid(resolution)) if resolution else inputs

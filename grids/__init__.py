@@ -1,0 +1,17 @@
+"""Grids that know the eigenbasis of their Laplacian, and what that makes a line each: norms, random fields,
+symmetries, pictures."""
+
+from sobolev.grids.grid import AbstractGrid, Axis, Grid
+from sobolev.grids.norms import energy_spectrum, sobolev_norm
+from sobolev.grids.random_fields import GaussianRandomField
+from sobolev.grids.sphere import SphereGrid
+
+__all__ = [
+    "AbstractGrid",
+    "Axis",
+    "GaussianRandomField",
+    "Grid",
+    "SphereGrid",
+    "energy_spectrum",
+    "sobolev_norm",
+]

@@ -1,0 +1,338 @@
+"""Convolution on the sphere: a linear map, degree by degree, of a field's spherical harmonics.
+
+Inside, fields are ``(lon, lat, batch, channels)``. A truncated transform is then two matrix products
+without a transposition between them: one along the longitudes, which makes orders of nodes, and one
+per order along the latitudes, which makes degrees of rings.
+
+Spectral fields are real tensors ``(degree, row, batch, channels)``, coefficients in harmonics that
+are orthonormal on the unit sphere. For D degrees there are 2D − 1 rows: the real parts of orders
+0 … D − 1, then the imaginary parts of orders 1 … D − 1, for the kernel e^{−imλ}. Entries whose
+order is beyond the degree are zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from operator import index
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sobolev.grids.sphere import SphereGrid
+from sobolev.grids.spherical_transform import (
+    KINDS,
+    cached_tables,
+    legendre_functions,
+    sines_and_weights,
+)
+from sobolev.operators.base import check_whole
+from sobolev.operators.layers.spectral_conv import full_precision
+
+
+class Analysis(NamedTuple):
+    """From fields on a grid to their coefficients, by exact quadrature."""
+
+    fourier: Tensor  # (row, lon)
+    legendre: Tensor  # (row, degree, lat)
+
+    def __call__(
+        self, v: Float[Tensor, "lon lat batch channels"]
+    ) -> Float[Tensor, "degree row batch channels"]:
+        rows, degrees, nlat = self.legendre.shape
+        with full_precision(v):
+            by_order = self.fourier @ v.to(self.fourier.dtype).flatten(1)
+            c = torch.bmm(self.legendre, by_order.view(rows, nlat, -1))
+        return c.view(rows, degrees, *v.shape[2:]).transpose(0, 1)
+
+
+class Synthesis(NamedTuple):
+    """From coefficients to the field at the nodes of a grid, whether it resolves them or not."""
+
+    fourier: Tensor  # (lon, row)
+    legendre: Tensor  # (row, lat, degree)
+
+    def __call__(
+        self, c: Float[Tensor, "degree row batch channels"]
+    ) -> Float[Tensor, "lon lat batch channels"]:
+        with full_precision(c):
+            rings = torch.bmm(self.legendre, c.flatten(2).transpose(0, 1))
+            v = self.fourier @ rings.flatten(1)
+        return v.view(len(v), -1, *c.shape[2:])
+
+
+def analysis(kind: str, size: Sequence[int], degrees: int, like: Tensor) -> Analysis:
+    """The transform of fields on a grid, in the dtype (at least float32) and on the device of
+    ``like``.
+
+    Degrees that the grid does not resolve come out as zero.
+    """
+    return Analysis(*_tables("analysis", kind, *_plain(size), degrees, *_place(like)))
+
+
+def synthesis(kind: str, size: Sequence[int], degrees: int, like: Tensor) -> Synthesis:
+    """The transform to fields on a grid, in the dtype and on the device of ``like``."""
+    return Synthesis(*_tables("synthesis", kind, *_plain(size), degrees, *_place(like)))
+
+
+class ZonalFilter(nn.Module):
+    """ĉ_lm = K_l c_lm with real matrices K_l: convolution with zonal kernels.
+
+    It commutes with every rotation, and with reflections.
+    """
+
+    CHANNEL_AXES: ClassVar = {"weight": (-2, -1)}
+
+    def __init__(self, in_channels: int, out_channels: int, degrees: int) -> None:
+        super().__init__()
+        self.weight = _normal(degrees, in_channels, out_channels, variance=1 / in_channels)
+
+    def forward(
+        self, c: Float[Tensor, "degree row batch i"]
+    ) -> Float[Tensor, "degree row batch o"]:
+        with full_precision(c):
+            return torch.bmm(c.flatten(1, 2), self.weight.to(c.dtype)).unflatten(1, c.shape[1:3])
+
+
+class ComplexFilter(nn.Module):
+    """ĉ_lm = K_l c_lm with complex K_l for m ≥ 0, the filter of the released codes.
+
+    A field is real, so the orders −m see the conjugate of K_l: its phase turns east- and westward
+    waves in opposite senses. That commutes with rotations about the polar axis only.
+    """
+
+    CHANNEL_AXES: ClassVar = {"weight": (-3, -2)}
+
+    def __init__(self, in_channels: int, out_channels: int, degrees: int) -> None:
+        super().__init__()
+        self.weight = _normal(degrees, in_channels, out_channels, 2, variance=0.5 / in_channels)
+
+    def forward(
+        self, c: Float[Tensor, "degree row batch i"]
+    ) -> Float[Tensor, "degree row batch o"]:
+        degrees, rows, batch, _ = c.shape
+        with full_precision(c):
+            product = torch.bmm(c.flatten(1, 2), self.weight.to(c.dtype).flatten(2))
+            product = product.view(degrees, rows, batch, -1, 2)
+            zero, real, imaginary = product.split([1, rows // 2, rows // 2], dim=1)
+            return torch.cat([zero[..., 0], *_complex_product(real, imaginary)], dim=1)
+
+
+class DiagonalFilter(nn.Module):
+    """ĉ_lm = K_lm c_lm with complex K_lm for m > 0 and real K_l0.
+
+    The weights lie as the modes of ``SphereGrid`` do: the real part of K_lm at l² + l + m, the
+    imaginary part at l² + l − m, so that none is without effect. It commutes with rotations about
+    the polar axis only.
+    """
+
+    CHANNEL_AXES: ClassVar = {"weight": (-2, -1)}
+
+    def __init__(self, in_channels: int, out_channels: int, degrees: int) -> None:
+        super().__init__()
+        self.degrees = degrees
+        self.weight = _normal(degrees**2, in_channels, out_channels, variance=0.5 / in_channels)
+
+    def forward(
+        self, c: Float[Tensor, "degree row batch i"]
+    ) -> Float[Tensor, "degree row batch o"]:
+        zero, real, imaginary, *entries = _triangle(self.degrees, c.device)
+        weight, rows = self.weight.to(c.dtype), c.flatten(0, 1)
+        with full_precision(c):
+            complex_weight = torch.stack([weight[real], weight[imaginary]], dim=-1).flatten(2)
+            parts = [torch.bmm(rows[e], complex_weight).unflatten(2, (-1, 2)) for e in entries[1:]]
+            values = [torch.bmm(rows[entries[0]], weight[zero]), *_complex_product(*parts)]
+        filtered = rows.new_zeros(*rows.shape[:2], weight.shape[-1])
+        filtered = filtered.index_copy(0, torch.cat(entries), torch.cat(values))
+        return filtered.unflatten(0, c.shape[:2])
+
+
+FILTERS: dict[str, type[ZonalFilter] | type[ComplexFilter] | type[DiagonalFilter]] = {
+    "zonal": ZonalFilter,
+    "diagonal": DiagonalFilter,
+    "complex": ComplexFilter,
+}
+
+
+class SphericalConv(nn.Module):
+    """u ↦ Σ_lm K c_lm Y_lm, the spectral convolution on the sphere (Bonev et al. 2023,
+    arXiv:2306.03838, section 3), c_lm being the coefficients of u.
+
+    Per degree and pair of channels a zonal filter has 1 real weight, a complex one 2, a diagonal
+    one 2l + 1. The released codes store complex weights for zonal filters too, which breaks the
+    rotational symmetry that the filter is there for.
+
+    Args:
+        in_channels, out_channels: channels.
+        degrees: l runs over 0 … degrees − 1. A grid with fewer exact degrees uses those it has.
+        kind: where the rings of the grid lie, ``"legendre-gauss"`` or ``"equiangular"``.
+        filter: ``"zonal"`` (commutes with every rotation), ``"complex"`` or ``"diagonal"`` (about
+            the polar axis only).
+
+    Shape:
+        ``(batch, in_channels, lat, lon) -> (batch, out_channels, *size)``.
+
+    >>> layer = SphericalConv(1, 1, 4)
+    >>> with torch.no_grad():
+    ...     _ = layer.filter.weight.fill_(2.0)
+    >>> layer(torch.ones(1, 1, 5, 8), size=(9, 17)).mean().item()
+    2.0
+
+    Raises:
+        ValueError: for counts below 1, an unknown kind or filter, too few nodes, or other input.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        degrees: int,
+        *,
+        kind: str = "legendre-gauss",
+        filter: str = "zonal",
+    ) -> None:
+        super().__init__()
+        check_whole(
+            "SphericalConv", in_channels=in_channels, out_channels=out_channels, degrees=degrees
+        )
+        check_name("kind", kind, KINDS)
+        check_name("filter", filter, FILTERS)
+        self.in_channels, self.degrees, self.kind = in_channels, degrees, kind
+        self.filter = FILTERS[filter](in_channels, out_channels, degrees)
+
+    def forward(self, u: Tensor, *, size: Sequence[int] | None = None) -> Tensor:
+        """``(batch, in_channels, lat, lon) -> (batch, out_channels, *size)``; ``size`` defaults to
+        the input's."""
+        if u.ndim != 4 or u.shape[1] != self.in_channels:
+            raise ValueError(
+                f"SphericalConv expects (batch, {self.in_channels}, lat, lon), got a tensor of shape {tuple(u.shape)}"
+            )
+        space = check_size(u.shape[2:])
+        size = space if size is None else check_size(size)
+        c = analysis(self.kind, space, self.degrees, u)(u.permute(3, 2, 0, 1))
+        v = synthesis(self.kind, size, self.degrees, u)(self.filter(c))
+        return v.permute(2, 3, 1, 0)
+
+
+def unit_vectors(kind: str, size: Sequence[int], like: Tensor) -> Float[Tensor, "lon lat xyz"]:
+    """x, y, z of the nodes on the unit sphere, in the dtype and on the device of ``like``."""
+    return _unit_vectors(kind, *_plain(size), *_place(like))
+
+
+def resolved_degrees(kind: str, size: Sequence[int]) -> int:
+    """How many degrees a grid resolves."""
+    return _resolved_degrees(kind, *_plain(size))
+
+
+def check_size(size: Sequence[int]) -> Sequence[int]:
+    """Refuse what is not (nlat, nlon) of a sphere.
+
+    Raises:
+        ValueError: for another number of axes, or fewer than 3 nodes along one.
+    """
+    if len(size) != 2 or min(size) < 3:
+        raise ValueError(
+            f"a field on a sphere has nlat and nlon of at least 3, got the sizes {tuple(size)}"
+        )
+    return size
+
+
+def check_name(what: str, name: str, known: Iterable[str]) -> None:
+    """Refuse a name that is not among the known ones.
+
+    Raises:
+        ValueError: listing them.
+    """
+    if name not in known:
+        raise ValueError(f"{what} must be one of {', '.join(known)}; got {name!r}")
+
+
+def _complex_product(real: Tensor, imaginary: Tensor) -> tuple[Tensor, Tensor]:
+    """Parts of the product, from those of one factor times each part of the other (last axis)."""
+    return real[..., 0] - imaginary[..., 1], real[..., 1] + imaginary[..., 0]
+
+
+def _normal(*shape: int, variance: float) -> nn.Parameter:
+    return nn.Parameter(torch.randn(shape) * math.sqrt(variance))
+
+
+def _place(like: Tensor) -> tuple[torch.device, torch.dtype]:
+    """Transforms run in float32 at least."""
+    return like.device, torch.float64 if like.dtype == torch.float64 else torch.float32
+
+
+def _plain(size: Sequence[int]) -> tuple[int, int]:
+    """(nlat, nlon) as numbers where a graph that is being compiled has symbols for them."""
+    nlat, nlon = size
+    return index(nlat), index(nlon)
+
+
+# The compiler calls what is marked so while it traces, with arguments that must be constants, and takes
+# the result for one: the quadrature codes stay out of the graph, which is made again for another grid.
+@torch.compiler.assume_constant_result
+def _tables(direction: str, *arguments: Any) -> tuple[Tensor, Tensor]:
+    return _cached_tables(direction, *arguments)
+
+
+@cached_tables(maxsize=8)
+def _cached_tables(
+    direction: str,
+    kind: str,
+    nlat: int,
+    nlon: int,
+    degrees: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """Tables of ``Analysis`` or ``Synthesis``, computed in float64 on the CPU."""
+    sines, weights = sines_and_weights(kind, nlat)
+    legendre = legendre_functions(sines, degrees, degrees)
+    order = torch.arange(degrees, dtype=torch.float64, device="cpu")[:, None]
+    longitude = SphereGrid(nlat, nlon, kind).points()[1]
+    amplitude = torch.full_like(order, math.sqrt(2))
+    amplitude[0] = 1.0
+    cos, sin = amplitude * (order * longitude).cos(), amplitude * (order * longitude).sin()
+    fourier, legendre = torch.cat([cos, -sin[1:]]), torch.cat([legendre, legendre[1:]])
+    if direction == "analysis":
+        legendre = legendre * weights * (2 * math.pi / nlon)
+        legendre[:, SphereGrid(nlat, nlon, kind).lmax :] = 0.0
+    else:
+        fourier, legendre = fourier.T, legendre.mT
+    # beside a pole the functions underflow; subnormal numbers would slow the products tenfold
+    legendre = torch.where(legendre.abs() < torch.finfo(dtype).tiny ** 0.5, 0.0, legendre)
+    return fourier.contiguous().to(device, dtype), legendre.contiguous().to(device, dtype)
+
+
+@torch.compiler.assume_constant_result
+def _resolved_degrees(kind: str, nlat: int, nlon: int) -> int:
+    return SphereGrid(nlat, nlon, kind).lmax
+
+
+@torch.compiler.assume_constant_result
+def _unit_vectors(
+    kind: str, nlat: int, nlon: int, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    latitude, longitude = SphereGrid(nlat, nlon, kind).points()
+    ring, z = latitude.cos(), latitude.sin().expand(nlon, nlat)
+    x, y = longitude.cos()[:, None] * ring, longitude.sin()[:, None] * ring
+    return torch.stack([x, y, z], dim=-1).to(device, dtype)
+
+
+@torch.compiler.assume_constant_result
+def _triangle(degrees: int, device: torch.device) -> tuple[Int[Tensor, " n"], ...]:
+    return _cached_triangle(degrees, device)
+
+
+@cached_tables(maxsize=8)
+def _cached_triangle(degrees: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Where a diagonal filter finds its weights, then where the coefficients stand in flat
+    ``(degree, row)``: order 0, real parts, imaginary parts."""
+    l, m = torch.ones(degrees, degrees, device="cpu").tril().nonzero().T
+    l, m = l[m > 0], m[m > 0]
+    zero = torch.arange(degrees, device="cpu")
+    middle, start = l**2 + l, l * (2 * degrees - 1)
+    indices = [zero**2 + zero, middle + m, middle - m]
+    indices += [zero * (2 * degrees - 1), start + m, start + degrees - 1 + m]
+    return tuple(i.to(device) for i in indices)

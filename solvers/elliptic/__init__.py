@@ -1,0 +1,1 @@
+"""Darcy flow, and the solvers of its linear systems."""

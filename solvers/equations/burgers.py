@@ -1,0 +1,172 @@
+"""The viscous Burgers equation on a circle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sobolev.grids.grid import Grid
+from sobolev.solvers.integrators import ETDRK4, Semilinear, Times, check_times
+
+_Transform = Callable[[Tensor], Tensor]
+
+
+class Burgers(Semilinear):
+    """u_t + ½ (u²)_x = ν u_xx with periodic ends.
+
+    Pseudo-spectral in space, float64, 2/3 rule on both sides of the product; ETDRK4 in time.
+
+    Args:
+        viscosity: ν > 0.
+        steps: time steps per solve (shared out over the output times in proportion). By default the
+            step obeys Δt ≤ ``courant`` / (U k), U the largest |u₀| and k = min(k_max, U/ν + 8 k_1):
+            beyond k = U/ν diffusion, which is integrated exactly, outruns advection, and the lowest
+            modes k_1 … 8 k_1 carry the data however viscous the fluid. A fixed number makes a
+            sample independent of the batch it is solved in.
+        courant: the constant in that rule. At 0.1 the relative error against the Cole–Hopf solution
+            is below 1e-8 for random fields of unit variance (``benchmarks/burgers_solver.py``);
+            ETDRK4 is stable up to about 2.8.
+
+    >>> grid = Grid.periodic(64, length=2 * math.pi)
+    >>> Burgers(viscosity=0.1).solve(torch.sin(grid.points()[0])[None], grid, 1.0).shape
+    torch.Size([1, 64])
+    """
+
+    def __init__(
+        self, viscosity: float = 0.1, *, steps: int | None = None, courant: float = 0.1
+    ) -> None:
+        if not (viscosity > 0 and math.isfinite(viscosity)):
+            raise ValueError(f"the viscosity must be positive, got {viscosity}")
+        if steps is not None and (not isinstance(steps, int) or steps < 1):
+            raise ValueError(f"steps must be a whole number of at least 1, got {steps}")
+        if not courant > 0:
+            raise ValueError(f"courant must be positive, got {courant}")
+        self.viscosity, self.steps, self.courant = viscosity, steps, courant
+
+    def symbol(self, k: Tensor) -> Tensor:
+        return -self.viscosity * k**2
+
+    def nonlinear(self, u: Tensor, transform: Callable[[Tensor], Tensor], k: Tensor) -> Tensor:
+        return -0.5j * k * transform(u**2)
+
+    @torch.no_grad()
+    def solve(self, initial: Tensor, grid: Grid, times: Times) -> Tensor:
+        """The field at one or several times.
+
+        Args:
+            initial: u₀, ``(batch, x)``.
+            grid: one periodic axis.
+            times: a time, or a rising sequence of times; 0 gives u₀ itself.
+
+        Returns:
+            ``(batch, x)`` for a single time, ``(batch, time, x)`` for a sequence; computed in
+            float64, returned in the dtype of ``initial``.
+
+        Raises:
+            ValueError: for a field or grid that does not fit, or values that are not finite.
+            ArithmeticError: if the solution breaks the maximum principle (too few ``steps``).
+        """
+        self._check(initial, grid)
+        moments, single = check_times(times)
+        size, (k, transform, inverse) = grid.shape[0], _kept_modes(grid, initial.device)
+        v, now, frames = transform(initial.double()), 0.0, []
+        rate = self._step_rate(initial, float(k[1]), float(k[-1]), moments[-1] or 1.0)
+        for moment in moments:
+            if moment == 0:
+                frames.append(initial.double())
+                continue
+            count = max(1, math.ceil((moment - now) * rate - 1e-9))
+            stepper = ETDRK4(
+                self.symbol(k), self._right_side(transform, inverse, k), (moment - now) / count
+            )
+            for i in range(count):
+                if i % 8 == 0 and (half := _half_is_empty(v, size)):
+                    size, (k, transform, inverse) = half, _kept_modes(grid.resized(half), v.device)
+                    v = v[..., : len(k)]
+                    stepper = stepper.restricted(len(k), self._right_side(transform, inverse, k))
+                v = stepper.step(v)
+            now = moment
+            frames.append(torch.fft.irfft(v, n=grid.shape[0], norm="forward"))
+        solution = torch.stack(frames, dim=1)
+        self._check_bounded(solution, initial)
+        result = solution[:, 0] if single else solution
+        return result.to(initial.dtype)
+
+    def residual(self, u: Tensor, time_derivative: Tensor, grid: Grid) -> Tensor:
+        """u_t + ½ (u²)_x − ν u_xx for fields ``u`` and their time derivatives, both ``(..., x)``.
+
+        Zero for an exact solution, up to what the grid resolves (the 2/3 rule applies).
+        """
+        grid.check(u)
+        grid.check(time_derivative)
+        k, transform, inverse = _kept_modes(grid, u.device)
+        right = self.symbol(k).to(u.dtype) * transform(u) + self.nonlinear(
+            u, transform, k.to(u.dtype)
+        )
+        return time_derivative - inverse(right)
+
+    @staticmethod
+    def _check_bounded(solution: Tensor, initial: Tensor) -> None:
+        """By the maximum principle |u| ≤ max |u₀|; some room is left for the overshoot at a front."""
+        largest, bound = solution.abs().flatten(1).amax(dim=1), 1.5 * initial.abs().amax(dim=1)
+        if not bool((largest <= bound).all()):
+            raise ArithmeticError(
+                f"the Burgers solution grew to {float(largest.max()):.2g} from at most "
+                f"{float(initial.abs().max()):.2g}, which the equation forbids; use more steps or a finer grid"
+            )
+
+    def _right_side(self, transform: _Transform, inverse: _Transform, k: Tensor) -> _Transform:
+        return lambda v: self.nonlinear(inverse(v), transform, k)
+
+    def _step_rate(self, initial: Tensor, lowest: float, cutoff: float, end: float) -> float:
+        """Steps per unit of time."""
+        if self.steps is not None:
+            return self.steps / end
+        speed = float(initial.abs().max())
+        wavenumber = min(cutoff, speed / self.viscosity + 8 * lowest)
+        return max(speed * wavenumber / self.courant, 8 / end)
+
+    def _check(self, initial: Tensor, grid: Grid) -> None:
+        if grid.ndim != 1 or grid.axes[0].boundary != "periodic" or grid.shape[0] < 4:
+            raise ValueError(
+                f"Burgers is solved on one periodic axis of at least 4 nodes, got {grid}"
+            )
+        grid.check(initial)
+        if initial.ndim != 2 or not len(initial):
+            raise ValueError(
+                f"expected initial fields of shape (batch, x), got {tuple(initial.shape)}"
+            )
+        if not bool(initial.isfinite().all()):
+            raise ValueError("the initial fields hold values that are not finite")
+
+
+def _half_is_empty(v: Tensor, size: int) -> int:
+    """Half of ``size`` where the modes which only the finer grid carries have decayed to nothing,
+    else 0.
+
+    Viscosity empties the upper spectrum within a few steps; carrying on with the rest loses nothing
+    that float64 can hold and is several times faster.
+    """
+    if size % 2 or size < 64:
+        return 0
+    modulus = v.abs()
+    tail = modulus[..., (size // 2 - 1) // 3 + 1 :].amax(dim=-1)
+    return size // 2 if bool((tail <= 1e-17 * modulus.amax(dim=-1)).all()) else 0
+
+
+def _kept_modes(grid: Grid, device: torch.device) -> tuple[Tensor, _Transform, _Transform]:
+    """Wavenumbers of the modes below 2/3 of the Nyquist mode, and the transforms to and from
+    them."""
+    axis = grid.axes[0]
+    kept = (axis.size - 1) // 3 + 1
+
+    def transform(u: Tensor) -> Tensor:
+        return torch.fft.rfft(u, norm="forward")[..., :kept]
+
+    def inverse(v: Tensor) -> Tensor:
+        return torch.fft.irfft(v, n=axis.size, norm="forward")
+
+    return axis.wavenumbers(device)[:kept], transform, inverse

@@ -1,0 +1,1 @@
+"""Flow on the torus, by its vorticity."""

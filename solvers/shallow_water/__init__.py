@@ -1,0 +1,1 @@
+"""A shallow layer on the rotating sphere."""

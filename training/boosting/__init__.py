@@ -1,0 +1,1 @@
+"""SpecBoost's stages, trained one after another."""

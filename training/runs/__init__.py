@@ -1,0 +1,1 @@
+"""Run folders: begun, resumed and finished."""
