@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sobolev.certification.certificates import Guarantee, certificate_of
 from sobolev.datasets import DarcyRecipe
-from sobolev.grids.random_fields import stream
+from sobolev.grids.streams import stream
 from sobolev.solvers import Darcy, Grid
 from sobolev.solvers.elliptic.darcy import _FastPoisson
 from sobolev.solvers.elliptic.multigrid import Multigrid, Stiffness, norm

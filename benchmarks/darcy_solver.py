@@ -14,7 +14,7 @@ import torch
 from multigrid import ORDERINGS, sparse_lu
 
 from sobolev.datasets import DarcyRecipe
-from sobolev.grids.random_fields import stream
+from sobolev.grids.streams import stream
 from sobolev.solvers import Darcy
 from sobolev.solvers.elliptic.darcy import _FastPoisson
 

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from sobolev.datasets import OperatorDataModule
+from sobolev.grids.norms import relative_error
 from sobolev.grids.symmetries import turned
 from sobolev.solvers import Grid
 from sobolev.surrogates.surrogate import load_run
-from sobolev.training import Surrogate, relative_error
+from sobolev.training import Surrogate
 
 BATCH = 20
 ITEMS = 500

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sobolev.datasets import DarcyRecipe
-from sobolev.grids.random_fields import stream
+from sobolev.grids.streams import stream
 from sobolev.solvers import Darcy, GaussianRandomField, Grid
 from sobolev.solvers.elliptic.darcy import RoundingWarning
 

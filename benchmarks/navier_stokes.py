@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sobolev.datasets import NavierStokesRecipe
 from sobolev.datasets.recipes.flows import FORCINGS
-from sobolev.grids.random_fields import stream
+from sobolev.grids.streams import stream
 from sobolev.solvers import ETDRK4, Grid, NavierStokes
 from sobolev.solvers.navier_stokes.equation import _Modes, _RightSide
 

@@ -31,9 +31,10 @@ from torch import Tensor
 
 from sobolev.datasets import Manifest, ShallowWaterRecipe, open_dataset
 from sobolev.datasets.generating.generation import streams
+from sobolev.grids.norms import relative_error
 from sobolev.solvers import SphereGrid, energy_spectrum
 from sobolev.surrogates.surrogate import load_run
-from sobolev.training import Surrogate, relative_error
+from sobolev.training import Surrogate
 
 EARTH = 6.37122e6
 SEGMENT = 24

@@ -15,8 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sobolev.grids.random_fields import stream
 from sobolev.grids.sphere import SphereGrid
+from sobolev.grids.streams import stream
 from sobolev.solvers.shallow_water.equation import ShallowWater
 from sobolev.solvers.shallow_water.flow import truncation
 from sobolev.solvers.shallow_water.states import DAY, galewsky, random_states, williamson2

@@ -64,10 +64,11 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from sobolev.datasets import OperatorDataModule
+from sobolev.grids.norms import relative_error
 from sobolev.operators import Operator
 from sobolev.solvers import AbstractGrid, SphereGrid
 from sobolev.surrogates.rollout import rollout
-from sobolev.training import OperatorModule, relative_error
+from sobolev.training import OperatorModule
 from sobolev.training.callbacks.callbacks import WholeCheckpoints
 from sobolev.training.runs.fitting import CONFIGS
 

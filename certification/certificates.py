@@ -22,9 +22,9 @@ from torch import Tensor
 from sobolev.certification.residuals import flow_of, recipe_of, residual_norm
 from sobolev.datasets.recipes.base import Recipe
 from sobolev.grids import AbstractGrid
-from sobolev.grids.random_fields import stream
+from sobolev.grids.norms import relative_error
+from sobolev.grids.streams import Key, stream
 from sobolev.surrogates.surrogate import Surrogate, comfortable_batch, evaluating
-from sobolev.training.losses import relative_error
 
 if TYPE_CHECKING:
     from sobolev.datasets import OperatorDataModule
@@ -217,7 +217,7 @@ def calibrate(
     _check_unseen(surrogate, data, split)
     items, batch = data.pairs(split), comfortable_batch(data.grid)
     picked = [
-        i * items.starts + int(stream(seed, 2, i).integers(items.starts))
+        i * items.starts + int(stream(seed, Key.CALIBRATION, i).integers(items.starts))
         for i in range(len(items.samples))
     ]
     ratios = [

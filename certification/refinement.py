@@ -29,9 +29,9 @@ from sobolev.certification.residuals import (
 )
 from sobolev.datasets.recipes.flows import NavierStokesRecipe
 from sobolev.datasets.recipes.presets import DarcyRecipe, PublishedDarcyRecipe
-from sobolev.datasets.store.shards import axis_coords, describe
 from sobolev.grids import Grid
-from sobolev.operators.base import check_whole
+from sobolev.grids.checks import check_whole
+from sobolev.grids.description import axis_coords
 from sobolev.solvers.elliptic.darcy import five_point_eigenvalues
 from sobolev.solvers.elliptic.multigrid import Stiffness, check_permeability
 from sobolev.solvers.least_squares import Problem, minimised, norm
@@ -138,7 +138,7 @@ def refine(
     for i, v in enumerate(surrogate.quantities):
         here = values[:, i :: len(surrogate.quantities)] if in_time else values[:, i]
         dims = (name, "time", *grid.dims) if in_time else (name, *grid.dims)
-        found[v.name] = xr.Variable(dims, here, describe(v))
+        found[v.name] = xr.Variable(dims, here, v.attributes)
     for key, meaning in _MEANINGS.items():
         scores = torch.cat([getattr(part, key) for part in parts]).cpu().numpy()
         found[key] = xr.Variable(name, scores, {"long_name": meaning, "units": "1"})

@@ -9,7 +9,7 @@ from sobolev.datasets.generating.generation import generate, refined
 from sobolev.datasets.generating.verification import verify
 from sobolev.datasets.layouts.exporting import export
 from sobolev.datasets.layouts.importing import import_data
-from sobolev.datasets.recipes.base import Recipe, Variable
+from sobolev.datasets.recipes.base import Recipe
 from sobolev.datasets.recipes.flows import (
     DecayingTurbulenceRecipe,
     NavierStokesRecipe,
@@ -24,6 +24,7 @@ from sobolev.datasets.recipes.presets import (
 )
 from sobolev.datasets.store.manifest import DamagedDataError, Manifest
 from sobolev.datasets.store.shards import open_dataset
+from sobolev.grids.variables import Variable
 
 if TYPE_CHECKING:
     from sobolev.datasets.gallery import show

@@ -12,9 +12,10 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from sobolev.datasets.recipes.base import Recipe, Variable
+from sobolev.datasets.recipes.base import Recipe
 from sobolev.datasets.recipes.flows import NavierStokesRecipe, ShallowWaterRecipe
 from sobolev.datasets.recipes.presets import recipe_from
+from sobolev.grids.variables import Variable
 from sobolev.solvers import ShallowWater
 from sobolev.solvers.navier_stokes.equation import stream_function, velocity
 

@@ -21,7 +21,6 @@ from matplotlib.animation import FFMpegWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sobolev.datasets.recipes.base import Variable
 from sobolev.datasets.statistics import Spectra, Statistics, good_samples, node_weights
 from sobolev.datasets.store.manifest import ERROR, STATUS, Manifest
 from sobolev.datasets.store.shards import open_dataset
@@ -43,6 +42,7 @@ from sobolev.grids.drawing import (
     with_units,
     wrap,
 )
+from sobolev.grids.variables import Variable
 from sobolev.solvers import SolutionError
 
 _TIMES = ("#9ecae1", "#4292c6", "#08306b")  # first, middle and last frame

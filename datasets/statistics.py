@@ -12,6 +12,7 @@ import xarray as xr
 
 from sobolev.datasets.store.manifest import STATUS
 from sobolev.grids import AbstractGrid, Grid, SphereGrid, energy_spectrum
+from sobolev.grids.moments import Moments
 
 _BLOCK = 2**22  # values held at a time while statistics are gathered
 
@@ -41,17 +42,16 @@ class Statistics:
         """
         weights = node_weights(grid)
         space = tuple(range(-grid.ndim, 0)) if "time" in data[name].dims else ()
-        count, mean, square, low, high = 0, np.zeros(1), np.zeros(1), math.inf, -math.inf
-        for block in _blocks(data, name):  # merged as in Chan, Golub and LeVeque (1983)
+        found = Moments.none()
+        low, high = math.inf, -math.inf
+        for block in _blocks(data, name):
             here = _averaged(block, weights, space).mean(axis=0)
-            inner = _averaged((block - here) ** 2, weights, space).sum(axis=0)
-            shift, share = here - mean, len(block) / (count + len(block))
-            square = square + inner + shift**2 * (count * share)
-            mean, count = mean + shift * share, count + len(block)
+            squares = _averaged((block - here) ** 2, weights, space).sum(axis=0)
+            found += Moments(len(block), here, squares)
             low, high = min(low, float(block.min())), max(high, float(block.max()))
-        if not count:
+        if not found.count:
             raise ValueError(f"no statistics of {name}: every sample failed in the solver")
-        return cls(mean, square / count, low, high, weights)
+        return cls(found.mean, found.variance, low, high, weights)
 
     def summary(self) -> dict[str, float]:
         """Mean, standard deviation, minimum and maximum over samples, time and space."""

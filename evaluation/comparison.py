@@ -13,10 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sobolev.datasets import Manifest, OperatorDataModule, Recipe, Variable, refined
+from sobolev.datasets import Manifest, OperatorDataModule, Recipe, refined
 from sobolev.grids import AbstractGrid, Grid, SphereGrid
-from sobolev.surrogates.surrogate import Surrogate, at_resolution, comfortable_batch
-from sobolev.training.losses import relative_error
+from sobolev.grids.norms import relative_error
+from sobolev.grids.restriction import at_resolution
+from sobolev.grids.variables import Variable
+from sobolev.surrogates.surrogate import Surrogate, comfortable_batch
 from sobolev.training.metrics import binned_error, max_error, nrmse, spectrum_error, vrmse
 
 WINDOWS = 1024

@@ -14,9 +14,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sobolev.datasets.recipes.base import Variable
 from sobolev.grids import Grid, SphereGrid, energy_spectrum
 from sobolev.grids.drawing import Scale, draw_field, flat_grid, label_of, name_row, wrap
+from sobolev.grids.variables import Variable
 
 if TYPE_CHECKING:
     from sobolev.certification.certificates import Effectivity

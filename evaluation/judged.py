@@ -26,7 +26,7 @@ from sobolev.certification.certificates import Effectivity, certificate_of, effe
 from sobolev.datasets import Manifest
 from sobolev.datasets.generating.generation import streams
 from sobolev.datasets.generating.generation import versions as versions_of_data
-from sobolev.datasets.store.manifest import replacing
+from sobolev.datasets.store.whole_files import replacing
 from sobolev.evaluation import figures as plots
 from sobolev.evaluation import report
 from sobolev.evaluation.break_even import BreakEven, Problem, break_even, continued, restricted

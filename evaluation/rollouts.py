@@ -12,9 +12,9 @@ from torch import Tensor
 
 from sobolev.datasets import Manifest, OperatorDataModule
 from sobolev.grids import AbstractGrid, energy_spectrum
+from sobolev.grids.norms import relative_error
 from sobolev.surrogates.rollout import State, rollout
 from sobolev.surrogates.surrogate import Surrogate, comfortable_batch
-from sobolev.training.losses import relative_error
 from sobolev.training.metrics import correlation_time, integral_error
 
 TRAJECTORIES = 32

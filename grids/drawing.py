@@ -25,8 +25,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 from PIL import Image
 
-from sobolev.datasets.recipes.base import Variable
 from sobolev.grids import AbstractGrid, Axis, Grid, SphereGrid
+from sobolev.grids.variables import Variable
 
 INK, BLUE = "#222222", "#1f77b4"
 _DPI, _ANIMATION_DPI = 150, 100

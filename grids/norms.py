@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.grids.grid import AbstractGrid
@@ -50,3 +51,28 @@ def energy_spectrum(u: Tensor, grid: AbstractGrid) -> tuple[Tensor, Tensor]:
         (*energy.shape[:-1], len(wavenumbers)), dtype=u.dtype, device=u.device
     ).index_add_(-1, shell, energy)
     return wavenumbers, binned
+
+
+def relative_error(
+    prediction: Float[Tensor, "batch ..."],
+    target: Float[Tensor, "batch ..."],
+    grid: AbstractGrid,
+    order: float = 0.0,
+) -> Float[Tensor, " batch"]:
+    """Return ‖p − y‖_{H^s} / ‖y‖_{H^s} per sample, the norm taken over all channels (and frames).
+
+    For s = 0 on a periodic or Dirichlet grid this is the relative L² error of the FNO paper. There
+    is no hidden ε: a target of zero gives infinity or NaN.
+    """
+    return norm_per_sample(prediction - target, grid, order) / norm_per_sample(target, grid, order)
+
+
+def norm_per_sample(
+    u: Float[Tensor, "batch ..."], grid: AbstractGrid, order: float = 0.0
+) -> Float[Tensor, " batch"]:
+    """Return the H^s norm of each sample, taken over its channels (and frames) together, if it has any."""
+    return (
+        sobolev_norm(u, grid, order).flatten(1).norm(dim=1)
+        if u.ndim > grid.ndim + 1
+        else sobolev_norm(u, grid, order)
+    )

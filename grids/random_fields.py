@@ -10,17 +10,7 @@ import torch
 from torch import Tensor
 
 from sobolev.grids.grid import AbstractGrid
-
-
-def stream(seed: int, *key: int) -> np.random.Generator:
-    """The counter-based generator (Philox) that belongs to ``(seed, *key)`` and to nothing else.
-
-    >>> bool(stream(0, 1).standard_normal() == stream(0, 1).standard_normal())
-    True
-    """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"a seed is a whole number of at least 0, got {seed!r}")
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(int(seed), spawn_key=key)))
+from sobolev.grids.streams import stream
 
 
 class GaussianRandomField:

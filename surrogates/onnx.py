@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sobolev.datasets.store.manifest import replacing
+from sobolev.datasets.store.whole_files import replacing
 from sobolev.surrogates.files import weights_of
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 import sobolev
-from sobolev.datasets.store.shards import axis_coords, describe
 from sobolev.grids import AbstractGrid
-from sobolev.operators.base import check_whole
+from sobolev.grids.checks import check_whole
+from sobolev.grids.description import axis_coords
 from sobolev.surrogates.tensors import fields_of
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def trajectories(
     found = {"stable_frames": xr.Variable(name, stable, {"long_name": _STABLE, "units": "1"})}
     for i, v in enumerate(surrogate.quantities):
         about = {"long_name": _DRIFT.format(v.name), "units": "1"}
-        found[v.name] = xr.Variable((name, "time", *grid.dims), values[:, :, i], describe(v))
+        found[v.name] = xr.Variable((name, "time", *grid.dims), values[:, :, i], v.attributes)
         found[f"{v.name}_drift"] = xr.Variable((name, "time"), drift[..., i], about)
     result = xr.Dataset(
         found,

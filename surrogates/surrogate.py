@@ -19,16 +19,16 @@ from torch import Tensor, nn
 
 import sobolev
 from sobolev.datasets.loading.windows import Window
-from sobolev.datasets.recipes.base import Variable
-from sobolev.datasets.store.manifest import describe_grid, grid_from
-from sobolev.datasets.store.shards import axis_coords, describe
-from sobolev.grids import AbstractGrid, SphereGrid
+from sobolev.grids import AbstractGrid
+from sobolev.grids.description import axis_coords, describe_grid, grid_from, grid_of
+from sobolev.grids.restriction import at_resolution
 from sobolev.grids.symmetries import averaged, check_symmetries, elements
+from sobolev.grids.variables import Variable
 from sobolev.operators import Operator, operator_from
 from sobolev.surrogates.files import MEANING, read_folder, write_folder
 from sobolev.surrogates.onnx import write_onnx
 from sobolev.surrogates.rollout import continued, frames_as_inputs, trajectories
-from sobolev.surrogates.tensors import fields_of, grid_of
+from sobolev.surrogates.tensors import fields_of
 
 
 class Surrogate(nn.Module):
@@ -283,7 +283,7 @@ class Surrogate(nn.Module):
         arrays = values.numpy()
         result = xr.Dataset(
             {
-                v.name: xr.Variable((name, *target.dims), arrays[:, i], describe(v))
+                v.name: xr.Variable((name, *target.dims), arrays[:, i], v.attributes)
                 for i, v in enumerate(self.outputs)
             }
             | added,
@@ -516,27 +516,6 @@ def load_run(path: str | Path) -> Surrogate:
     """The surrogate of a run folder, or of a surrogate folder."""
     path = Path(path)
     return Surrogate.load(path / "surrogate" if (path / "surrogate").is_dir() else path)
-
-
-def at_resolution(grid: AbstractGrid, resolution: int | Sequence[int]) -> AbstractGrid:
-    """``grid`` with other numbers of nodes: one per axis, or n for all; on a sphere n × 2n.
-
-    >>> at_resolution(SphereGrid(8, 16), 12).shape
-    (12, 24)
-
-    Raises:
-        ValueError: for a wrong number of sizes, sizes that are not whole numbers, or too few nodes.
-    """
-    if isinstance(resolution, (int, np.integer)):
-        n = int(resolution)
-        return grid.resized(*((n, 2 * n) if isinstance(grid, SphereGrid) else [n] * grid.ndim))
-    try:
-        sizes = tuple(resolution)
-    except TypeError:
-        raise ValueError(
-            f"resolution needs a whole number, or one for each axis; got {resolution!r}"
-        ) from None
-    return grid.resized(*sizes)
 
 
 def comfortable_batch(grid: AbstractGrid) -> int:

@@ -8,38 +8,15 @@ is wanted before the grid is known.
 from __future__ import annotations
 
 import itertools
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from sobolev.grids import AbstractGrid, energy_spectrum, sobolev_norm
-
-
-def relative_error(
-    prediction: Float[Tensor, "batch ..."],
-    target: Float[Tensor, "batch ..."],
-    grid: AbstractGrid,
-    order: float = 0.0,
-) -> Float[Tensor, " batch"]:
-    """‖p − y‖_{H^s} / ‖y‖_{H^s} per sample, the norm taken over all channels (and frames).
-
-    For s = 0 on a periodic or Dirichlet grid this is the relative L² error of the FNO paper. There
-    is no hidden ε: a target of zero gives infinity or NaN.
-    """
-    return _per_sample(prediction - target, grid, order) / _per_sample(target, grid, order)
-
-
-def _per_sample(u: Tensor, grid: AbstractGrid, order: float) -> Tensor:
-    """The norm of each sample over its channels, if it has any."""
-    return (
-        sobolev_norm(u, grid, order).flatten(1).norm(dim=1)
-        if u.ndim > grid.ndim + 1
-        else sobolev_norm(u, grid, order)
-    )
+from sobolev.grids import AbstractGrid, energy_spectrum
+from sobolev.grids.checks import real_number
+from sobolev.grids.norms import norm_per_sample, relative_error
 
 
 class FieldLoss(nn.Module, ABC):
@@ -66,7 +43,7 @@ class FieldLoss(nn.Module, ABC):
         return _Sum((self, 1.0), (other, 1.0))
 
     def __mul__(self, factor: float) -> FieldLoss:
-        return _Sum((self, _real("a loss's factor", factor)))
+        return _Sum((self, real_number("a loss's factor", factor)))
 
     __rmul__ = __mul__
 
@@ -110,7 +87,7 @@ class SumLoss(_Sum):
             raise ValueError(
                 f"a sum needs one or more terms and a weight for each, got {len(terms)} and {len(weights)}"
             )
-        factors = [_real("a loss's weight", weight) for weight in weights]
+        factors = [real_number("a loss's weight", weight) for weight in weights]
         super().__init__(*zip((made_for(grid, term) for term in terms), factors, strict=True))
 
 
@@ -126,12 +103,12 @@ class SobolevLoss(FieldLoss):
     def __init__(self, grid: AbstractGrid, order: float = 0.0, relative: bool = True) -> None:
         super().__init__()
         self.grid, self.relative = grid, relative
-        self.order = _real("the order of a Sobolev norm", order)
+        self.order = real_number("the order of a Sobolev norm", order)
 
     def per_sample(self, prediction: Tensor, target: Tensor) -> Tensor:
         if self.relative:
             return relative_error(prediction, target, self.grid, self.order)
-        return _per_sample(prediction - target, self.grid, self.order)
+        return norm_per_sample(prediction - target, self.grid, self.order)
 
 
 class BandLoss(FieldLoss):
@@ -230,9 +207,3 @@ def made_for(grid: AbstractGrid, loss: Callable[[AbstractGrid], FieldLoss]) -> F
             f"functools.partial(SobolevLoss, order=1.0); got {loss!r}"
         )
     return made
-
-
-def _real(what: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{what} is a real number, got {value!r}")
-    return float(value)

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.grids import AbstractGrid, energy_spectrum
-from sobolev.training.losses import relative_error
+from sobolev.grids.norms import relative_error
 
 Fields = Float[Tensor, "batch channels ..."]
 

@@ -15,11 +15,13 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sobolev.datasets import OperatorDataModule, Variable
+from sobolev.datasets import OperatorDataModule
 from sobolev.grids import AbstractGrid
-from sobolev.grids.random_fields import GaussianRandomField, stream
+from sobolev.grids.checks import check_whole
+from sobolev.grids.random_fields import GaussianRandomField
+from sobolev.grids.streams import Key, stream
+from sobolev.grids.variables import Variable
 from sobolev.operators import Operator, SpecBoost, channel_axes
-from sobolev.operators.base import check_whole
 from sobolev.operators.layers.spectral_conv import full_precision
 from sobolev.surrogates.files import weights_of
 from sobolev.surrogates.rollout import State, rollout
@@ -33,8 +35,6 @@ SHARDED = (FSDPStrategy, ModelParallelStrategy)
 START = "start"
 """Key of the record of the surrogate that training started from, in provenance and checkpoints."""
 _NEVER = torch.iinfo(torch.int64).max
-_NOISE = 2
-"""Key of the noise among the streams of a seed; 0 and 1 are the order of samples and the symmetries."""
 
 
 class OperatorModule(lightning.LightningModule):
@@ -258,7 +258,7 @@ class OperatorModule(lightning.LightningModule):
         alone, so that runs resume exactly."""
         if not self.noise:
             return inputs
-        seed = stream(self.seed, _NOISE, self.global_step, batch_idx, self.global_rank)
+        seed = stream(self.seed, Key.NOISE, self.global_step, batch_idx, self.global_rank)
         dice = torch.Generator(inputs.device).manual_seed(int(seed.integers(2**63)))
         state = State.of(self.surrogate, inputs)
         scale = self.surrogate.output_scale[: len(self.surrogate.quantities)]

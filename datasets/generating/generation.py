@@ -31,7 +31,6 @@ from sobolev.datasets.store.manifest import (
     DamagedDataError,
     Manifest,
     Shard,
-    describe_grid,
 )
 from sobolev.datasets.store.shards import (
     ERROR_ATTRIBUTES,
@@ -39,11 +38,11 @@ from sobolev.datasets.store.shards import (
     attributes,
     check_shard,
     coords,
-    describe,
     open_dataset,
     write_shard,
 )
-from sobolev.grids.random_fields import stream
+from sobolev.grids.description import describe_grid
+from sobolev.grids.streams import stream
 
 SHARD_SIZE = 64
 """Samples per file: the unit that survives an interruption."""
@@ -233,7 +232,7 @@ def draw(recipe: Recipe, manifest: Manifest, split: str, samples: range) -> xr.D
         status[place] = solved.status.numpy()
         errors[place] = _estimates(recipe, manifest, split, batch, solved)
     variables = {
-        v.name: xr.Variable(manifest.dims[v.name], values[v.name], describe(v))
+        v.name: xr.Variable(manifest.dims[v.name], values[v.name], v.attributes)
         for v in manifest.variables
     }
     quality = {

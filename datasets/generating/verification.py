@@ -13,7 +13,7 @@ from sobolev.datasets.generating.generation import SOLVER_BATCH, draw, streams, 
 from sobolev.datasets.recipes.base import Recipe
 from sobolev.datasets.store.manifest import ERROR, STATUS, Manifest, Shard
 from sobolev.datasets.store.shards import ShardReader, check_shard
-from sobolev.grids.random_fields import stream
+from sobolev.grids.streams import stream
 
 TOLERANCE = 1e-5
 """Relative L² difference allowed between a stored field and one drawn again elsewhere (other

@@ -14,10 +14,10 @@ import scipy.io
 import torch
 
 from sobolev.datasets.layouts.foreign import Foreign, Lazy, Meaning, array, decimals, unknown, wrong
-from sobolev.datasets.recipes.base import Variable
 from sobolev.datasets.recipes.flows import NavierStokesRecipe
 from sobolev.datasets.recipes.presets import BurgersRecipe, DarcyRecipe
 from sobolev.grids import Axis, Grid
+from sobolev.grids.variables import Variable
 
 _FNO = BurgersRecipe.references
 

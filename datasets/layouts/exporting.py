@@ -30,7 +30,7 @@ import math
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,11 @@ import rich.progress
 import torch
 import yaml
 
-from sobolev.datasets.store.manifest import STATUS, Manifest, Shard, replacing
+from sobolev.datasets.store.manifest import STATUS, Manifest, Shard
 from sobolev.datasets.store.shards import ShardReader, attributes
+from sobolev.datasets.store.whole_files import replacing
 from sobolev.grids import AbstractGrid, Grid, SphereGrid
+from sobolev.grids.moments import Moments
 
 DESCRIPTION = "sobolev"
 """Attribute that holds what the foreign layout has no place for."""
@@ -239,25 +241,21 @@ class _Split:
 
 def _write_well(part: _Split, file: Path) -> None:
     frames = part.frames
-    spread = {name: _Spread() for name in (*frames.static, *frames.moving)}
+    spread = {name: Moments.none() for name in (*frames.static, *frames.moving)}
     # readers ask for changes in time even of a single frame: they are 0 then
-    changes = {name: _Spread() for name in frames.moving}
+    changes = {name: Moments.none() for name in frames.moving}
     with replacing(file) as beside, h5py.File(beside, "w") as out:
         _describe_well(out, part)
         for where, fields in part.pieces():
             for name, values in fields.items():
                 out["t0_fields"][name][where] = values
                 for sample in values if part.split == "train" else ():  # float64 of one at a time
-                    spread[name].add(sample)
+                    spread[name] += Moments.of(sample)
                     if name in changes:
-                        changes[name].add(np.diff(sample.astype(np.float64), axis=0))
+                        change = np.diff(sample.astype(np.float64), axis=0)
+                        changes[name] += Moments.of(change)
     if part.split == "train":
-        found = {"": spread, "_delta": changes}
-        stats = {
-            f"{what}{suffix}": {name: getattr(s, what) for name, s in of.items()}
-            for suffix, of in found.items()
-            for what in ("mean", "std", "rms")
-        }
+        stats = _summed_up(spread) | _summed_up(changes, "_delta")
         with replacing(file.parents[2] / "stats.yaml") as beside:
             beside.write_text(yaml.safe_dump(stats))
 
@@ -310,31 +308,14 @@ def _names(names: Any) -> np.ndarray:
     return np.array(list(names), dtype=h5py.string_dtype())
 
 
-@dataclass
-class _Spread:
-    """Mean and deviation of values that come in pieces (Chan et al. 1979), in float64."""
-
-    count: int = 0
-    mean: float = 0.0
-    squares: float = field(default=0.0, repr=False)  # Σ (value − mean)²
-
-    def add(self, values: np.ndarray) -> None:
-        if not values.size:
-            return
-        mean = float(values.mean(dtype=np.float64))
-        squares = float(np.square(values - np.float64(mean)).sum())
-        total, shift = self.count + values.size, mean - self.mean
-        self.squares += squares + shift**2 * self.count * values.size / total
-        self.mean += shift * values.size / total
-        self.count = total
-
-    @property
-    def std(self) -> float:
-        return math.sqrt(self.squares / max(self.count, 1))
-
-    @property
-    def rms(self) -> float:
-        return math.hypot(self.mean, self.std)
+def _summed_up(spread: dict[str, Moments], suffix: str = "") -> dict[str, dict[str, float]]:
+    """Mean, standard deviation and root mean square of each field, as The Well calls them."""
+    deviations = {name: math.sqrt(s.variance) for name, s in spread.items()}
+    return {
+        f"mean{suffix}": {name: s.mean for name, s in spread.items()},
+        f"std{suffix}": deviations,
+        f"rms{suffix}": {name: math.hypot(s.mean, deviations[name]) for name, s in spread.items()},
+    }
 
 
 def _refuse_for_pdebench(manifest: Manifest) -> None:

@@ -13,9 +13,9 @@ import h5py
 import numpy as np
 
 from sobolev.datasets.layouts.exporting import reversed_space
-from sobolev.datasets.recipes.base import Variable
 from sobolev.datasets.store.manifest import ERROR, STATUS
 from sobolev.grids import AbstractGrid, Axis, Grid
+from sobolev.grids.variables import Variable
 
 _ASKED = {
     "boundary": "boundary='periodic', 'dirichlet' (nodes from border to border) or 'neumann' (cell centres)",

@@ -23,9 +23,9 @@ from sobolev.datasets.layouts.foreign import (
     unknown,
     wrong,
 )
-from sobolev.datasets.recipes.base import Variable
-from sobolev.datasets.store.manifest import grid_from
 from sobolev.grids import AbstractGrid, Axis, Grid, SphereGrid
+from sobolev.grids.description import grid_from
+from sobolev.grids.variables import Variable
 
 Points = dict[str, np.ndarray]
 """Coordinates by axis, in the file's order."""

@@ -42,22 +42,16 @@ from sobolev.datasets.layouts.exporting import tracked
 from sobolev.datasets.layouts.foreign import Foreign, Meaning
 from sobolev.datasets.layouts.hdf5 import read_pdebench, read_well
 from sobolev.datasets.store.cards import write_card
-from sobolev.datasets.store.manifest import (
-    ERROR,
-    IMPORTED,
-    STATUS,
-    Manifest,
-    describe_grid,
-    file_digest,
-)
+from sobolev.datasets.store.manifest import ERROR, IMPORTED, STATUS, Manifest
 from sobolev.datasets.store.shards import (
     ERROR_ATTRIBUTES,
     STATUS_ATTRIBUTES,
     attributes,
     coords,
-    describe,
     write_shard,
 )
+from sobolev.datasets.store.whole_files import file_digest
+from sobolev.grids.description import describe_grid
 from sobolev.solvers import SolutionError
 
 _READERS: dict[str, Callable[[Path, Meaning, ExitStack], Foreign]] = {
@@ -285,7 +279,7 @@ def _assembled(
     errors = np.full(len(good), np.nan, np.float32)
     dims = manifest.dims
     fields = {
-        v.name: xr.Variable(dims[v.name], values[v.name], describe(v)) for v in manifest.variables
+        v.name: xr.Variable(dims[v.name], values[v.name], v.attributes) for v in manifest.variables
     }
     quality = {
         STATUS: xr.Variable("sample", status, STATUS_ATTRIBUTES),

@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from sobolev.datasets.loading.windows import EpochSampler, FromMemory, FromShards, Items, Window
-from sobolev.datasets.recipes.base import Variable
 from sobolev.datasets.store.manifest import STATUS, Manifest
 from sobolev.datasets.store.shards import ShardReader, check_shard
 from sobolev.grids import AbstractGrid, SphereGrid
-from sobolev.grids.random_fields import stream
+from sobolev.grids.streams import Key, stream
 from sobolev.grids.symmetries import turned
+from sobolev.grids.variables import Variable
 
 MEMORY = 4 * 2**30
 """Bytes of float32 fields per split up to which they are held in memory."""
@@ -189,7 +189,7 @@ class OperatorDataModule(lightning.LightningDataModule):
         runs resume exactly."""
         if not (self.augment and self.trainer is not None and self.trainer.training):
             return batch
-        dice = stream(self.seed, 1, self.trainer.global_step)
+        dice = stream(self.seed, Key.SYMMETRIES, self.trainer.global_step)
         coins = dice.integers(2, size=self.grid.ndim + 1).tolist()
         offsets = dice.integers(self.grid.shape).tolist()
         symmetries = self.manifest.symmetries

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from sobolev.datasets.recipes.base import Variable
 from sobolev.datasets.store.shards import ShardReader
-from sobolev.grids.random_fields import stream
+from sobolev.grids.moments import Moments
+from sobolev.grids.streams import Key, stream
+from sobolev.grids.variables import Variable
 
 SHUFFLED_SHARDS = 8
 """Shards among which streamed items are mixed: a disk reads so many from end to end, instead of
@@ -209,18 +210,11 @@ class Items(Dataset):
         return self[:][1]
 
     def moments(self, name: str) -> tuple[float, float]:
-        """Mean and standard deviation of a variable over all its values, merged sample by sample
-        (Chan, Golub & LeVeque 1983)."""
-        count, mean, squares = 0, 0.0, 0.0
-        for sample in self.samples.tolist():
-            values = self._stacked(name, [(sample, None)]).double()
-            n, centre = values.numel(), float(values.mean())
-            spread = float((values - centre).square().sum())
-            shift = centre - mean
-            squares += spread + shift**2 * count * n / (count + n)
-            mean += shift * n / (count + n)
-            count += n
-        return mean, math.sqrt(squares / count)
+        """Return mean and standard deviation of a variable over all its values."""
+        samples = ([(sample, None)] for sample in self.samples.tolist())
+        values = (self._stacked(name, sample).numpy() for sample in samples)
+        found = sum(map(Moments.of, values), Moments.none())
+        return found.mean, math.sqrt(found.variance)
 
     def _stacked(self, name: str, cuts: Sequence[tuple[int, slice | None]]) -> Tensor:
         """Float32 fields of several samples, ``(batch, [time,] *space)``."""
@@ -257,7 +251,7 @@ class EpochSampler(Sampler[int]):
         return self.count
 
     def __iter__(self) -> Iterator[int]:
-        dice = stream(self.seed, 0, self.epoch)
+        dice = stream(self.seed, Key.ORDER, self.epoch)
         if len(self.ends) == 1:
             return iter(dice.permutation(self.count).tolist())
         return self._grouped(dice)

@@ -13,18 +13,10 @@ from torch import Tensor
 
 from sobolev.grids import AbstractGrid, Grid, sobolev_norm
 from sobolev.grids.grid import subsampled_sizes
+from sobolev.grids.variables import Variable
 from sobolev.solvers import SolutionError
 
 FNO_PAPER = "Li et al., Fourier Neural Operator for Parametric PDEs, ICLR 2021, arXiv:2010.08895"
-
-
-@dataclass(frozen=True)
-class Variable:
-    """A named physical field."""
-
-    name: str
-    long_name: str
-    units: str
 
 
 @dataclass(frozen=True)

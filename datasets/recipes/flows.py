@@ -16,7 +16,6 @@ from sobolev.datasets.recipes.base import (
     FNO_PAPER,
     Check,
     Recipe,
-    Variable,
     central_difference,
     evaluated,
     relative_residual,
@@ -24,6 +23,7 @@ from sobolev.datasets.recipes.base import (
 )
 from sobolev.grids import GaussianRandomField, Grid, SphereGrid
 from sobolev.grids.spherical_vectors import vorticity_and_divergence
+from sobolev.grids.variables import Variable
 from sobolev.solvers import NavierStokes, ShallowWater, SolutionError
 from sobolev.solvers.navier_stokes.equation import band_limited, energy, enstrophy
 from sobolev.solvers.shallow_water.states import galewsky, random_states

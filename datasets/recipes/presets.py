@@ -22,7 +22,6 @@ from sobolev.datasets.recipes.base import (
     FNO_PAPER,
     Check,
     Recipe,
-    Variable,
     central_difference,
     evaluated,
     relative_residual,
@@ -33,6 +32,7 @@ from sobolev.datasets.recipes.flows import (
     ShallowWaterRecipe,
 )
 from sobolev.grids import GaussianRandomField, Grid
+from sobolev.grids.variables import Variable
 from sobolev.solvers import Burgers, Darcy, EllipticityWarning, PublishedDarcy
 
 

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sobolev.datasets.store.manifest import Manifest, replacing
+from sobolev.datasets.store.manifest import Manifest
+from sobolev.datasets.store.whole_files import replacing
 
 MARK = "<!-- written by sobolev; your own text is safe once this line is gone -->"
 _CARD = """\

@@ -1,20 +1,19 @@
-"""What a data set says of itself, and files that are whole or absent."""
+"""What a data set says of itself."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import uuid
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sobolev.datasets.recipes.base import Recipe, Variable
+from sobolev.datasets.recipes.base import Recipe
 from sobolev.datasets.recipes.presets import is_known, recipe_from
-from sobolev.grids import AbstractGrid, Axis, Grid, SphereGrid
+from sobolev.datasets.store.whole_files import replacing
+from sobolev.grids import AbstractGrid
+from sobolev.grids.description import grid_from
+from sobolev.grids.variables import Variable
 
 MANIFEST = "manifest.json"
 SCHEMA = 2
@@ -195,41 +194,6 @@ class Manifest:
         return recipe_from(self.recipe)
 
 
-def describe_grid(grid: AbstractGrid) -> dict[str, Any]:
-    """A grid as JSON."""
-    if isinstance(grid, Grid):
-        return {"axes": [asdict(axis) for axis in grid.axes]}
-    if isinstance(grid, SphereGrid):
-        return {"sphere": asdict(grid)}
-    raise ValueError(f"a data set lives on a Grid or a SphereGrid, got {type(grid).__name__}")
-
-
-def grid_from(description: dict[str, Any]) -> AbstractGrid:
-    """The grid that ``describe_grid`` described."""
-    if "sphere" in description:
-        return SphereGrid(**description["sphere"])
-    return Grid(*(Axis(**axis) for axis in description["axes"]))
-
-
-@contextlib.contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """A path to write to; what was written is synced and takes ``target``'s place, or vanishes on
-    an error."""
-    # a name of its own: a worker that was given up for lost may still be writing the same shard
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        yield part
-        sync(part)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def sync(file: Path) -> None:
-    with file.open("rb+") as handle:
-        os.fsync(handle.fileno())
-
-
 def _refuse_foreign_paths(manifest: Manifest, file: Path) -> None:
     """A manifest may come from a stranger: its shards lie in its own folder, under plain names, in
     order and without overlap."""
@@ -252,9 +216,3 @@ def _refuse_foreign_paths(manifest: Manifest, file: Path) -> None:
 
 def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def file_digest(file: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -32,7 +32,6 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from sobolev.datasets.recipes.base import Variable
 from sobolev.datasets.store.manifest import (
     ERROR,
     MANIFEST,
@@ -40,11 +39,9 @@ from sobolev.datasets.store.manifest import (
     DamagedDataError,
     Manifest,
     Shard,
-    file_digest,
-    replacing,
-    sync,
 )
-from sobolev.grids import AbstractGrid, Grid, SphereGrid
+from sobolev.datasets.store.whole_files import file_digest, replacing, sync
+from sobolev.grids.description import axis_coords
 from sobolev.solvers import SolutionError
 
 
@@ -122,7 +119,7 @@ def open_dataset(path: str | Path, split: str = "train", *, content: bool = True
 
     dims = manifest.dims
     variables = {
-        v.name: lazy(v.name, dims[v.name], manifest.dtype, describe(v)) for v in manifest.variables
+        v.name: lazy(v.name, dims[v.name], manifest.dtype, v.attributes) for v in manifest.variables
     }
     quality = {
         STATUS: lazy(STATUS, ("sample",), "int8", STATUS_ATTRIBUTES),
@@ -145,34 +142,6 @@ ERROR_ATTRIBUTES = {
     "NaN where none was made",
     "units": "1",
 }
-
-
-def describe(variable: Variable) -> dict[str, str]:
-    """CF attributes of a variable."""
-    return {"long_name": variable.long_name, "units": variable.units}
-
-
-def axis_coords(grid: AbstractGrid) -> dict[str, xr.Variable]:
-    """Coordinates that say where each node lies and how the axis ends."""
-    if isinstance(grid, SphereGrid):
-        attrs = {"axis": "Y", "units": "degrees_north", "standard_name": "latitude"}
-        lat, lon = (np.degrees(points.numpy()) for points in grid.points())
-        return {
-            "lat": xr.Variable("lat", lat, {**attrs, "grid": grid.kind, "radius": grid.radius}),
-            "lon": xr.Variable(
-                "lon", lon, {"axis": "X", "units": "degrees_east", "standard_name": "longitude"}
-            ),
-        }
-    if not isinstance(grid, Grid):
-        raise ValueError(f"a data set lives on a Grid or a SphereGrid, got {type(grid).__name__}")
-    return {
-        axis.name: xr.Variable(
-            axis.name, axis.points().numpy(),
-            {"axis": axis.name.upper(), "units": "1", "boundary": axis.boundary, "origin": axis.origin,
-             "length": axis.length},
-        )
-        for axis in grid.axes
-    }  # fmt: skip
 
 
 def coords(manifest: Manifest, samples: np.ndarray) -> dict[str, xr.Variable]:

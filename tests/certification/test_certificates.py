@@ -27,8 +27,8 @@ from sobolev.datasets import (
     ShallowWaterRecipe,
 )
 from sobolev.datasets.recipes.presets import recipe_from
-from sobolev.datasets.store.shards import axis_coords
-from sobolev.grids.random_fields import stream
+from sobolev.grids.description import axis_coords
+from sobolev.grids.streams import stream
 from sobolev.operators import FNO
 from sobolev.solvers import Darcy, SphereGrid
 from sobolev.training import calibrate, certificate_of, effectivity

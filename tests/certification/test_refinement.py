@@ -13,9 +13,10 @@ import xarray as xr
 from sobolev import Surrogate, sobolev_norm
 from sobolev.__main__ import main
 from sobolev.certification.refinement import FlowProblem, refined
-from sobolev.datasets import DarcyRecipe, NavierStokesRecipe, Variable
+from sobolev.datasets import DarcyRecipe, NavierStokesRecipe
 from sobolev.datasets.loading.windows import Window
-from sobolev.datasets.store.shards import axis_coords
+from sobolev.grids.description import axis_coords
+from sobolev.grids.variables import Variable
 from sobolev.operators import FNO, SpatioTemporalFNO, Trajectory
 from sobolev.solvers import Darcy
 from sobolev.solvers.least_squares import least_squares

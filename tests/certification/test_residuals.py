@@ -11,9 +11,10 @@ import torch
 
 from sobolev import Grid, Surrogate, sobolev_norm
 from sobolev.certification.residuals import FourierBasis, HermiteBasis, path_of
-from sobolev.datasets import BurgersRecipe, NavierStokesRecipe, Variable
+from sobolev.datasets import BurgersRecipe, NavierStokesRecipe
 from sobolev.datasets.loading.windows import Window
 from sobolev.datasets.recipes.flows import FORCINGS
+from sobolev.grids.variables import Variable
 from sobolev.operators import FNO, Operator, SpatioTemporalFNO, Trajectory
 from sobolev.solvers import NavierStokes
 from sobolev.training import residual_norm

@@ -21,14 +21,15 @@ from sobolev.datasets import (
     DarcyRecipe,
     Manifest,
     NavierStokesRecipe,
-    Variable,
     generate,
     open_dataset,
 )
 from sobolev.datasets.layouts.exporting import export
-from sobolev.datasets.store.manifest import ERROR, STATUS, describe_grid
+from sobolev.datasets.store.manifest import ERROR, STATUS
 from sobolev.datasets.store.shards import coords, write_shard
+from sobolev.grids.description import describe_grid
 from sobolev.grids.sphere import SphereGrid
+from sobolev.grids.variables import Variable
 
 FLOW = NavierStokesRecipe(solver_resolution=16, time=0.5, interval=0.1, viscosity=0.01)
 SAMPLES = {"train": 5, "test": 3}

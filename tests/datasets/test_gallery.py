@@ -19,8 +19,9 @@ import sobolev.datasets.statistics as statistics
 import sobolev.grids.drawing as drawing
 from sobolev.datasets import generate, open_dataset
 from sobolev.datasets.gallery import show
-from sobolev.datasets.recipes.base import Recipe, Variable
+from sobolev.datasets.recipes.base import Recipe
 from sobolev.datasets.statistics import Spectra, Statistics
+from sobolev.grids.variables import Variable
 from sobolev.solvers import Grid, SolutionError, SphereGrid, sobolev_norm
 
 FAILED = 1  # the sample of ``Decay`` that blows up at its second frame

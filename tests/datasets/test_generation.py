@@ -32,7 +32,8 @@ from sobolev.datasets import (
     refined,
     verify,
 )
-from sobolev.datasets.store.manifest import Shard, file_digest
+from sobolev.datasets.store.manifest import Shard
+from sobolev.datasets.store.whole_files import file_digest
 
 RECIPE = BurgersRecipe(solver_resolution=64, steps=10)
 

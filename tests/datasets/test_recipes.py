@@ -20,7 +20,7 @@ from sobolev.datasets import (
 )
 from sobolev.datasets.recipes.base import restricted
 from sobolev.datasets.recipes.presets import recipe_from
-from sobolev.grids.random_fields import stream
+from sobolev.grids.streams import stream
 from sobolev.solvers import Darcy
 from sobolev.solvers.navier_stokes.equation import band_limited, energy
 

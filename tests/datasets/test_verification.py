@@ -17,7 +17,8 @@ from sobolev.datasets import (
     open_dataset,
     verify,
 )
-from sobolev.datasets.store.manifest import Shard, file_digest
+from sobolev.datasets.store.manifest import Shard
+from sobolev.datasets.store.whole_files import file_digest
 from sobolev.solvers import SolutionError
 
 RECIPE = NavierStokesRecipe(viscosity=0.05, time=0.3, interval=0.1, solver_resolution=16)

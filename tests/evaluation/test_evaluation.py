@@ -11,19 +11,13 @@ import pytest
 import torch
 
 from sobolev import Grid, Surrogate
-from sobolev.datasets import (
-    BurgersRecipe,
-    Manifest,
-    OperatorDataModule,
-    Recipe,
-    Variable,
-    open_dataset,
-)
+from sobolev.datasets import BurgersRecipe, Manifest, OperatorDataModule, Recipe, open_dataset
 from sobolev.evaluation import break_even as breakeven
 from sobolev.evaluation.break_even import BreakEven, Problem, Solve
 from sobolev.evaluation.comparison import Comparison, evaluate
 from sobolev.evaluation.judged import evaluate_run, finite
 from sobolev.evaluation.rollouts import roll_out, whole_window
+from sobolev.grids.variables import Variable
 from sobolev.operators import FNO
 
 GRID = Grid.periodic(8, length=2 * math.pi)

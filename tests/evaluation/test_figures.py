@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from sobolev import Grid, Surrogate
-from sobolev.datasets import Variable
 from sobolev.evaluation import figures as plots
 from sobolev.evaluation.comparison import Comparison
+from sobolev.grids.variables import Variable
 from sobolev.operators import FNO
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from sobolev import Surrogate
-from sobolev.datasets import DarcyRecipe, Manifest, OperatorDataModule, Variable, generate
+from sobolev.datasets import DarcyRecipe, Manifest, OperatorDataModule, generate
 from sobolev.evaluation import report
 from sobolev.evaluation.comparison import evaluate, fields_at
 from sobolev.evaluation.judged import Evaluation, _command, evaluate_run
 from sobolev.evaluation.rollouts import roll_out, whole_window
+from sobolev.grids.variables import Variable
 from sobolev.operators import FNO
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)  # fmt: skip

@@ -10,10 +10,10 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sobolev import GaussianRandomField, Grid, energy_spectrum, sobolev_norm
-from sobolev.grids.random_fields import stream
 from sobolev.grids.sphere import SphereGrid
 from sobolev.grids.spherical_transform import clear_tables
 from sobolev.grids.spherical_vectors import gradient, velocity, vorticity_and_divergence
+from sobolev.grids.streams import stream
 
 GRIDS = [
     SphereGrid(8, 16),

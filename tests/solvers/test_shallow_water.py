@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from sobolev import Grid
-from sobolev.grids.random_fields import stream
 from sobolev.grids.sphere import SphereGrid
 from sobolev.grids.spherical_vectors import vorticity_and_divergence
+from sobolev.grids.streams import stream
 from sobolev.solvers.integrators import SolutionError
 from sobolev.solvers.shallow_water.equation import ShallowWater
 from sobolev.solvers.shallow_water.flow import truncation

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from sobolev import Grid, SphereGrid, Surrogate
-from sobolev.datasets import PRESETS, OperatorDataModule, Variable, generate
+from sobolev.datasets import PRESETS, OperatorDataModule, generate
+from sobolev.grids.variables import Variable
 from sobolev.operators import FNO, SFNO
 from sobolev.surrogates.files import meaning_digest
 from sobolev.surrogates.rollout import rollout

@@ -12,8 +12,8 @@ import xarray as xr
 from support.operators import CASES
 
 from sobolev import Axis, Grid, SphereGrid, Surrogate
-from sobolev.datasets import Variable
-from sobolev.datasets.store.shards import axis_coords
+from sobolev.grids.description import axis_coords
+from sobolev.grids.variables import Variable
 from sobolev.operators import SFNO, Planar, Trajectory
 
 INPUTS = [Variable("force", "force", "N"), Variable("load", "load", "kg")]

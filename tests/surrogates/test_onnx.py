@@ -18,7 +18,7 @@ import torch
 
 from sobolev import Axis, Grid, Surrogate
 from sobolev.__main__ import main
-from sobolev.datasets import Variable
+from sobolev.grids.variables import Variable
 from sobolev.operators import FNO, Operator
 from sobolev.surrogates import onnx as export
 

@@ -12,9 +12,9 @@ import xarray as xr
 from torch import nn
 
 from sobolev import Grid, SphereGrid, Surrogate
-from sobolev.datasets import Variable
 from sobolev.datasets.loading.windows import Window
-from sobolev.datasets.store.shards import axis_coords
+from sobolev.grids.description import axis_coords
+from sobolev.grids.variables import Variable
 from sobolev.operators import Operator
 from sobolev.surrogates.rollout import State, rollout
 

@@ -15,7 +15,8 @@ import torch
 import xarray as xr
 
 from sobolev import Grid, Surrogate
-from sobolev.datasets import DarcyRecipe, Variable, open_dataset
+from sobolev.datasets import DarcyRecipe, open_dataset
+from sobolev.grids.variables import Variable
 from sobolev.operators import FNO
 from sobolev.surrogates.files import meaning_digest
 

@@ -15,11 +15,12 @@ import xarray as xr
 
 from sobolev import Axis, Grid, Surrogate
 from sobolev.__main__ import main
-from sobolev.datasets import PRESETS, DarcyRecipe, Variable, generate, open_dataset
+from sobolev.datasets import PRESETS, DarcyRecipe, generate, open_dataset
+from sobolev.grids.norms import relative_error
 from sobolev.grids.symmetries import elements, turned
+from sobolev.grids.variables import Variable
 from sobolev.operators import FNO, MgNO
 from sobolev.surrogates.files import meaning_digest
-from sobolev.training import relative_error
 
 # What torch's exporter warns about by itself.
 pytestmark = [

@@ -16,10 +16,11 @@ import torch
 from torch import nn
 
 from sobolev.datasets import BurgersRecipe, OperatorDataModule, generate
+from sobolev.grids.norms import relative_error
 from sobolev.operators import FNO, SpecBoost
 from sobolev.operators.base import Operator
 from sobolev.surrogates.surrogate import load_run
-from sobolev.training import FieldLoss, OperatorModule, Surrogate, relative_error
+from sobolev.training import FieldLoss, OperatorModule, Surrogate
 from sobolev.training.boosting import command
 from sobolev.training.boosting.stages import BoostingModule, boost, error_spectra, parts
 

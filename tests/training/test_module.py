@@ -17,17 +17,14 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import nn
 
 from sobolev import Grid, Surrogate
-from sobolev.datasets import NavierStokesRecipe, OperatorDataModule, Recipe, Variable, generate
+from sobolev.datasets import NavierStokesRecipe, OperatorDataModule, Recipe, generate
 from sobolev.datasets.recipes.flows import FORCINGS
+from sobolev.grids.norms import relative_error
+from sobolev.grids.variables import Variable
 from sobolev.operators import FNO, Operator, SpecBoost, Trajectory
 from sobolev.solvers import NavierStokes
 from sobolev.surrogates.rollout import rollout
-from sobolev.training import (
-    FrameLoss,
-    OperatorModule,
-    SobolevLoss,
-    relative_error,
-)
+from sobolev.training import FrameLoss, OperatorModule, SobolevLoss
 from sobolev.training.boosting.stages import BoostingModule
 from sobolev.training.runs.fitting import train
 

@@ -20,7 +20,7 @@ import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
 from sobolev.datasets import Manifest, OperatorDataModule
-from sobolev.datasets.store.manifest import replacing
+from sobolev.datasets.store.whole_files import replacing
 from sobolev.evaluation import figures as plots
 from sobolev.operators import SpecBoost, operator_from
 from sobolev.surrogates.surrogate import Surrogate

@@ -16,14 +16,10 @@ from torch import Tensor
 
 from sobolev.datasets import OperatorDataModule
 from sobolev.grids import energy_spectrum
-from sobolev.grids.random_fields import stream
+from sobolev.grids.streams import Key, stream
 from sobolev.operators import Operator, SpecBoost
 from sobolev.surrogates.surrogate import Surrogate, comfortable_batch
 from sobolev.training.module import OperatorModule
-
-_PARTS = 3
-"""Key of the stages' parts among the streams of a seed; 0, 1 and 2 are the order of samples, the symmetries and the
-noise."""
 
 
 class BoostingModule(OperatorModule):
@@ -200,7 +196,7 @@ def parts(samples: int, stages: int, held_out: float, seed: int) -> list[np.ndar
             f"held_out is the share of the {samples} training samples that each later stage has to "
             f"itself, above 0 and below {1 / max(later, 1):.3g}, so that every stage has samples; got {held_out}"
         )
-    order = stream(seed, _PARTS).permutation(samples)
+    order = stream(seed, Key.STAGES).permutation(samples)
     first = samples - later * share
     return [np.sort(part) for part in np.split(order, range(first, samples, share))]
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter1d
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from sobolev.datasets.store.manifest import replacing
+from sobolev.datasets.store.whole_files import replacing
 from sobolev.evaluation import figures as plots
 from sobolev.evaluation.comparison import Comparison
 from sobolev.training.module import SHARDED, OperatorModule

@@ -8,8 +8,8 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from sobolev.grids.checks import check_whole
 from sobolev.operators import FNO
-from sobolev.operators.base import check_whole
 from sobolev.training.module import OperatorModule
 
 

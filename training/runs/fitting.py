@@ -35,7 +35,7 @@ import sobolev.operators
 import sobolev.training
 from sobolev.datasets import OperatorDataModule
 from sobolev.datasets.loading.windows import Items
-from sobolev.datasets.store.manifest import replacing
+from sobolev.datasets.store.whole_files import replacing
 from sobolev.surrogates.surrogate import Surrogate
 from sobolev.training.callbacks.callbacks import (
     WATCHED,
