@@ -10,18 +10,11 @@ from sobolev.datasets.generating.verification import verify
 from sobolev.datasets.layouts.exporting import export
 from sobolev.datasets.layouts.importing import import_data
 from sobolev.datasets.recipes.base import Recipe
-from sobolev.datasets.recipes.flows import (
-    DecayingTurbulenceRecipe,
-    NavierStokesRecipe,
-    ShallowWaterRecipe,
-)
-from sobolev.datasets.recipes.presets import (
-    PRESETS,
-    BurgersRecipe,
-    DarcyRecipe,
-    PublishedDarcyRecipe,
-    find_recipe,
-)
+from sobolev.datasets.recipes.burgers import BurgersRecipe
+from sobolev.datasets.recipes.darcy import DarcyRecipe, PublishedDarcyRecipe
+from sobolev.datasets.recipes.navier_stokes import DecayingTurbulenceRecipe, NavierStokesRecipe
+from sobolev.datasets.recipes.presets import PRESETS, find_recipe
+from sobolev.datasets.recipes.shallow_water import ShallowWaterRecipe
 from sobolev.datasets.store.manifest import DamagedDataError, Manifest
 from sobolev.datasets.store.shards import open_dataset
 from sobolev.grids.variables import Variable

@@ -95,3 +95,11 @@ class Restriction:
         coarser = self.target(grid)
         picked = grid.can_subsample(coarser) if self.how is None else self.how == "subsample"
         return grid.subsample(u, coarser) if picked else grid.resample(u, coarser)
+
+
+def restricted(
+    u: Float[Tensor, "*lead_and_space"], grid: AbstractGrid, coarser: AbstractGrid
+) -> Tensor:
+    """Return ``u`` at the nodes of a coarser grid: picked where they are nodes of ``grid``, else by cutting
+    modes."""
+    return Restriction(coarser.shape)(u, grid)

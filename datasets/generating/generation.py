@@ -9,7 +9,7 @@ import importlib.util
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,8 +21,8 @@ import torch
 import xarray as xr
 
 from sobolev.datasets.generating.executors import executor
-from sobolev.datasets.recipes.base import Recipe, Solved, restricted
-from sobolev.datasets.recipes.presets import PRESETS, find_recipe
+from sobolev.datasets.recipes.base import Recipe, Solved
+from sobolev.datasets.recipes.presets import PRESETS, find_recipe, recipe_from
 from sobolev.datasets.store.cards import is_card, write_card
 from sobolev.datasets.store.manifest import (
     ERROR,
@@ -42,6 +42,7 @@ from sobolev.datasets.store.shards import (
     write_shard,
 )
 from sobolev.grids.description import describe_grid
+from sobolev.grids.restriction import restricted
 from sobolev.grids.streams import stream
 
 SHARD_SIZE = 64
@@ -139,18 +140,34 @@ def generate(
     return path
 
 
-def refined(path: str | Path, split: str, resolution: int, *, progress: bool = True) -> Path:
-    """The same samples of ``split`` as in ``path``, stored at a finer ``resolution`` in a data set
-    beside it.
+def refined(
+    path: str | Path,
+    split: str,
+    resolution: int,
+    *,
+    recipes: Sequence[type[Recipe]] = (),
+    progress: bool = True,
+) -> Path:
+    """Store the same samples of ``split`` as in ``path`` at a finer ``resolution``, in a data set beside it.
 
     Nothing is interpolated: the samples are drawn again from their seeds, so that they are the ones
     in ``path`` with more of the solver's nodes kept. A second call finds them.
+
+    Args:
+        path: folder of the data set.
+        split: its split to draw again.
+        resolution: one of the recipe's ``resolutions()``.
+        recipes: classes from outside the package that may have drawn it.
+        progress: show a progress bar on a terminal.
+
+    Raises:
+        ValueError: for a recipe that is not known, or a resolution that it does not have.
     """
     path = Path(path)
     manifest = Manifest.read(path)
     manifest.shards(split)
     return generate(
-        manifest.build_recipe(), path / f"at-{resolution}", {split: manifest.requested[split]},
+        recipe_from(manifest.recipe, recipes), path / f"at-{resolution}", {split: manifest.requested[split]},
         resolution=resolution, seed=manifest.seed, dtype=manifest.dtype, progress=progress,
     )  # fmt: skip
 
@@ -294,6 +311,7 @@ def _described(recipe: Recipe, resolution: int, seed: int, dtype: str) -> Manife
         seed=seed,
         dtype=dtype,
         shard_size=SHARD_SIZE,
+        conserved=dict(recipe.conserved),
     )
 
 

@@ -14,8 +14,9 @@ import scipy.io
 import torch
 
 from sobolev.datasets.layouts.foreign import Foreign, Lazy, Meaning, array, decimals, unknown, wrong
-from sobolev.datasets.recipes.flows import NavierStokesRecipe
-from sobolev.datasets.recipes.presets import BurgersRecipe, DarcyRecipe
+from sobolev.datasets.recipes.burgers import BurgersRecipe
+from sobolev.datasets.recipes.darcy import DarcyRecipe
+from sobolev.datasets.recipes.navier_stokes import NavierStokesRecipe
 from sobolev.grids import Axis, Grid
 from sobolev.grids.variables import Variable
 

@@ -52,6 +52,7 @@ from sobolev.datasets.store.shards import (
 )
 from sobolev.datasets.store.whole_files import file_digest
 from sobolev.grids.description import describe_grid
+from sobolev.grids.restriction import resolution_of
 from sobolev.solvers import SolutionError
 
 _READERS: dict[str, Callable[[Path, Meaning, ExitStack], Foreign]] = {
@@ -235,7 +236,7 @@ def _described(files: list[tuple[str, Path]], found: list[Foreign], dtype: str |
         references=first.references, equation="not known: imported", measure="not known: imported",
         inputs=[asdict(v) for v in first.inputs], outputs=[asdict(v) for v in first.outputs],
         nodes=describe_grid(first.grid), times=list(first.times), time_units=first.time_units, symmetries=[],
-        resolution=first.grid.shape[-1], seed=0, shard_size=SHARD_SIZE,
+        resolution=resolution_of(first.grid), seed=0, shard_size=SHARD_SIZE,
         dtype=dtype or str(np.result_type(*(one.dtype for one in found))),
     )  # fmt: skip
 

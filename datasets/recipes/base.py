@@ -9,10 +9,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.grids import AbstractGrid, Grid, sobolev_norm
 from sobolev.grids.grid import subsampled_sizes
+from sobolev.grids.restriction import restricted
 from sobolev.grids.variables import Variable
 from sobolev.solvers import SolutionError
 
@@ -49,8 +51,7 @@ class Recipe(ABC):
     """Draws inputs and solves for outputs on ``solver_resolution`` nodes per axis.
 
     A recipe is a frozen dataclass whose fields are all there is to know; the store writes them into
-    every file. With ``times``, outputs are trajectories, and a recipe without ``inputs`` stores
-    what it draws as their first frame.
+    every file. What more it can, it says by the mixins of ``capabilities``; trajectories are ``Evolving``.
 
     Fields stored at a lower resolution are restricted from the grid of the solve (never re-solved
     on a coarser one): picked from its nodes, or where none coincide, by cutting modes.
@@ -58,12 +59,12 @@ class Recipe(ABC):
 
     inputs: ClassVar[tuple[Variable, ...]]
     outputs: ClassVar[tuple[Variable, ...]]
-    title: ClassVar[str]
-    equation: ClassVar[str]
+    title: ClassVar[str] = "fields of a recipe without a title"
+    equation: ClassVar[str] = "not stated"
     """The equation in one line, for people."""
-    measure: ClassVar[str]
+    measure: ClassVar[str] = "not stated"
     """The distribution of the inputs in one line, for people."""
-    references: ClassVar[str]
+    references: ClassVar[str] = "none stated"
     symmetries: ClassVar[tuple[str, ...]] = ()
     """Maps of the grid onto itself under which solutions turn into solutions:
     ``"reflections"`` of each axis, ``"transposition"``, ``"odd reflection"`` (u(x) → −u(−x)),
@@ -72,9 +73,6 @@ class Recipe(ABC):
     conserved: ClassVar[Mapping[str, str]] = {}
     """Outputs whose integral over the domain is that of an input: the output's name, the input's. Of
     trajectories, quantities whose integral does not change, each by its name twice."""
-    error_norm: ClassVar[str | None] = None
-    """The relative norm that ``error_bound`` and ``true_error`` are in, in words; None where no
-    bound is known."""
     time_units: ClassVar[str] = "1"
     chaotic: ClassVar[bool] = False
     """Whether rounding grows with time, so that other machines find other late frames."""
@@ -82,7 +80,7 @@ class Recipe(ABC):
 
     @property
     def times(self) -> tuple[float, ...]:
-        """Times of the stored frames; none for a single output field."""
+        """The times of the stored frames; none for a single output field."""
         return ()
 
     @property
@@ -110,11 +108,6 @@ class Recipe(ABC):
     @abstractmethod
     def refined(self) -> Recipe:
         """The same problem on a grid with twice the cells, in steps of half the size."""
-
-    @abstractmethod
-    def residual(self, streams: Sequence[np.random.Generator]) -> Tensor | None:
-        """By how much solved samples miss the PDE: the H⁻¹ norm of its residual over that of its
-        largest term, one value per sample; None where that has no meaning."""
 
     def solved(self, streams: Sequence[np.random.Generator]) -> Solved:
         """Draw and solve; samples that fail are marked, and NaN from the failure on."""
@@ -170,40 +163,17 @@ class Recipe(ABC):
         maximum principles, boundary values."""
         return []
 
-    def error_bound(self, inputs: Tensor, outputs: Tensor, grid: Any) -> Tensor:
-        """A guaranteed upper bound of the relative error of predicted ``outputs``, ``(sample,)``, against
-        the discrete solution on ``grid``; in which norm is for the recipe to say.
+    def inputs_on(
+        self, grid: AbstractGrid, inputs: Float[Tensor, "sample input ..."], source: AbstractGrid
+    ) -> Float[Tensor, "sample input ..."]:
+        """Return what a solve on ``grid`` starts from, given it on ``source``.
 
-        Raises:
-            ValueError: where no bound is known.
+        Fields on periodic axes and on the sphere are expanded in modes; others are picked at nodes, as a
+        coefficient with jumps has to be.
         """
-        raise ValueError(
-            f"no guaranteed error bound is known for {type(self).__name__}; DarcyRecipe has one"
-        )
-
-    def true_error(self, inputs: Tensor, outputs: Tensor, grid: Any) -> Tensor:
-        """The relative error of predicted ``outputs`` that ``error_bound`` bounds, ``(sample,)``, found by
-        solving on ``grid``.
-
-        Raises:
-            ValueError: where no bound is known.
-        """
-        raise ValueError(
-            f"no norm is known to judge predictions of {type(self).__name__} in; DarcyRecipe has one"
-        )
-
-    def improved(
-        self, inputs: Tensor, outputs: Tensor, grid: Any, tolerance: float
-    ) -> tuple[Tensor, Tensor]:
-        """Predicted ``outputs`` made good by the classical solver, started from them, until their
-        ``error_bound`` is at most ``tolerance``; and the iterations that each sample took.
-
-        Raises:
-            ValueError: where no bound is known.
-        """
-        raise ValueError(
-            f"no solver is known that makes predictions of {type(self).__name__} good; DarcyRecipe has one"
-        )
+        if expands_in_modes(source):
+            return source.resample(inputs, grid)
+        return restricted(inputs, source, grid)
 
     def resolutions(self) -> list[int]:
         """Every resolution at which fields can be stored, finest first."""
@@ -212,15 +182,18 @@ class Recipe(ABC):
 
     def configuration(self) -> dict[str, Any]:
         """The recipe as JSON: its class and its parameters."""
-        return {"class": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
+        return {"class": identity(type(self)), **asdict(self)}  # type: ignore[call-overload]
 
 
-def restricted(u: Tensor, grid: AbstractGrid, coarser: AbstractGrid) -> Tensor:
-    """``u`` at the nodes of a coarser grid: picked where they are nodes of ``grid``, else by
-    cutting modes."""
-    if grid.can_subsample(coarser):
-        return grid.subsample(u, coarser)
-    return grid.resample(u, coarser)
+def identity(recipe: type[Recipe]) -> str:
+    """Return the name of a class of recipes in files: ``module:Class``, or ``Class`` for sobolev's own."""
+    own = recipe.__module__.partition(".")[0] == "sobolev"
+    return recipe.__name__ if own else f"{recipe.__module__}:{recipe.__qualname__}"
+
+
+def expands_in_modes(grid: AbstractGrid) -> bool:
+    """Return whether fields on a grid are brought to others by their modes, rather than picked at nodes."""
+    return not isinstance(grid, Grid) or grid.axes[0].boundary == "periodic"
 
 
 def relative_residual(residual: Tensor, scale: Tensor, grid: AbstractGrid) -> Tensor:

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sobolev.datasets.store.manifest import Manifest
+from sobolev.datasets.store.manifest import IMPORTED, Manifest
 from sobolev.datasets.store.whole_files import replacing
+from sobolev.grids.description import in_words
 
 MARK = "<!-- written by sobolev; your own text is safe once this line is gone -->"
 _CARD = """\
@@ -84,7 +85,7 @@ def write_card(path: Path, manifest: Manifest) -> None:
         inputs=_variables(manifest.inputs) or "the first frame of the outputs",
         outputs=_variables(manifest.outputs),
         measure=manifest.measure,
-        grid=grid_in_words(manifest),
+        grid=in_words(manifest.grid),
         times=_times(manifest),
         samples=", ".join(f"{split} {manifest.count(split)}" for split in manifest.splits),
         dtype=manifest.dtype,
@@ -117,17 +118,6 @@ def is_card(file: Path, *, missing: bool = False) -> bool:
     )
 
 
-def grid_in_words(manifest: Manifest) -> str:
-    """Nodes, boundary kinds and extents."""
-    if "sphere" in manifest.nodes:
-        sphere = manifest.nodes["sphere"]
-        return f"{sphere['nlat']} × {sphere['nlon']} {sphere['kind']} nodes on a sphere of radius {sphere['radius']:g}"
-    return "; ".join(
-        f"{a['name']}: {a['size']} nodes, {a['boundary']}, [{a['origin']:g}, {a['origin'] + a['length']:.6g}]"
-        for a in manifest.nodes["axes"]
-    )
-
-
 def _variables(variables: list[dict[str, str]]) -> str:
     return ", ".join(f"`{v['name']}` ({v['long_name']}, {v['units']})" for v in variables)
 
@@ -154,7 +144,7 @@ def _command(manifest: Manifest) -> str:
     if manifest.preset is None:
         return (
             "# drawn from a recipe of its own: sobolev.datasets.generate(recipe, ...), with the parameters above"
-            if manifest.can_be_drawn_again
+            if manifest.recipe.get("class") != IMPORTED
             else "# imported: sobolev did not draw these fields and cannot draw them again"
         )
     samples: Any = " ".join(f"--samples {k}={v}" for k, v in manifest.requested.items())

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sobolev.datasets.recipes.base import Recipe
-from sobolev.datasets.recipes.presets import is_known, recipe_from
 from sobolev.datasets.store.whole_files import replacing
 from sobolev.grids import AbstractGrid
 from sobolev.grids.description import grid_from
@@ -60,10 +58,11 @@ class Manifest:
     times: list[float]
     time_units: str
     symmetries: list[str]
-    resolution: int
+    resolution: int | list[int]
     seed: int
     dtype: str
     shard_size: int
+    conserved: dict[str, str] | None = None  # None where nobody said
     requested: dict[str, int] = field(default_factory=dict)
     splits: dict[str, list[Shard]] = field(default_factory=dict)
 
@@ -137,11 +136,6 @@ class Manifest:
         return [Variable(**v) for v in [*self.inputs, *self.outputs]]
 
     @property
-    def can_be_drawn_again(self) -> bool:
-        """Whether the recipe is one of this package's."""
-        return is_known(self.recipe)
-
-    @property
     def remedy(self) -> str:
         """What brings back the samples that are missing."""
         if self.recipe.get("class") == IMPORTED:
@@ -188,10 +182,6 @@ class Manifest:
                 f"split {split!r} is unfinished: {self.count(split)} of {self.requested[split]} samples; {self.remedy}"
             )
         return self.splits[split]
-
-    def build_recipe(self) -> Recipe:
-        """The recipe, ready to draw the same samples again."""
-        return recipe_from(self.recipe)
 
 
 def _refuse_foreign_paths(manifest: Manifest, file: Path) -> None:

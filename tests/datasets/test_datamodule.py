@@ -11,6 +11,7 @@ import xarray as xr
 
 from sobolev.datasets import Manifest, OperatorDataModule, open_dataset
 from sobolev.datasets.loading.windows import SHUFFLED_SHARDS, EpochSampler
+from sobolev.datasets.recipes.presets import recipe_from
 from sobolev.grids.symmetries import turned
 from sobolev.solvers import Darcy
 
@@ -86,7 +87,7 @@ def test_turned_solutions_are_solutions_of_the_turned_problem(darcy_data):
 def test_reflected_burgers_solutions_are_solutions(burgers_data):
     """u(x) → −u(−x): the solver applied to the turned input gives the turned output."""
     module = OperatorDataModule(burgers_data)
-    recipe, grid = module.manifest.build_recipe(), module.grid
+    recipe, grid = recipe_from(module.manifest.recipe), module.grid
     fine = recipe.grid(recipe.solver_resolution)
     inputs = recipe.draw([np.random.default_rng(0)])
     outputs = recipe.solve(inputs, fine)

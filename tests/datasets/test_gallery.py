@@ -70,9 +70,6 @@ class Decay(Recipe):
     def refined(self):
         return self
 
-    def residual(self, streams):
-        return None
-
 
 @pytest.fixture(scope="session")
 def decay(tmp_path_factory) -> Path:

@@ -27,6 +27,7 @@ from sobolev.datasets import (
 )
 from sobolev.datasets.layouts.exporting import coordinates, export
 from sobolev.datasets.layouts.importing import import_data
+from sobolev.datasets.recipes.presets import class_of
 from sobolev.datasets.store.manifest import ERROR
 from sobolev.grids.sphere import SphereGrid
 from sobolev.solvers import Axis, Grid
@@ -319,7 +320,7 @@ def test_an_imported_set_says_what_it_is(tmp_path):
         "class": "Imported", "layout": "fno-mat", "source": "b.mat"
     }  # fmt: skip
     assert len(recipe["sha256"]) == 64
-    assert not manifest.can_be_drawn_again
+    assert class_of(manifest.recipe) is None
     assert manifest.equation == manifest.measure == "not known: imported"
     with pytest.raises(FileExistsError, match="another configuration"):
         import_data(file, tmp_path / "d", length=2, progress=False)

@@ -63,9 +63,6 @@ class Warming(Recipe):
     def refined(self):
         return self
 
-    def residual(self, streams):
-        return None
-
     def error_estimate(self, streams, outputs):
         return torch.zeros(len(outputs))
 
