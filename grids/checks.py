@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 from collections.abc import Iterable, Sequence
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 
 def check_whole(owner: str, **values: int | Sequence[int]) -> None:
@@ -44,6 +47,27 @@ def real_number(what: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"{what} is a real number, got {value!r}")
     return float(value)
+
+
+def is_of_kind(value: Any, kind: Any) -> bool:
+    """Return whether a value from JSON has the type that it is annotated with.
+
+    An integer stands for a float, and numbers have to be finite. Of lists the entries are checked.
+
+    >>> is_of_kind(1, float), is_of_kind(True, int | None), is_of_kind([1, "2"], list[int])
+    (True, False, False)
+    """
+    if get_origin(kind) in (Union, UnionType):
+        return any(is_of_kind(value, one) for one in get_args(kind))
+    if get_origin(kind) is list:
+        (entry,) = get_args(kind)
+        return isinstance(value, list) and all(is_of_kind(v, entry) for v in value)
+    if get_origin(kind) is dict:
+        return isinstance(value, dict)
+    if kind is float:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return number and abs(value) <= sys.float_info.max
+    return type(value) is (type(None) if kind is None else kind)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

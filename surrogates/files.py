@@ -28,6 +28,12 @@ _PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".npy", ".joblib"
 _KEYS = {"schema", "operator", "grid", "inputs", "outputs", "provenance", "sha256"}
 
 
+def surrogate_folder(path: str | Path) -> Path:
+    """Return the surrogate's folder in a run folder; any other folder as it is."""
+    inner = Path(path) / "surrogate"
+    return inner if inner.is_dir() else Path(path)
+
+
 def weights_of(module: nn.Module) -> tuple[bytes, str]:
     """The state dict as the bytes of a safetensors file, and their SHA-256."""
     state = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}

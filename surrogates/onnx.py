@@ -9,25 +9,23 @@ import importlib.util
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sobolev.datasets.store.whole_files import replacing
 from sobolev.surrogates.files import weights_of
-
-if TYPE_CHECKING:
-    from sobolev.surrogates.surrogate import Surrogate
+from sobolev.surrogates.normalised import NormalisedOperator
 
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 _TOLERANCE = 1e-5
 
 
-def write_onnx(surrogate: Surrogate, path: Path, meaning: dict[str, Any]) -> Path:
-    """What ``Surrogate.export_onnx`` documents; ``meaning`` becomes the file's metadata."""
+def export(surrogate: NormalisedOperator, about: Mapping[str, Any], path: Path) -> Path:
+    """Write what ``Surrogate.export_onnx`` documents; ``about`` becomes the file's metadata."""
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(
@@ -39,7 +37,7 @@ def write_onnx(surrogate: Surrogate, path: Path, meaning: dict[str, Any]) -> Pat
 
     model = copy.deepcopy(surrogate).to("cpu", torch.float32).eval()
     program, least = _program_and_least_sizes(model)
-    axes = dict(enumerate(["batch", "", *model.grid.dims]))
+    axes = dict(enumerate(["batch", "", *model.meaning.grid.dims]))
     with _quiet():
         translated = torch.onnx.export(
             program, (), dynamo=True, verbose=False, input_names=["inputs"], output_names=["outputs"],
@@ -48,20 +46,20 @@ def write_onnx(surrogate: Surrogate, path: Path, meaning: dict[str, Any]) -> Pat
     if translated is None:
         raise ArithmeticError("torch.onnx.export returned nothing")
     proto = translated.model_proto
-    meaning = {**meaning, "sha256": weights_of(surrogate)[1], "least_sizes": least}
-    onnx.helper.set_model_props(proto, {k: json.dumps(v) for k, v in meaning.items()})
+    stated = {**about, "sha256": weights_of(surrogate)[1], "least_sizes": least}
+    onnx.helper.set_model_props(proto, {k: json.dumps(v) for k, v in stated.items()})
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
         part.write_bytes(proto.SerializeToString())
         for batch, more in ((1, None), (2, 0), (3, 1)):
-            sizes = least if more is None else [n + more for n in model.grid.shape]
+            sizes = least if more is None else [n + more for n in model.meaning.grid.shape]
             sizes = [max(n, m) for n, m in zip(sizes, least, strict=True)]
-            _compare(part, model, (batch, len(model.inputs), *sizes))
+            _compare(part, model, (batch, len(model.meaning.inputs), *sizes))
     return path
 
 
 def exported(
-    surrogate: Surrogate, sizes: Sequence[int] | None = None
+    surrogate: NormalisedOperator, sizes: Sequence[int] | None = None
 ) -> torch.export.ExportedProgram:
     """The surrogate's graph at any batch and sizes, by ``torch.export``, traced at ``sizes``.
 
@@ -79,7 +77,9 @@ def exported(
             f"computes with complex numbers; {able} can. Surrogate.save keeps it for use with torch"
         )
     sizes = _near(surrogate) if sizes is None else sizes
-    example = torch.zeros(2, len(surrogate.inputs), *sizes, dtype=torch.float32, device="cpu")
+    example = torch.zeros(
+        2, len(surrogate.meaning.inputs), *sizes, dtype=torch.float32, device="cpu"
+    )
     free = {i: torch.export.Dim.DYNAMIC for i in range(example.ndim) if i != 1}
     try:
         with torch.no_grad():
@@ -90,12 +90,14 @@ def exported(
         ) from error
 
 
-def _near(surrogate: Surrogate) -> list[int]:
+def _near(surrogate: NormalisedOperator) -> list[int]:
     """Sizes to trace at: close to the training data's, but neither theirs nor one more."""
-    return [n + 2 for n in surrogate.grid.shape]
+    return [n + 2 for n in surrogate.meaning.grid.shape]
 
 
-def _program_and_least_sizes(model: Surrogate) -> tuple[torch.export.ExportedProgram, list[int]]:
+def _program_and_least_sizes(
+    model: NormalisedOperator,
+) -> tuple[torch.export.ExportedProgram, list[int]]:
     """The graph and the fewest nodes that it takes.
 
     It is traced near the training grid and, if that lacks modes of the operator, on two, four and
@@ -104,7 +106,9 @@ def _program_and_least_sizes(model: Surrogate) -> tuple[torch.export.ExportedPro
     for finer in (1, 2, 4, 8):
         sizes = [finer * n for n in _near(model)]
         program = exported(model, sizes)
-        least = _least_sizes(program.module(), len(model.inputs), model.grid.ndim, max(sizes))
+        least = _least_sizes(
+            program.module(), len(model.meaning.inputs), model.meaning.grid.ndim, max(sizes)
+        )
         if least:
             return program, least
     raise ValueError(
@@ -160,7 +164,7 @@ def _between(before: list[int], after: list[int], n: int) -> list[int]:
     return [*before, n, *after]
 
 
-def _compare(file: Path, model: Surrogate, shape: Sequence[int]) -> None:
+def _compare(file: Path, model: NormalisedOperator, shape: Sequence[int]) -> None:
     """Run the file on normal noise of the data's scale and refuse it if torch disagrees.
 
     The yardstick is how far the outputs depart from their means, at least a standard deviation, so
@@ -175,7 +179,9 @@ def _compare(file: Path, model: Surrogate, shape: Sequence[int]) -> None:
     with torch.no_grad():
         expected = model(u)
     (found,) = session.run(["outputs"], {"inputs": u.numpy()})
-    inside = model.grid.resized(*expected.shape[2:]).without_border(expected - model.output_mean)
+    inside = model.meaning.grid.resized(*expected.shape[2:]).without_border(
+        expected - model.output_mean
+    )
     scale = model.output_scale.flatten()
     difference = _largest(torch.from_numpy(found) - expected)
     rounding = 2 * torch.finfo(torch.float32).eps * _largest(expected)

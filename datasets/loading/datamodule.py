@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from sobolev.datasets.loading.windows import EpochSampler, FromMemory, FromShards, Items, Window
+from sobolev.datasets.loading.items import FromMemory, FromShards, Items
+from sobolev.datasets.loading.samplers import EpochSampler
+from sobolev.datasets.loading.windows import Window
 from sobolev.datasets.store.manifest import STATUS, Manifest
 from sobolev.datasets.store.shards import ShardReader, check_shard
 from sobolev.grids import AbstractGrid, SphereGrid

@@ -6,17 +6,16 @@ what was chosen here.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from sobolev.datasets.recipes.base import Recipe, identity
 from sobolev.datasets.recipes.burgers import BurgersRecipe
 from sobolev.datasets.recipes.darcy import DarcyRecipe, PublishedDarcyRecipe
 from sobolev.datasets.recipes.navier_stokes import DecayingTurbulenceRecipe, NavierStokesRecipe
 from sobolev.datasets.recipes.shallow_water import ShallowWaterRecipe
-from sobolev.grids.checks import did_you_mean
+from sobolev.grids.checks import did_you_mean, is_of_kind
 
 PRESETS: dict[str, Recipe] = {
     "burgers-fno": BurgersRecipe(),
@@ -103,7 +102,7 @@ def recipe_from(configuration: Any, recipes: Sequence[type[Recipe]] = ()) -> Rec
             )
         if get_origin(known[name]) is tuple and isinstance(value, list):  # which JSON has instead
             arguments[name] = tuple(value)
-        elif not _is_of_kind(value, known[name]):
+        elif not is_of_kind(value, known[name]):
             kind = getattr(known[name], "__name__", known[name])
             raise ValueError(f"{recipe.__name__} needs a finite {kind} for {name}, got {value!r}")
     return recipe(**arguments)
@@ -114,14 +113,3 @@ def _how_to_say(name: Any) -> str:
     if not (isinstance(name, str) and ":" in name):
         return ""
     return f"; if it is yours, say so: recipes=[{name.rpartition(':')[2]}], or --recipes {name}"
-
-
-def _is_of_kind(value: Any, kind: Any) -> bool:
-    """Whether a parameter from JSON has the type that it is annotated with, an integer standing for
-    a float; numbers have to be finite."""
-    kinds = get_args(kind) or (kind,)
-    if isinstance(value, bool) or value is None or isinstance(value, str):
-        return type(value) in kinds
-    if isinstance(value, int) and int in kinds:
-        return True
-    return isinstance(value, (int, float)) and float in kinds and abs(value) <= sys.float_info.max

@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 
 from sobolev.datasets import Manifest, OperatorDataModule, open_dataset
-from sobolev.datasets.loading.windows import SHUFFLED_SHARDS, EpochSampler
+from sobolev.datasets.loading.samplers import SHUFFLED_SHARDS, EpochSampler
 from sobolev.datasets.recipes.presets import recipe_from
 from sobolev.grids.symmetries import turned
 from sobolev.solvers import Darcy

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from sobolev import Grid
-from sobolev.datasets.loading.windows import FromMemory, Items, Window
+from sobolev.datasets.loading.items import FromMemory, Items
+from sobolev.datasets.loading.windows import Window
 from sobolev.operators import FNO, Operator, SpatioTemporalFNO, Trajectory, operator_from
 
 KINDS = ["periodic", "dirichlet", "neumann"]

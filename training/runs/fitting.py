@@ -34,7 +34,7 @@ import sobolev
 import sobolev.operators
 import sobolev.training
 from sobolev.datasets import OperatorDataModule
-from sobolev.datasets.loading.windows import Items
+from sobolev.datasets.loading.items import Items
 from sobolev.datasets.store.whole_files import replacing
 from sobolev.surrogates.surrogate import Surrogate
 from sobolev.training.callbacks.callbacks import (

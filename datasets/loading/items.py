@@ -1,0 +1,138 @@
+"""Items to train on: pairs of fields, or windows cut from trajectories, from memory or from shards."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sobolev.datasets.loading.windows import Window
+from sobolev.datasets.store.shards import ShardReader
+from sobolev.grids.moments import Moments
+
+Source = Callable[[str, int], np.ndarray]
+"""Where fields are read: the values of a variable for one sample, ``([time,] *space)``."""
+
+
+class FromMemory:
+    """Arrays ``(sample, [time,] *space)`` by variable."""
+
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+        self.arrays = arrays
+
+    def __call__(self, name: str, sample: int) -> np.ndarray:
+        return self.arrays[name][sample]
+
+
+class FromShards:
+    """Views of memory-mapped shards."""
+
+    def __init__(self, reader: ShardReader) -> None:
+        self.reader = reader
+
+    def __call__(self, name: str, sample: int) -> np.ndarray:
+        starts = self.reader.starts
+        number = bisect.bisect_right(starts, sample) - 1
+        return self.reader.mapped(name, number)[sample - int(starts[number])]
+
+
+class Items(Dataset):
+    """Pairs ``(inputs, outputs)`` of float32 fields, each ``(channels, *space)``; a whole batch is
+    picked at once.
+
+    Channels are the static inputs, then the frames of the window, all variables of one before those
+    of the next.
+
+    Args:
+        source: values by variable and sample.
+        samples: the sample numbers to draw on, in order.
+        inputs, outputs: names of the variables that are stored once per sample, and of those that
+            are predicted.
+        frames: length of the trajectories, or None where outputs are single fields.
+        window: how trajectories are cut.
+        restrict: applied to a tensor of fields ``(..., *space)`` as they are read.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        samples: np.ndarray,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        *,
+        frames: int | None,
+        window: Window,
+        restrict: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.source, self.samples, self.window = source, samples, window
+        self.names_in, self.names_out, self.frames = list(inputs), list(outputs), frames
+        self.restrict = restrict
+        self.starts = 1 if frames is None else frames - window.span + 1
+        if self.starts < 1:
+            raise ValueError(
+                f"a window of {window.span} frames ({window}) does not fit into trajectories of {frames}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.samples) * self.starts
+
+    def __getitem__(self, index: int | slice) -> tuple[Tensor, Tensor]:
+        if isinstance(index, slice):
+            return self.__getitems__(range(len(self))[index])
+        inputs, outputs = self.__getitems__([index])
+        return inputs[0], outputs[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        where = [(int(self.samples[i // self.starts]), i % self.starts) for i in indices]
+        static = [
+            self._stacked(name, [(sample, None) for sample, _ in where]) for name in self.names_in
+        ]
+        if self.frames is None:
+            states = [
+                self._stacked(name, [(sample, None) for sample, _ in where])
+                for name in self.names_out
+            ]
+            return torch.stack(static, dim=1), torch.stack(states, dim=1)
+        stride, span = self.window.stride, self.window.span
+        cuts = [(sample, slice(start, start + span, stride)) for sample, start in where]
+        # (batch, time, variable, *space)
+        states_over_time = torch.stack(
+            [self._stacked(name, cuts) for name in self.names_out], dim=2
+        )
+        history, horizon = states_over_time.split([self.window.history, self.window.horizon], dim=1)
+        past = history.flatten(1, 2)
+        inputs = torch.cat([torch.stack(static, dim=1), past], dim=1) if static else past
+        return inputs, horizon.flatten(1, 2)
+
+    @property
+    def inputs(self) -> Tensor:
+        """The inputs of all items."""
+        return self[:][0]
+
+    @property
+    def outputs(self) -> Tensor:
+        """The outputs of all items."""
+        return self[:][1]
+
+    def moments(self, name: str) -> tuple[float, float]:
+        """Return mean and standard deviation of a variable over all its values."""
+        samples = ([(sample, None)] for sample in self.samples.tolist())
+        values = (self._stacked(name, sample).numpy() for sample in samples)
+        found = sum(map(Moments.of, values), Moments.none())
+        return found.mean, math.sqrt(found.variance)
+
+    def _stacked(self, name: str, cuts: Sequence[tuple[int, slice | None]]) -> Tensor:
+        """Float32 fields of several samples, ``(batch, [time,] *space)``."""
+        views = [
+            self.source(name, s) if cut is None else self.source(name, s)[cut] for s, cut in cuts
+        ]
+        stacked = np.empty((len(views), *views[0].shape), np.float32)
+        for target, view in zip(stacked, views, strict=True):
+            target[...] = view
+        fields = torch.from_numpy(stacked)
+        return fields if self.restrict is None else self.restrict(fields)

@@ -1,0 +1,58 @@
+"""Tensors as an ``xr.Dataset`` with names, units and coordinates."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import xarray as xr
+from torch import Tensor
+
+from sobolev.grids import AbstractGrid
+from sobolev.grids.description import axis_coords
+from sobolev.grids.variables import Variable
+from sobolev.surrogates.provenance import Provenance
+from sobolev.surrogates.tensors import Given
+
+
+def dataset_of(
+    fields: Mapping[Variable, Tensor],
+    given: Given,
+    *,
+    source: str,
+    provenance: Provenance,
+    grid: AbstractGrid | None = None,
+    times: xr.Variable | None = None,
+    extra: Mapping[str, xr.Variable] | None = None,
+    attributes: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """Return what was made of given fields, in their samples.
+
+    Args:
+        fields: ``(sample, [time,] *space)`` of each variable, on the CPU.
+        given: what they were made of.
+        source: what made them, in words.
+        provenance: of the surrogate that made them.
+        grid: of ``fields``, if other than that given.
+        times: of the frames, if there are any.
+        extra: further variables along the samples.
+        attributes: further global attributes.
+    """
+    grid = given.grid if grid is None else grid
+    dims = (given.sample_dim, *(() if times is None else ("time",)), *grid.dims)
+    variables = {v.name: xr.Variable(dims, u.numpy(), v.attributes) for v, u in fields.items()}
+    result = xr.Dataset(
+        {**variables, **(extra or {})},
+        {**({} if times is None else {"time": times}), **axis_coords(grid)},
+        {
+            "Conventions": "CF-1.11",
+            "source": f"sobolev {importlib.metadata.version('sobolev')} {source}",
+            "provenance": json.dumps(provenance.to_json(), sort_keys=True),
+            **(attributes or {}),
+        },
+    )
+    if given.samples is None:
+        return result.isel({given.sample_dim: 0})
+    return result.assign_coords({given.sample_dim: given.samples})

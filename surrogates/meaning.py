@@ -1,0 +1,147 @@
+"""What a surrogate's channels mean: names, units, grid, frames, origin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from sobolev.datasets.loading.windows import Window
+from sobolev.grids import AbstractGrid
+from sobolev.grids.description import by, describe_grid, grid_from
+from sobolev.grids.symmetries import check_symmetries
+from sobolev.grids.variables import Variable
+from sobolev.surrogates.provenance import Provenance
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """All of a surrogate but its operator and scales.
+
+    Args:
+        grid: the grid of the training data, flat or a sphere. Names, extents and kinds of its axes
+            bind; sizes do not.
+        inputs, outputs: the variables, in the order of the operator's channels.
+        provenance: record of data, training and versions.
+        symmetries: those that predictions are averaged over.
+        conserved: outputs whose integral over the domain is made that of an input: the output's name,
+            the input's.
+
+    Raises:
+        ValueError: for a variable that occurs twice among the inputs or outputs, symmetries that the
+            grid does not have, and conserved quantities that are not there or have other units than
+            their inputs.
+    """
+
+    grid: AbstractGrid
+    inputs: tuple[Variable, ...]
+    outputs: tuple[Variable, ...]
+    provenance: Provenance = field(default_factory=Provenance)
+    symmetries: tuple[str, ...] = ()
+    conserved: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_symmetries(self.symmetries, self.grid)
+        for role, variables in (("input", self.inputs), ("output", self.outputs)):
+            names = [v.name for v in variables]
+            if len(set(names)) < len(names):
+                raise ValueError(f"a variable occurs twice among the {role}s: {', '.join(names)}")
+        for output, source in self.conserved.items():
+            self._check_conserved(output, source)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Meaning:
+        """Return the meaning that ``to_json`` wrote, or a stranger.
+
+        Raises:
+            ValueError: as the class, and for names, sizes and pairs that are none.
+        """
+        inputs, outputs = (
+            tuple(Variable(**v) for v in content[role]) for role in ("inputs", "outputs")
+        )
+        for word in (word for v in (*inputs, *outputs) for word in asdict(v).values()):
+            if not isinstance(word, str):
+                raise ValueError(f"variables have names and units in words, got {word!r}")
+        grid = grid_from(content["grid"])
+        if math.prod(grid.shape) > torch.iinfo(torch.int64).max:
+            raise ValueError(f"no field has {by(grid.shape)} nodes")
+        conserved = content.get("conserved", {})
+        if not isinstance(conserved, dict):
+            raise ValueError(f"conserved quantities are pairs of names, got {conserved!r}")
+        provenance = Provenance.from_json(content["provenance"])
+        symmetries = tuple(content.get("symmetries", ()))
+        return cls(grid, inputs, outputs, provenance, symmetries, conserved)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the meaning as JSON."""
+        return {
+            "grid": describe_grid(self.grid),
+            "inputs": [asdict(v) for v in self.inputs],
+            "outputs": [asdict(v) for v in self.outputs],
+            "provenance": self.provenance.to_json(),
+            "symmetries": list(self.symmetries),
+            "conserved": dict(self.conserved),
+        }
+
+    @property
+    def window(self) -> Window | None:
+        """The frames of one application: ``history`` in, ``horizon`` out, every ``stride``-th stored
+        one; None for a map that is not in time."""
+        found = self.provenance.data.window
+        return None if found is None else Window(*found)
+
+    @property
+    def in_time(self) -> Window:
+        """The ``window``, where there has to be one.
+
+        Raises:
+            ValueError: if there is none, or the variables are not its frames.
+        """
+        window = self.window
+        if window is None:
+            raise ValueError(
+                "this surrogate maps single fields; only one trained on the windows of trajectories can be rolled out"
+            )
+        given = window.inputs(self.quantities)
+        frames = window.outputs(self.quantities)
+        found = [(v.name, v.units) for v in (*self.inputs[-len(given) :], *self.outputs)]
+        if found != [(v.name, v.units) for v in (*given, *frames)]:
+            names = ", ".join(v.name for v in (*self.inputs, *self.outputs))
+            raise ValueError(f"{names} are not the frames of a {window}, as the provenance has it")
+        return window
+
+    @property
+    def quantities(self) -> list[Variable]:
+        """The physical quantities that are predicted: the outputs, whatever their frames."""
+        return list(self.outputs) if self.window is None else self.window.states(self.outputs)
+
+    def _check_conserved(self, output: str, source: str) -> None:
+        inputs = {v.name: v for v in self.inputs}
+        outputs = {v.name: v for v in self.outputs}
+        if output not in outputs or source not in inputs:
+            raise ValueError(
+                f"the integral of {output!r} cannot be that of {source!r}: the outputs are {', '.join(outputs)}, "
+                f"the inputs {', '.join(inputs)}"
+            )
+        units = outputs[output].units, inputs[source].units
+        if units[0] != units[1]:
+            raise ValueError(
+                f"the integral of {output} in {units[0]} cannot be that of {source} in {units[1]}"
+            )
+
+
+def check_channels(name: str, channels: int, variables: Sequence[Variable]) -> None:
+    """Refuse an operator whose channels are not those of the variables.
+
+    Raises:
+        ValueError: saying how many there are of each.
+    """
+    if channels != len(variables):
+        names = ", ".join(v.name for v in variables)
+        raise ValueError(
+            f"the operator has {name}={channels}, the data have {len(variables)} ({names}); set {name} to "
+            f"{len(variables)}, if these are the data that it is for"
+        )

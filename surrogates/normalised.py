@@ -1,0 +1,193 @@
+"""An operator between fields in physical units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sobolev.datasets.loading.windows import Window
+from sobolev.grids import AbstractGrid
+from sobolev.grids.symmetries import averaged
+from sobolev.grids.variables import Variable
+from sobolev.operators import Operator
+from sobolev.surrogates.conservation import KeptIntegrals
+from sobolev.surrogates.meaning import Meaning, check_channels
+from sobolev.surrogates.provenance import Provenance
+
+
+class NormalisedOperator(nn.Module):
+    """Scales · operator · scales: what a network learns in standard deviations, in physical units.
+
+    The pressure of a Dirichlet problem is zero on the border, which the operator need not learn: what
+    it has there is taken away, and less and less of it over one cell of the training grid. Conserved
+    quantities keep their integrals, and predictions are averaged over symmetries, where ``meaning``
+    says so.
+
+    Args:
+        operator: the map between normalised fields.
+        meaning: of its channels.
+        statistics: mean and standard deviation of each variable in the training data.
+
+    Raises:
+        ValueError: for an operator that does not fit the grid or the variables, and a variable that has
+            no statistics or is constant in the training data.
+    """
+
+    input_mean: Tensor
+    input_scale: Tensor
+    output_mean: Tensor
+    output_scale: Tensor
+
+    def __init__(
+        self,
+        operator: Operator,
+        meaning: Meaning,
+        statistics: Mapping[str, tuple[float, float]],
+    ) -> None:
+        super().__init__()
+        operator.check_grid(meaning.grid)
+        check_channels("in_channels", operator.in_channels, meaning.inputs)
+        check_channels("out_channels", operator.out_channels, meaning.outputs)
+        self.operator = operator
+        self.meaning = meaning
+        self._register("input", meaning.inputs, statistics)
+        self._register("output", meaning.outputs, statistics)
+        self.check_scales()
+        self.integrals: KeptIntegrals | None = None
+        if meaning.conserved:
+            self.integrals = KeptIntegrals(
+                meaning.grid, meaning.inputs, meaning.outputs, meaning.conserved
+            )
+
+    @property
+    def grid(self) -> AbstractGrid:
+        """The grid of the training data."""
+        return self.meaning.grid
+
+    @property
+    def inputs(self) -> list[Variable]:
+        """The variables of the input channels."""
+        return list(self.meaning.inputs)
+
+    @property
+    def outputs(self) -> list[Variable]:
+        """The variables of the output channels."""
+        return list(self.meaning.outputs)
+
+    @property
+    def quantities(self) -> list[Variable]:
+        """The physical quantities that are predicted: the outputs, whatever their frames."""
+        return self.meaning.quantities
+
+    @property
+    def window(self) -> Window | None:
+        """The frames of one application, or None for a map that is not in time."""
+        return self.meaning.window
+
+    @property
+    def interval(self) -> float | None:
+        """Time between two successive predicted frames, where it is known."""
+        return self.provenance.data.interval
+
+    @property
+    def symmetries(self) -> tuple[str, ...]:
+        """The symmetries that predictions are averaged over."""
+        return self.meaning.symmetries
+
+    @property
+    def conserved(self) -> dict[str, str]:
+        """The outputs whose integrals are made those of inputs."""
+        return dict(self.meaning.conserved)
+
+    @property
+    def provenance(self) -> Provenance:
+        """The record of data, training and versions, which reads like the JSON that it is saved as."""
+        return self.meaning.provenance
+
+    def record(self, **parts: Any) -> None:
+        """Replace parts of the provenance, given as records or as JSON; None takes one away."""
+        self.meaning = replace(self.meaning, provenance=self.provenance.with_parts(**parts))
+
+    def forward(
+        self, u: Float[Tensor, "batch inputs *space"], size: Sequence[int] | None = None
+    ) -> Float[Tensor, "batch outputs *size"]:
+        """Predict in physical units, differentiably; ``size`` asks for a finer (or coarser) grid than the
+        input's."""
+        u = u.to(self.input_mean.dtype)
+        self.operator.check(u)
+        if not self.symmetries:
+            return self._applied(u, size)
+        return averaged(self._applied, u, size, self.grid, self.symmetries)
+
+    def _applied(self, u: Tensor, size: Sequence[int] | None) -> Tensor:
+        """One application of the operator."""
+        normalised = (u - self.input_mean) / self.input_scale
+        v = self.operator(normalised, size)
+        if self.integrals is not None:
+            means = self.input_mean, self.output_mean
+            v = self.integrals(normalised, v, means, (self.input_scale, self.output_scale))
+        v = v * self.output_scale + self.output_mean
+        return self.grid.resized(*v.shape[2:]).without_border(v, cells=self.grid)
+
+    def comparable(
+        self, fields: Float[Tensor, "*lead_and_space"]
+    ) -> Float[Tensor, "*lead_and_space"]:
+        """Return fields in the units in which loss and scores measure them: a single quantity in its
+        standard deviations, several each about its mean in the training data, (u − μ) / σ.
+
+        An error of several quantities relative to them is then the same in all units, and that of
+        predicting the means is 1. A quantity alone keeps the published ‖p − y‖ / ‖y‖.
+
+        Args:
+            fields: ``(..., quantities, *space)``, or with frames times quantities as channels.
+        """
+        ndim = self.grid.ndim
+        count = len(self.quantities)
+        mean, scale = (b[:count].to(fields) for b in (self.output_mean, self.output_scale))
+        repeats = (fields.shape[-ndim - 1] // count, *[1] * ndim)
+        centred = fields - mean.repeat(repeats) if count > 1 else fields
+        return centred / scale.repeat(repeats)
+
+    def check_scales(self) -> None:
+        """Refuse scales by which nothing can be learnt, such as those of a damaged file.
+
+        Raises:
+            ValueError: naming the variable.
+        """
+        meaning = self.meaning
+        for role, variables in (("input", meaning.inputs), ("output", meaning.outputs)):
+            means, scales = (
+                self.get_buffer(f"{role}_{kind}").flatten().tolist() for kind in ("mean", "scale")
+            )
+            for v, mean, scale in zip(variables, means, scales, strict=True):
+                if scale == 0:
+                    raise ValueError(
+                        f"{v.name} is constant in the training data; there is nothing to learn from it"
+                    )
+                if not (math.isfinite(mean) and 0 < scale < math.inf):
+                    raise ValueError(
+                        f"{v.name} needs a finite mean and a positive standard deviation, got {mean:g} and {scale:g}"
+                    )
+
+    def _register(
+        self,
+        role: str,
+        variables: Sequence[Variable],
+        statistics: Mapping[str, tuple[float, float]],
+    ) -> None:
+        """Keep the means and scales of some variables."""
+        if missing := [v.name for v in variables if v.name not in statistics]:
+            raise ValueError(
+                f"the statistics lack {', '.join(missing)}; they hold {', '.join(statistics) or 'nothing'}"
+            )
+        for i, kind in enumerate(("mean", "scale")):
+            values = [statistics[v.name][i] for v in variables]
+            buffer = torch.tensor(values, dtype=torch.float32, device="cpu")
+            shaped = buffer.reshape(-1, *[1] * self.grid.ndim)
+            self.register_buffer(f"{role}_{kind}", shaped)
