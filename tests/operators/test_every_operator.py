@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ from sobolev.operators import (
     operator_from,
 )
 
+TESTS = Path(__file__).parents[1]
 each_operator = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
@@ -167,10 +168,10 @@ import sys
 sys.path.insert(0, {folder!r})
 import warnings; warnings.simplefilter("ignore")
 import torch
-import test_every_operator as table
+from support.operators import CASES
 torch.manual_seed(0)
 torch.set_num_threads(1)
-for name, case in table.CASES.items():
+for name, case in CASES.items():
     {work}
     print(name)
 """
@@ -194,7 +195,7 @@ _PARALLEL = """
 
 def alone(work: str) -> str:
     """Run on every case in a process of its own, without the type checks of the test run."""
-    program = _ALONE.format(folder=os.path.dirname(__file__), work=work.strip())
+    program = _ALONE.format(folder=str(TESTS), work=work.strip())
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
