@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -117,28 +117,6 @@ class FNO(Operator):
         self._active = cast(Block, self.blocks[0]).kernel.modes
         if active_modes is not None:
             self.active_modes = active_modes
-
-    @classmethod
-    def from_neuralop(cls, model: nn.Module) -> FNO:
-        """The same network as a trained neuralop 2.0 ``FNO`` or ``TFNO``; see ``foreign.py``."""
-        from sobolev.operators.foreign import from_neuralop  # it imports this module
-
-        return from_neuralop(cls, model)
-
-    @classmethod
-    def from_original(
-        cls,
-        state: Mapping[str, Tensor],
-        *,
-        padding: int = 0,
-        positions: bool | str = False,
-        norm: str | None = None,
-    ) -> FNO:
-        """The same network as the original repository's, from its ``state_dict``; see
-        ``foreign.py``."""
-        from sobolev.operators.foreign import from_original  # it imports this module
-
-        return from_original(cls, state, padding=padding, positions=positions, norm=norm)
 
     @property
     def ndim(self) -> int:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from sobolev.grids.grid import AbstractGrid
-from sobolev.operators.base import Operator, operator_from
+from sobolev.operators.base import Operator
 from sobolev.operators.sfno import SFNO
+from sobolev.operators.wrapping import CompositeOperator, check_operators
 
 
-class SpecBoost(Operator):
+class SpecBoost(CompositeOperator):
     """u ↦ Σ_k (μ_k + σ_k G_k(u)), stage G_k fitted to the residual of those before it (Qin et al.
     2024, arXiv:2404.07200).
 
@@ -26,8 +27,8 @@ class SpecBoost(Operator):
     multiplied by zero; ``active`` leaves it out.
 
     Args:
-        stages: operators, or their ``description``. All map the same number of input to the same
-            number of output channels, on one kind of grid.
+        stages: operators. All map the same number of input to the same number of output channels, on
+            one kind of grid.
         hand_over: later stages get the prediction so far, on the input's grid, as further input
             channels: ``in_channels + out_channels`` of them.
         active: how many stages the prediction sums, the first ones; all by default.
@@ -59,46 +60,30 @@ class SpecBoost(Operator):
 
     def __init__(
         self,
-        stages: Sequence[Operator | Mapping[str, Any]],
+        stages: Sequence[Operator],
         *,
         hand_over: bool = False,
         active: int | None = None,
     ) -> None:
         super().__init__()
-        built = [s if isinstance(s, Operator) else operator_from(s) for s in stages]
-        _check_stages(built, hand_over)
-        self.stages, self.hand_over = nn.ModuleList(built), hand_over
-        self.in_channels, self.out_channels = built[0].in_channels, built[0].out_channels
-        self.boundary = next((s.boundary for s in built if s.boundary is not None), None)
-        self.register_buffer("mean", torch.zeros(len(built), self.out_channels))
-        self.register_buffer("scale", torch.zeros(len(built), self.out_channels))
+        check_operators("SpecBoost", stages)
+        _check_stages(stages, hand_over)
+        self.stages, self.hand_over = nn.ModuleList(stages), hand_over
+        self.in_channels, self.out_channels = stages[0].in_channels, stages[0].out_channels
+        self.boundary = next((s.boundary for s in stages if s.boundary is not None), None)
+        self.register_buffer("mean", torch.zeros(len(stages), self.out_channels))
+        self.register_buffer("scale", torch.zeros(len(stages), self.out_channels))
         self.scale[0] = 1.0
-        self.active = len(built) if active is None else active
+        self.active = len(stages) if active is None else active
         self._in_training: int | None = None
 
     @property
-    def configuration(self) -> dict[str, Any]:
-        stages = [stage.description for stage in self._each()]
-        return {"stages": stages, "hand_over": self.hand_over, "active": self.active}
+    def parts(self) -> list[Operator]:
+        return [cast(Operator, stage) for stage in self.stages]
 
     @property
     def ndim(self) -> int:
         return self._stage(0).ndim
-
-    @property
-    def exportable(self) -> bool:  # type: ignore[override]
-        """Whether all stages are."""
-        return all(s.exportable for s in self._each())
-
-    @property
-    def checkpointing(self) -> bool:
-        """Whether the stages recompute their activations in the backward pass."""
-        return all(s.checkpointing for s in self._each())
-
-    @checkpointing.setter
-    def checkpointing(self, value: bool) -> None:
-        for stage in self._each():
-            stage.checkpointing = value
 
     @property
     def active(self) -> int:
@@ -112,7 +97,7 @@ class SpecBoost(Operator):
         self._active = count
 
     def check_grid(self, grid: AbstractGrid) -> None:
-        for stage in self._each():
+        for stage in self.parts:
             stage.check_grid(grid)
 
     def forward(self, u: Tensor, size: Sequence[int] | None = None) -> Tensor:
@@ -229,9 +214,6 @@ class SpecBoost(Operator):
         for i, stage in enumerate(self.stages):
             stage.train(mode and self._in_training in (None, i))
         return self
-
-    def _each(self) -> list[Operator]:
-        return [cast(Operator, stage) for stage in self.stages]
 
     def _stage(self, k: int) -> Operator:
         return cast(Operator, self.stages[k])
