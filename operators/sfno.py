@@ -17,11 +17,10 @@ from sobolev.grids.sphere import SphereGrid
 from sobolev.grids.spherical_transform import KINDS
 from sobolev.operators.base import Operator, check_whole
 from sobolev.operators.layers.spectral_conv import full_precision
-from sobolev.operators.layers.spherical_conv import (
-    FILTERS,
+from sobolev.operators.layers.spherical_conv import FILTERS, check_name
+from sobolev.operators.layers.spherical_transforms import (
     Synthesis,
     analysis,
-    check_name,
     check_size,
     resolved_degrees,
     synthesis,
@@ -175,7 +174,7 @@ class SFNO(Operator):
         self.check(u)
         space = check_size(u.shape[-2:])
         size = space if size is None else check_size(size)
-        v = u.permute(3, 2, 0, 1)  # (lon, lat, batch, channels), see spherical_conv.py
+        v = u.permute(3, 2, 0, 1)  # (lon, lat, batch, channels), see spherical_transforms.py
         kind, degrees = self.sphere.kind, self.degrees
         to_output = synthesis(kind, size, degrees, u)
         c = analysis(kind, space, degrees, u)(self._with_positions(v))

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from sobolev import SphereGrid
 from sobolev.grids.spherical_transform import clear_tables
 from sobolev.operators import SphericalConv
-from sobolev.operators.layers.spherical_conv import analysis, synthesis
+from sobolev.operators.layers.spherical_transforms import analysis, synthesis
 
 FILTERS = ["zonal", "complex", "diagonal"]
 KINDS = ["legendre-gauss", "equiangular"]
