@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -59,11 +60,13 @@ class Operator(nn.Module, ABC):
         """Number of space axes."""
 
     @abstractmethod
-    def forward(self, u: Tensor, size: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self, u: Float[Tensor, "batch in_channels *space"], size: Sequence[int] | None = None
+    ) -> Float[Tensor, "batch out_channels *size"]:
         """Apply to ``(batch, in_channels, *space)``; ``size`` asks for output on a grid of these
         sizes."""
 
-    def check(self, u: Tensor) -> None:
+    def check(self, u: Shaped[Tensor, " ..."]) -> None:
         """Refuse input of the wrong rank, channel count or dtype, and an empty batch.
 
         Raises:
@@ -111,7 +114,7 @@ class Operator(nn.Module, ABC):
                 f"the operator was built for boundary={self.boundary}, the data's axes are {kinds}"
             )
 
-    def run(self, layer: nn.Module, *inputs: Any) -> Tensor:
+    def run(self, layer: nn.Module, *inputs: Any) -> Float[Tensor, " ..."]:
         """Apply one of the operator's layers, recomputing it in the backward pass if
         ``checkpointing``."""
         if self.checkpointing and torch.is_grad_enabled():
@@ -149,7 +152,7 @@ def channel_axes(network: nn.Module) -> dict[str, tuple[int, ...]]:
     }
 
 
-def with_weights(operator: AnyOperator, state: Mapping[str, Tensor]) -> AnyOperator:
+def with_weights(operator: AnyOperator, state: Mapping[str, Shaped[Tensor, " ..."]]) -> AnyOperator:
     """Give the operator these weights, and move it to their device and dtype; returns it."""
     like = next(value for value in state.values() if value.is_floating_point())
     operator.to(device=like.device, dtype=like.dtype)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
+from jaxtyping import Complex, Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -93,7 +94,9 @@ def _refuse_neuralop(model: Any, blocks: Any) -> None:
         raise ValueError(f"a neuralop FNO with {', '.join(names)} cannot be loaded; we lack that")
 
 
-def _neuralop_block(name: str, blocks: Any, i: int, weight: Tensor) -> dict[str, Tensor]:
+def _neuralop_block(
+    name: str, blocks: Any, i: int, weight: Complex[Tensor, "i o *modes"]
+) -> dict[str, Shaped[Tensor, " ..."]]:
     conv, n = blocks.convs[i], weight.ndim - 2
     bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().flatten()
     norm = None if blocks.norm is None else blocks.norm[2 * i : 2 * i + 2]
@@ -115,7 +118,7 @@ def _neuralop_block(name: str, blocks: Any, i: int, weight: Tensor) -> dict[str,
     return state
 
 
-def _odd_rows(weight: Tensor) -> list[int]:
+def _odd_rows(weight: Complex[Tensor, "i o *modes"]) -> list[int]:
     """The padding, as ``F.pad`` takes it, of axes with an odd number of rows by a row in front."""
     padding: list[int] = []
     for n in reversed(weight.shape[2:-1]):
@@ -123,13 +126,13 @@ def _odd_rows(weight: Tensor) -> list[int]:
     return padding
 
 
-def _skip_weight(skip: nn.Module) -> Tensor:
+def _skip_weight(skip: nn.Module) -> Float[Tensor, "o i"] | Float[Tensor, " o"]:
     """Of a 1×1 convolution ``(out, in, 1)`` or a soft gate ``(1, channels, 1, …)``."""
     state = skip.state_dict()
     return state["conv.weight"].squeeze(-1) if "conv.weight" in state else state["weight"].flatten()
 
 
-def _linear_layers(name: str, convolutions: nn.ModuleList) -> dict[str, Tensor]:
+def _linear_layers(name: str, convolutions: nn.ModuleList) -> dict[str, Float[Tensor, " ..."]]:
     """The state of one linear layer, or of an MLP with its activation in between."""
     state = {}
     for i, layer in enumerate(convolutions):

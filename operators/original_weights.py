@@ -9,10 +9,13 @@ import re
 from collections.abc import Mapping
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from sobolev.operators.base import with_weights
 from sobolev.operators.fno import FNO
+
+State = Mapping[str, Shaped[Tensor, " ..."]]
 
 _ORIGINAL_NAMES = (
     (r"(?:fc0|p)\.(weight|bias)", r"lift.\1"),
@@ -26,7 +29,7 @@ _ORIGINAL_NAMES = (
 
 
 def fno_from_original(
-    state: Mapping[str, Tensor],
+    state: State,
     *,
     padding: int = 0,
     positions: bool | str = False,
@@ -94,7 +97,7 @@ def fno_from_original(
     )
 
 
-def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _renamed(state: State) -> dict[str, Shaped[Tensor, " ..."]]:
     """With our names, and 1×1 convolutions as matrices."""
     inside = all(key.startswith("conv1.") for key in state)  # the first scripts wrap the network
     result, unknown = {}, []
@@ -121,7 +124,7 @@ def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def _expected(state: Mapping[str, Tensor]) -> set[str]:
+def _expected(state: State) -> set[str]:
     """What a network has that has these keys: the outer layers, and in every block up to the last one
     what any of them has."""
     outer = {
@@ -133,11 +136,11 @@ def _expected(state: Mapping[str, Tensor]) -> set[str]:
     return outer | {f"blocks.{i}.{name}" for i in range(depth) for name in names}
 
 
-def _depth(state: Mapping[str, Tensor]) -> int:
+def _depth(state: State) -> int:
     return sum(key.endswith(".weights1") for key in state)
 
 
-def _original_kernel(state: Mapping[str, Tensor], i: int) -> Tensor:
+def _original_kernel(state: State, i: int) -> Float[Tensor, "*block i o 2"]:
     """The weight of block ``i``, ``(*block, in, out, 2)``, from one to four corners of the spectrum:
     weights2 has negative frequencies on the first axis, weights3 on the second, weights4 on both."""
     corners = [state[k] for j in range(1, 5) if (k := f"blocks.{i}.weights{j}") in state]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.grids.grid import AbstractGrid, Axis, Grid
@@ -75,7 +76,9 @@ class Planar(CompositeOperator):
                 "Planar flattens a sphere, the data live on a flat grid already; give its operator alone"
             )
 
-    def forward(self, u: Tensor, size: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self, u: Float[Tensor, "batch in_channels lat lon"], size: Sequence[int] | None = None
+    ) -> Float[Tensor, "batch out_channels lat_out lon_out"]:
         """``(batch, in_channels, lat, lon) -> (batch, out_channels, *size)``."""
         self.check(u)
         return self.operator(u, size)

@@ -6,12 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sobolev.grids.grid import AbstractGrid
 from sobolev.operators.base import Operator
 from sobolev.operators.sfno import SFNO
 from sobolev.operators.wrapping import CompositeOperator, check_operators
+
+Moments = tuple[int, Float[Tensor, " channels"], Float[Tensor, " channels"]]
+"""Count, means and sums of squared deviations."""
 
 
 class SpecBoost(CompositeOperator):
@@ -55,8 +59,8 @@ class SpecBoost(CompositeOperator):
         ValueError: if there is no stage, one is a SpecBoost itself, or they do not fit together.
     """
 
-    mean: Tensor
-    scale: Tensor
+    mean: Float[Tensor, "stages out_channels"]
+    scale: Float[Tensor, "stages out_channels"]
 
     def __init__(
         self,
@@ -100,13 +104,20 @@ class SpecBoost(CompositeOperator):
         for stage in self.parts:
             stage.check_grid(grid)
 
-    def forward(self, u: Tensor, size: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self, u: Float[Tensor, "batch in_channels *space"], size: Sequence[int] | None = None
+    ) -> Float[Tensor, "batch out_channels *size"]:
         """``(batch, in_channels, *space) -> (batch, out_channels, *size)``: the active stages'
         sum; each is asked for ``size``."""
         self.check(u)
         return self.partial(u, self.active, size)
 
-    def partial(self, u: Tensor, count: int, size: Sequence[int] | None = None) -> Tensor:
+    def partial(
+        self,
+        u: Float[Tensor, "batch in_channels *space"],
+        count: int,
+        size: Sequence[int] | None = None,
+    ) -> Float[Tensor, "batch out_channels *size"]:
         """What stages 0 … ``count`` − 1 predict; zero for none.
 
         With ``hand_over`` and a ``size`` other than the input's, a stage that another one follows
@@ -129,13 +140,25 @@ class SpecBoost(CompositeOperator):
                 v = torch.cat([u, here.to(u.dtype)], dim=1)
         return total
 
-    def residual(self, u: Tensor, y: Tensor, k: int) -> Tensor:
+    def residual(
+        self,
+        u: Float[Tensor, "batch in_channels *space"],
+        y: Float[Tensor, "batch out_channels *size"],
+        k: int,
+    ) -> Float[Tensor, "batch out_channels *size"]:
         """What the stages before ``k`` leave of the target: ``y − partial(u, k)``, on the target's
         grid, without gradients."""
         with torch.no_grad():
             return y - self.partial(u, k, y.shape[2:])
 
-    def learning_pair(self, u: Tensor, y: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    def learning_pair(
+        self,
+        u: Float[Tensor, "batch in_channels *space"],
+        y: Float[Tensor, "batch out_channels *size"],
+        k: int,
+    ) -> tuple[
+        Float[Tensor, "batch out_channels *size"], Float[Tensor, "batch out_channels *size"]
+    ]:
         """What stage ``k`` puts out and what it should, ``(residual − μ_k) / σ_k``; both
         ``(batch, out_channels, *space)`` on the target's grid.
 
@@ -153,7 +176,12 @@ class SpecBoost(CompositeOperator):
         return self._stage(k)(u, y.shape[2:]), target
 
     @torch.no_grad()
-    def fit_scale(self, k: int, residuals: Tensor | Iterable[Tensor]) -> None:
+    def fit_scale(
+        self,
+        k: int,
+        residuals: Float[Tensor, "batch out_channels *space"]
+        | Iterable[Float[Tensor, "_ out_channels *space"]],
+    ) -> None:
         """Set μ_k and σ_k to mean and standard deviation, per channel, of ``residuals``.
 
         Args:
@@ -224,17 +252,21 @@ class SpecBoost(CompositeOperator):
         if not bool((self.scale[k] > 0).all()):
             raise ValueError(f"stage {k} has no scale yet; fit_scale({k}, residuals) measures it")
 
-    def _term(self, k: int, v: Tensor, size: Sequence[int] | None) -> Tensor:
+    def _term(
+        self, k: int, v: Float[Tensor, "batch channels *space"], size: Sequence[int] | None
+    ) -> Float[Tensor, "batch out_channels *size"]:
         return self._channels(self.mean[k]) + self._channels(self.scale[k]) * self._stage(k)(
             v, size
         )
 
-    def _channels(self, values: Tensor) -> Tensor:
+    def _channels(
+        self, values: Float[Tensor, " out_channels"]
+    ) -> Float[Tensor, " out_channels *ones"]:
         return values.reshape(-1, *[1] * self.ndim)
 
     def _merged(
-        self, moments: tuple[int, Tensor, Tensor] | None, batch: Tensor
-    ) -> tuple[int, Tensor, Tensor]:
+        self, moments: Moments | None, batch: Float[Tensor, "batch channels *space"]
+    ) -> Moments:
         """Count, means and sums of squared deviations with those of ``batch`` added."""
         if batch.ndim != self.ndim + 2 or batch.shape[1] != self.out_channels:
             raise ValueError(

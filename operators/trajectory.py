@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.grids.grid import AbstractGrid, Axis, Grid
@@ -80,7 +81,9 @@ class Trajectory(CompositeOperator):
         if isinstance(grid, Grid):
             self.operator.check_grid(Grid(*grid.axes, time))
 
-    def forward(self, u: Tensor, size: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self, u: Float[Tensor, "batch in_channels *space"], size: Sequence[int] | None = None
+    ) -> Float[Tensor, "batch out_channels *size"]:
         """``(batch, in_channels, *space) -> (batch, out_channels, *size)``."""
         self.check(u)
         fixed, frames = u.tensor_split([self.static], dim=1)

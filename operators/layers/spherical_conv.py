@@ -149,7 +149,9 @@ class SphericalConv(nn.Module):
         self.in_channels, self.degrees, self.kind = in_channels, degrees, kind
         self.filter = FILTERS[filter](in_channels, out_channels, degrees)
 
-    def forward(self, u: Tensor, *, size: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self, u: Float[Tensor, "batch in_channels lat lon"], *, size: Sequence[int] | None = None
+    ) -> Float[Tensor, "batch out_channels lat_out lon_out"]:
         """``(batch, in_channels, lat, lon) -> (batch, out_channels, *size)``; ``size`` defaults to
         the input's."""
         if u.ndim != 4 or u.shape[1] != self.in_channels:
@@ -173,7 +175,9 @@ def check_name(what: str, name: str, known: Iterable[str]) -> None:
         raise ValueError(f"{what} must be one of {', '.join(known)}; got {name!r}")
 
 
-def _complex_product(real: Tensor, imaginary: Tensor) -> tuple[Tensor, Tensor]:
+def _complex_product(
+    real: Float[Tensor, "*shape 2"], imaginary: Float[Tensor, "*shape 2"]
+) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
     """Parts of the product, from those of one factor times each part of the other (last axis)."""
     return real[..., 0] - imaginary[..., 1], real[..., 1] + imaginary[..., 0]
 
@@ -188,7 +192,7 @@ def _triangle(degrees: int, device: torch.device) -> tuple[Int[Tensor, " n"], ..
 
 
 @cached_tables(maxsize=8)
-def _cached_triangle(degrees: int, device: torch.device) -> tuple[Tensor, ...]:
+def _cached_triangle(degrees: int, device: torch.device) -> tuple[Int[Tensor, " n"], ...]:
     """Where a diagonal filter finds its weights, then where the coefficients stand in flat
     ``(degree, row)``: order 0, real parts, imaginary parts."""
     l, m = torch.ones(degrees, degrees, device="cpu").tril().nonzero().T

@@ -31,13 +31,14 @@ from sobolev.operators.layers.spectral_conv import full_precision
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Tables = tuple[Float[Tensor, "_ _"], Float[Tensor, "row _ _"]]
 
 
 class Analysis(NamedTuple):
     """From fields on a grid to their coefficients, by exact quadrature."""
 
-    fourier: Tensor  # (row, lon)
-    legendre: Tensor  # (row, degree, lat)
+    fourier: Float[Tensor, "row lon"]
+    legendre: Float[Tensor, "row degree lat"]
 
     def __call__(
         self, v: Float[Tensor, "lon lat batch channels"]
@@ -52,8 +53,8 @@ class Analysis(NamedTuple):
 class Synthesis(NamedTuple):
     """From coefficients to the field at the nodes of a grid, whether it resolves them or not."""
 
-    fourier: Tensor  # (lon, row)
-    legendre: Tensor  # (row, lat, degree)
+    fourier: Float[Tensor, "lon row"]
+    legendre: Float[Tensor, "row lat degree"]
 
     def __call__(
         self, c: Float[Tensor, "degree row batch channels"]
@@ -64,7 +65,7 @@ class Synthesis(NamedTuple):
         return v.view(len(v), -1, *c.shape[2:])
 
 
-def analysis(kind: str, size: Sequence[int], degrees: int, like: Tensor) -> Analysis:
+def analysis(kind: str, size: Sequence[int], degrees: int, like: Float[Tensor, " ..."]) -> Analysis:
     """The transform of fields on a grid, in the dtype (at least float32) and on the device of
     ``like``.
 
@@ -73,12 +74,16 @@ def analysis(kind: str, size: Sequence[int], degrees: int, like: Tensor) -> Anal
     return Analysis(*_tables("analysis", kind, *_plain(size), degrees, *_place(like)))
 
 
-def synthesis(kind: str, size: Sequence[int], degrees: int, like: Tensor) -> Synthesis:
+def synthesis(
+    kind: str, size: Sequence[int], degrees: int, like: Float[Tensor, " ..."]
+) -> Synthesis:
     """The transform to fields on a grid, in the dtype and on the device of ``like``."""
     return Synthesis(*_tables("synthesis", kind, *_plain(size), degrees, *_place(like)))
 
 
-def unit_vectors(kind: str, size: Sequence[int], like: Tensor) -> Float[Tensor, "lon lat xyz"]:
+def unit_vectors(
+    kind: str, size: Sequence[int], like: Float[Tensor, " ..."]
+) -> Float[Tensor, "lon lat xyz"]:
     """x, y, z of the nodes on the unit sphere, in the dtype and on the device of ``like``."""
     return _unit_vectors(kind, *_plain(size), *_place(like))
 
@@ -113,7 +118,7 @@ def constant_when_compiled(function: Callable[P, T]) -> Callable[P, T]:
     return function
 
 
-def _place(like: Tensor) -> tuple[torch.device, torch.dtype]:
+def _place(like: Float[Tensor, " ..."]) -> tuple[torch.device, torch.dtype]:
     """Transforms run in float32 at least."""
     return like.device, torch.float64 if like.dtype == torch.float64 else torch.float32
 
@@ -125,7 +130,7 @@ def _plain(size: Sequence[int]) -> tuple[int, int]:
 
 
 @constant_when_compiled
-def _tables(direction: str, *arguments: Any) -> tuple[Tensor, Tensor]:
+def _tables(direction: str, *arguments: Any) -> Tables:
     return _cached_tables(direction, *arguments)
 
 
@@ -138,7 +143,7 @@ def _cached_tables(
     degrees: int,
     device: torch.device,
     dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
+) -> Tables:
     """Tables of ``Analysis`` or ``Synthesis``, computed in float64 on the CPU."""
     sines, weights = sines_and_weights(kind, nlat)
     legendre = legendre_functions(sines, degrees, degrees)
@@ -166,7 +171,7 @@ def _resolved_degrees(kind: str, nlat: int, nlon: int) -> int:
 @constant_when_compiled
 def _unit_vectors(
     kind: str, nlat: int, nlon: int, device: torch.device, dtype: torch.dtype
-) -> Tensor:
+) -> Float[Tensor, "lon lat xyz"]:
     latitude, longitude = SphereGrid(nlat, nlon, kind).points()
     ring, z = latitude.cos(), latitude.sin().expand(nlon, nlat)
     x, y = longitude.cos()[:, None] * ring, longitude.sin()[:, None] * ring

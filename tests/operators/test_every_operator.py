@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 from support.operators import CASES
@@ -145,7 +146,8 @@ def test_checkpointing_changes_memory_and_nothing_else(case):
 
 
 @each_operator
-def test_wrong_input_is_refused(case):
+def test_wrong_input_is_refused(case, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # which refuses types itself
     operator = case.build()
     with pytest.raises(ValueError, match="in_channels=2, got 3 channels"):
         operator(torch.zeros(1, 3, *case.space))
