@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sobolev.grids.grid import AbstractGrid, Grid
+
+AnyOperator = TypeVar("AnyOperator", bound="Operator")
 
 
 class Operator(nn.Module, ABC):
@@ -48,8 +50,9 @@ class Operator(nn.Module, ABC):
 
     @property
     def description(self) -> dict[str, Any]:
-        """Class and configuration, what ``operator_from`` builds from."""
-        return {"class": type(self).__name__, "arguments": self.configuration}
+        """The name of the class, by ``class_name``, and the configuration: what ``operator_from``
+        builds from."""
+        return {"class": class_name(type(self)), "arguments": self.configuration}
 
     @property
     @abstractmethod
@@ -57,11 +60,13 @@ class Operator(nn.Module, ABC):
         """Number of space axes."""
 
     @abstractmethod
-    def forward(self, u: Tensor, size: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self, u: Float[Tensor, "batch in_channels *space"], size: Sequence[int] | None = None
+    ) -> Float[Tensor, "batch out_channels *size"]:
         """Apply to ``(batch, in_channels, *space)``; ``size`` asks for output on a grid of these
         sizes."""
 
-    def check(self, u: Tensor) -> None:
+    def check(self, u: Shaped[Tensor, " ..."]) -> None:
         """Refuse input of the wrong rank, channel count or dtype, and an empty batch.
 
         Raises:
@@ -109,12 +114,25 @@ class Operator(nn.Module, ABC):
                 f"the operator was built for boundary={self.boundary}, the data's axes are {kinds}"
             )
 
-    def run(self, layer: nn.Module, *inputs: Any) -> Tensor:
+    def run(self, layer: nn.Module, *inputs: Any) -> Float[Tensor, " ..."]:
         """Apply one of the operator's layers, recomputing it in the backward pass if
         ``checkpointing``."""
         if self.checkpointing and torch.is_grad_enabled():
             return checkpoint(layer, *inputs, use_reentrant=False)
         return layer(*inputs)
+
+
+def class_name(operator: type[Operator]) -> str:
+    """The name of an operator's class in a file: ``module:Class``, or ``Class`` alone if it is one of
+    sobolev's own.
+
+    >>> from sobolev.operators import FNO
+    >>> class_name(FNO)
+    'FNO'
+    """
+    home = operator.__module__
+    own = home.startswith("sobolev.operators.")
+    return operator.__qualname__ if own else f"{home}:{operator.__qualname__}"
 
 
 def channel_axes(network: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -134,35 +152,12 @@ def channel_axes(network: nn.Module) -> dict[str, tuple[int, ...]]:
     }
 
 
-def operator_from(description: Mapping[str, Any]) -> Operator:
-    """Build an operator from ``Operator.description``, by its name among sobolev's operators and
-    nowhere else.
-
-    >>> from sobolev.operators import FNO
-    >>> operator_from(FNO(1, 1, modes=(4,), width=8).description).width
-    8
-
-    Raises:
-        ValueError: for a name that is not one of sobolev's operators, arguments that it does not take,
-            or what is no description at all.
-    """
-    import sobolev.operators as room  # the room imports this module
-
-    if not isinstance(description, Mapping) or set(description) != {"class", "arguments"}:
-        raise ValueError(
-            f"an operator is described by a mapping of class and arguments, as .description is; got {description!r}"
-        )
-    name = description["class"]
-    known = {n: c for n in room.__all__ if _is_operator(c := getattr(room, n))}
-    if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"{name!r} is not one of sobolev's operators ({', '.join(known)}){hint}")
-    try:
-        inspect.signature(known[name]).bind(**description["arguments"])
-    except TypeError as error:
-        raise ValueError(f"these are no arguments of {name}: {error}") from error
-    return known[name](**description["arguments"])
+def with_weights(operator: AnyOperator, state: Mapping[str, Shaped[Tensor, " ..."]]) -> AnyOperator:
+    """Give the operator these weights, and move it to their device and dtype; returns it."""
+    like = next(value for value in state.values() if value.is_floating_point())
+    operator.to(device=like.device, dtype=like.dtype)
+    operator.load_state_dict(state)
+    return operator
 
 
 def whole_numbers(owner: str, name: str, values: Sequence[int]) -> list[int]:
@@ -191,11 +186,3 @@ def check_whole(owner: str, **values: int | Sequence[int]) -> None:
                 raise ValueError(
                     f"{owner} needs whole numbers of at least 1; {name} has {number!r}"
                 )
-
-
-def _is_operator(candidate: Any) -> bool:
-    return (
-        isinstance(candidate, type)
-        and issubclass(candidate, Operator)
-        and candidate is not Operator
-    )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -118,28 +119,6 @@ class FNO(Operator):
         if active_modes is not None:
             self.active_modes = active_modes
 
-    @classmethod
-    def from_neuralop(cls, model: nn.Module) -> FNO:
-        """The same network as a trained neuralop 2.0 ``FNO`` or ``TFNO``; see ``foreign.py``."""
-        from sobolev.operators.foreign import from_neuralop  # it imports this module
-
-        return from_neuralop(cls, model)
-
-    @classmethod
-    def from_original(
-        cls,
-        state: Mapping[str, Tensor],
-        *,
-        padding: int = 0,
-        positions: bool | str = False,
-        norm: str | None = None,
-    ) -> FNO:
-        """The same network as the original repository's, from its ``state_dict``; see
-        ``foreign.py``."""
-        from sobolev.operators.foreign import from_original  # it imports this module
-
-        return from_original(cls, state, padding=padding, positions=positions, norm=norm)
-
     @property
     def ndim(self) -> int:
         return len(self.modes)
@@ -174,7 +153,9 @@ class FNO(Operator):
         for block in self.blocks:
             cast(Block, block).kernel.silence(self._active)
 
-    def forward(self, u: Tensor, size: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self, u: Float[Tensor, "batch in_channels *space"], size: Sequence[int] | None = None
+    ) -> Float[Tensor, "batch out_channels *size"]:
         """``(batch, in_channels, *space) -> (batch, out_channels, *size)``; ``size`` defaults to
         the input's.
 
@@ -217,7 +198,9 @@ class FNO(Operator):
             return sum(2 if boundary == "periodic" else 1 for boundary in self.boundary)
         return self.ndim if self.positions else 0
 
-    def _positions(self, v: Tensor) -> Tensor:
+    def _positions(
+        self, v: Float[Tensor, "batch *space channels"]
+    ) -> Float[Tensor, "batch *space positions"]:
         channels = []
         for i, (n, boundary) in enumerate(zip(v.shape[1:-1], self.boundary, strict=True)):
             shape = [1] * i + [n] + [1] * (self.ndim - 1 - i)
@@ -225,7 +208,9 @@ class FNO(Operator):
                 channels.append(f.to(v.dtype).reshape(shape).expand(v.shape[1:-1]))
         return torch.stack(channels, dim=-1).expand(*v.shape[:-1], -1)
 
-    def _coordinates(self, n: int, boundary: str, device: torch.device) -> list[Tensor]:
+    def _coordinates(
+        self, n: int, boundary: str, device: torch.device
+    ) -> list[Float[Tensor, " n"]]:
         """The position channels of one axis."""
         if self.positions == "closed":
             return [torch.arange(n, dtype=torch.float64, device=device) / max(n - 1, 1)]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,7 +35,9 @@ class GroupFourierBlock(nn.Module):
     not periodic, the variance over the torus of the transform).
     """
 
-    def __init__(self, matrices: Tensor, width: int, modes: FourierModes, norm: bool) -> None:
+    def __init__(
+        self, matrices: Int[Tensor, "g 2 2"], width: int, modes: FourierModes, norm: bool
+    ) -> None:
         super().__init__()
         self.width, self.norm = width, norm
         self.kernel = GroupSpectralConv(matrices, width, width, modes)
@@ -43,7 +45,9 @@ class GroupFourierBlock(nn.Module):
         self.outer = GroupLinear(matrices, width, width)
         self.skip = GroupLinear(matrices, width, width)
 
-    def forward(self, v: Tensor, transforms: Transforms) -> Tensor:
+    def forward(
+        self, v: Float[Tensor, "batch *space channels"], transforms: Transforms
+    ) -> Float[Tensor, "batch *space channels"]:
         with full_precision(v):
             w = v if v.dtype == torch.float64 else v.float()
             if self.norm:
@@ -166,7 +170,9 @@ class GFNO(Operator):
     def ndim(self) -> int:
         return len(self.modes)
 
-    def forward(self, u: Tensor, size: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self, u: Float[Tensor, "batch in_channels *space"], size: Sequence[int] | None = None
+    ) -> Float[Tensor, "batch out_channels *size"]:
         """``(batch, in_channels, *space) -> (batch, out_channels, *size)``; ``size`` defaults to
         the input's.
 
@@ -185,7 +191,7 @@ class GFNO(Operator):
             v = F.gelu(self.run(block, v, transforms))
         return self.project(self.run(last, v, transforms)).movedim(-1, 1)
 
-    def check(self, u: Tensor) -> None:
+    def check(self, u: Shaped[Tensor, " ..."]) -> None:
         """Refuse input of the wrong rank, channel count or shape; a turn maps a grid to itself only
         if it is square.
 
@@ -211,7 +217,9 @@ class GFNO(Operator):
                 f"and {x.length}"
             )
 
-    def _positions(self, v: Tensor) -> Tensor:
+    def _positions(
+        self, v: Float[Tensor, "batch *space channels"]
+    ) -> Float[Tensor, "batch *space positions"]:
         square, *rest = (
             Axis("", n, boundary=boundary)
             for n, boundary in zip(v.shape[2:-1], self.boundary[1:], strict=True)

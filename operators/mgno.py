@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,7 +21,9 @@ class MultigridLayer(nn.Module):
         super().__init__()
         self.cycle, self.pointwise = cycle, pointwise
 
-    def forward(self, u: Tensor) -> Tensor:
+    def forward(
+        self, u: Float[Tensor, "batch channels *space"]
+    ) -> Float[Tensor, "batch width *space"]:
         w = self.cycle(u)
         return F.gelu(w if self.pointwise is None else w + self.pointwise(u))
 
@@ -122,7 +125,9 @@ class MgNO(Operator):
     def ndim(self) -> int:
         return self._ndim
 
-    def forward(self, u: Tensor, size: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self, u: Float[Tensor, "batch in_channels *space"], size: Sequence[int] | None = None
+    ) -> Float[Tensor, "batch out_channels *size"]:
         """``(batch, in_channels, *space) -> (batch, out_channels, *size)``; ``size`` defaults to
         the input's.
 

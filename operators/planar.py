@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.grids.grid import AbstractGrid, Axis, Grid
 from sobolev.grids.sphere import SphereGrid
-from sobolev.operators.base import Operator, operator_from
+from sobolev.operators.base import Operator
+from sobolev.operators.wrapping import CompositeOperator, check_operators
 
 _PLANE = Grid(Axis("lat", 64, boundary="neumann"), Axis("lon", 128))
 
 
-class Planar(Operator):
+class Planar(CompositeOperator):
     """A flat operator on a sphere: rings and meridians are taken for straight axes, latitude as cells
     between two walls, longitude as a period.
 
@@ -25,8 +26,7 @@ class Planar(Operator):
     turns about the polar axis if its operator commutes with shifts, and with no other rotation.
 
     Args:
-        operator: a flat operator on two axes, of boundary ``["neumann", "periodic"]``, or its
-            ``description``.
+        operator: a flat operator on two axes, of boundary ``["neumann", "periodic"]``.
 
     Shape:
         ``(batch, in_channels, lat, lon) -> (batch, out_channels, *size)``.
@@ -41,35 +41,29 @@ class Planar(Operator):
         ValueError: for an operator that does not work on such a plane.
     """
 
-    def __init__(self, operator: Operator | Mapping[str, Any]) -> None:
+    exportable = False
+
+    def __init__(self, operator: Operator) -> None:
         super().__init__()
-        self.operator = operator if isinstance(operator, Operator) else operator_from(operator)
+        check_operators("Planar", [operator])
+        self.operator = operator
         try:
-            self.operator.check_grid(_PLANE)
+            operator.check_grid(_PLANE)
         except ValueError as error:
             raise ValueError(
                 "Planar needs an operator on two flat axes with boundary=['neumann', 'periodic']: "
                 f"{error}"
             ) from error
-        self.in_channels = self.operator.in_channels
-        self.out_channels = self.operator.out_channels
+        self.in_channels = operator.in_channels
+        self.out_channels = operator.out_channels
 
     @property
-    def configuration(self) -> dict[str, Any]:
-        return {"operator": self.operator.description}
+    def parts(self) -> list[Operator]:
+        return [self.operator]
 
     @property
     def ndim(self) -> int:
         return 2
-
-    @property
-    def checkpointing(self) -> bool:
-        """Whether the operator recomputes its activations in the backward pass."""
-        return self.operator.checkpointing
-
-    @checkpointing.setter
-    def checkpointing(self, value: bool) -> None:
-        self.operator.checkpointing = value
 
     def check_grid(self, grid: AbstractGrid) -> None:
         """Refuse a grid that is no sphere.
@@ -82,7 +76,9 @@ class Planar(Operator):
                 "Planar flattens a sphere, the data live on a flat grid already; give its operator alone"
             )
 
-    def forward(self, u: Tensor, size: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self, u: Float[Tensor, "batch in_channels lat lon"], size: Sequence[int] | None = None
+    ) -> Float[Tensor, "batch out_channels lat_out lon_out"]:
         """``(batch, in_channels, lat, lon) -> (batch, out_channels, *size)``."""
         self.check(u)
         return self.operator(u, size)

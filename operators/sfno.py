@@ -17,11 +17,10 @@ from sobolev.grids.sphere import SphereGrid
 from sobolev.grids.spherical_transform import KINDS
 from sobolev.operators.base import Operator, check_whole
 from sobolev.operators.layers.spectral_conv import full_precision
-from sobolev.operators.layers.spherical_conv import (
-    FILTERS,
+from sobolev.operators.layers.spherical_conv import FILTERS, check_name
+from sobolev.operators.layers.spherical_transforms import (
     Synthesis,
     analysis,
-    check_name,
     check_size,
     resolved_degrees,
     synthesis,
@@ -37,7 +36,9 @@ class SphericalBlock(nn.Module):
         self.filter, self.norm = filter, norm
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
-    def forward(self, c: Tensor, transform: Synthesis) -> Tensor:
+    def forward(
+        self, c: Float[Tensor, "degree row batch channels"], transform: Synthesis
+    ) -> Float[Tensor, "lon lat batch channels"]:
         c = self.filter(c)
         return self.mlp(transform(normalized(c) if self.norm else c))
 
@@ -165,7 +166,9 @@ class SFNO(Operator):
                 f"kind={grid.kind!r} and radius={grid.radius:g}"
             )
 
-    def forward(self, u: Tensor, size: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self, u: Float[Tensor, "batch in_channels lat lon"], size: Sequence[int] | None = None
+    ) -> Float[Tensor, "batch out_channels lat_out lon_out"]:
         """``(batch, in_channels, lat, lon) -> (batch, out_channels, *size)``; ``size`` defaults to
         the input's.
 
@@ -175,7 +178,7 @@ class SFNO(Operator):
         self.check(u)
         space = check_size(u.shape[-2:])
         size = space if size is None else check_size(size)
-        v = u.permute(3, 2, 0, 1)  # (lon, lat, batch, channels), see spherical_conv.py
+        v = u.permute(3, 2, 0, 1)  # (lon, lat, batch, channels), see spherical_transforms.py
         kind, degrees = self.sphere.kind, self.degrees
         to_output = synthesis(kind, size, degrees, u)
         c = analysis(kind, space, degrees, u)(self._with_positions(v))
@@ -186,7 +189,9 @@ class SFNO(Operator):
             result = result + self.bypass(self._resampled(v, space, size))
         return result.permute(2, 3, 1, 0)
 
-    def _inner_blocks(self, c: Tensor) -> Tensor:
+    def _inner_blocks(
+        self, c: Float[Tensor, "degree row batch channels"]
+    ) -> Float[Tensor, "degree row batch channels"]:
         """All blocks but the last, from coefficients to coefficients."""
         if self.depth == 1:
             return c
@@ -198,13 +203,17 @@ class SFNO(Operator):
             c = to_modes(v)
         return c
 
-    def _with_positions(self, v: Tensor) -> Tensor:
+    def _with_positions(
+        self, v: Float[Tensor, "lon lat batch channels"]
+    ) -> Float[Tensor, "lon lat batch more"]:
         if not self.positions:
             return v
         directions = unit_vectors(self.sphere.kind, (v.shape[1], v.shape[0]), v)
         return torch.cat([v, directions[:, :, None].to(v.dtype).expand(*v.shape[:3], 3)], dim=-1)
 
-    def _resampled(self, v: Tensor, space: Sequence[int], size: Sequence[int]) -> Tensor:
+    def _resampled(
+        self, v: Float[Tensor, "lon lat batch channels"], space: Sequence[int], size: Sequence[int]
+    ) -> Float[Tensor, "lon_out lat_out batch channels"]:
         """``(lon, lat, batch, channels)`` on another grid, with all degrees that its own
         resolves."""
         if tuple(size) == tuple(space):
@@ -252,7 +261,7 @@ def normalized(
     return deviation * (variance + eps).rsqrt()
 
 
-def linear(c: Tensor, layer: nn.Linear) -> Tensor:
+def linear(c: Float[Tensor, "*shape i"], layer: nn.Linear) -> Float[Tensor, "*shape o"]:
     """The layer without its bias, in the precision of the coefficients."""
     with full_precision(c):
         return F.linear(c, layer.weight.to(c.dtype))

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sobolev.grids.grid import AbstractGrid
-from sobolev.operators.base import Operator, operator_from
+from sobolev.operators.base import Operator
 from sobolev.operators.sfno import SFNO
+from sobolev.operators.wrapping import CompositeOperator, check_operators
+
+Moments = tuple[int, Float[Tensor, " channels"], Float[Tensor, " channels"]]
+"""Count, means and sums of squared deviations."""
 
 
-class SpecBoost(Operator):
+class SpecBoost(CompositeOperator):
     """u ↦ Σ_k (μ_k + σ_k G_k(u)), stage G_k fitted to the residual of those before it (Qin et al.
     2024, arXiv:2404.07200).
 
@@ -26,8 +31,8 @@ class SpecBoost(Operator):
     multiplied by zero; ``active`` leaves it out.
 
     Args:
-        stages: operators, or their ``description``. All map the same number of input to the same
-            number of output channels, on one kind of grid.
+        stages: operators. All map the same number of input to the same number of output channels, on
+            one kind of grid.
         hand_over: later stages get the prediction so far, on the input's grid, as further input
             channels: ``in_channels + out_channels`` of them.
         active: how many stages the prediction sums, the first ones; all by default.
@@ -54,51 +59,35 @@ class SpecBoost(Operator):
         ValueError: if there is no stage, one is a SpecBoost itself, or they do not fit together.
     """
 
-    mean: Tensor
-    scale: Tensor
+    mean: Float[Tensor, "stages out_channels"]
+    scale: Float[Tensor, "stages out_channels"]
 
     def __init__(
         self,
-        stages: Sequence[Operator | Mapping[str, Any]],
+        stages: Sequence[Operator],
         *,
         hand_over: bool = False,
         active: int | None = None,
     ) -> None:
         super().__init__()
-        built = [s if isinstance(s, Operator) else operator_from(s) for s in stages]
-        _check_stages(built, hand_over)
-        self.stages, self.hand_over = nn.ModuleList(built), hand_over
-        self.in_channels, self.out_channels = built[0].in_channels, built[0].out_channels
-        self.boundary = next((s.boundary for s in built if s.boundary is not None), None)
-        self.register_buffer("mean", torch.zeros(len(built), self.out_channels))
-        self.register_buffer("scale", torch.zeros(len(built), self.out_channels))
+        check_operators("SpecBoost", stages)
+        _check_stages(stages, hand_over)
+        self.stages, self.hand_over = nn.ModuleList(stages), hand_over
+        self.in_channels, self.out_channels = stages[0].in_channels, stages[0].out_channels
+        self.boundary = next((s.boundary for s in stages if s.boundary is not None), None)
+        self.register_buffer("mean", torch.zeros(len(stages), self.out_channels))
+        self.register_buffer("scale", torch.zeros(len(stages), self.out_channels))
         self.scale[0] = 1.0
-        self.active = len(built) if active is None else active
+        self.active = len(stages) if active is None else active
         self._in_training: int | None = None
 
     @property
-    def configuration(self) -> dict[str, Any]:
-        stages = [stage.description for stage in self._each()]
-        return {"stages": stages, "hand_over": self.hand_over, "active": self.active}
+    def parts(self) -> list[Operator]:
+        return [cast(Operator, stage) for stage in self.stages]
 
     @property
     def ndim(self) -> int:
         return self._stage(0).ndim
-
-    @property
-    def exportable(self) -> bool:  # type: ignore[override]
-        """Whether all stages are."""
-        return all(s.exportable for s in self._each())
-
-    @property
-    def checkpointing(self) -> bool:
-        """Whether the stages recompute their activations in the backward pass."""
-        return all(s.checkpointing for s in self._each())
-
-    @checkpointing.setter
-    def checkpointing(self, value: bool) -> None:
-        for stage in self._each():
-            stage.checkpointing = value
 
     @property
     def active(self) -> int:
@@ -112,16 +101,23 @@ class SpecBoost(Operator):
         self._active = count
 
     def check_grid(self, grid: AbstractGrid) -> None:
-        for stage in self._each():
+        for stage in self.parts:
             stage.check_grid(grid)
 
-    def forward(self, u: Tensor, size: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self, u: Float[Tensor, "batch in_channels *space"], size: Sequence[int] | None = None
+    ) -> Float[Tensor, "batch out_channels *size"]:
         """``(batch, in_channels, *space) -> (batch, out_channels, *size)``: the active stages'
         sum; each is asked for ``size``."""
         self.check(u)
         return self.partial(u, self.active, size)
 
-    def partial(self, u: Tensor, count: int, size: Sequence[int] | None = None) -> Tensor:
+    def partial(
+        self,
+        u: Float[Tensor, "batch in_channels *space"],
+        count: int,
+        size: Sequence[int] | None = None,
+    ) -> Float[Tensor, "batch out_channels *size"]:
         """What stages 0 … ``count`` − 1 predict; zero for none.
 
         With ``hand_over`` and a ``size`` other than the input's, a stage that another one follows
@@ -144,13 +140,25 @@ class SpecBoost(Operator):
                 v = torch.cat([u, here.to(u.dtype)], dim=1)
         return total
 
-    def residual(self, u: Tensor, y: Tensor, k: int) -> Tensor:
+    def residual(
+        self,
+        u: Float[Tensor, "batch in_channels *space"],
+        y: Float[Tensor, "batch out_channels *size"],
+        k: int,
+    ) -> Float[Tensor, "batch out_channels *size"]:
         """What the stages before ``k`` leave of the target: ``y − partial(u, k)``, on the target's
         grid, without gradients."""
         with torch.no_grad():
             return y - self.partial(u, k, y.shape[2:])
 
-    def learning_pair(self, u: Tensor, y: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    def learning_pair(
+        self,
+        u: Float[Tensor, "batch in_channels *space"],
+        y: Float[Tensor, "batch out_channels *size"],
+        k: int,
+    ) -> tuple[
+        Float[Tensor, "batch out_channels *size"], Float[Tensor, "batch out_channels *size"]
+    ]:
         """What stage ``k`` puts out and what it should, ``(residual − μ_k) / σ_k``; both
         ``(batch, out_channels, *space)`` on the target's grid.
 
@@ -168,7 +176,12 @@ class SpecBoost(Operator):
         return self._stage(k)(u, y.shape[2:]), target
 
     @torch.no_grad()
-    def fit_scale(self, k: int, residuals: Tensor | Iterable[Tensor]) -> None:
+    def fit_scale(
+        self,
+        k: int,
+        residuals: Float[Tensor, "batch out_channels *space"]
+        | Iterable[Float[Tensor, "_ out_channels *space"]],
+    ) -> None:
         """Set μ_k and σ_k to mean and standard deviation, per channel, of ``residuals``.
 
         Args:
@@ -230,9 +243,6 @@ class SpecBoost(Operator):
             stage.train(mode and self._in_training in (None, i))
         return self
 
-    def _each(self) -> list[Operator]:
-        return [cast(Operator, stage) for stage in self.stages]
-
     def _stage(self, k: int) -> Operator:
         return cast(Operator, self.stages[k])
 
@@ -242,17 +252,21 @@ class SpecBoost(Operator):
         if not bool((self.scale[k] > 0).all()):
             raise ValueError(f"stage {k} has no scale yet; fit_scale({k}, residuals) measures it")
 
-    def _term(self, k: int, v: Tensor, size: Sequence[int] | None) -> Tensor:
+    def _term(
+        self, k: int, v: Float[Tensor, "batch channels *space"], size: Sequence[int] | None
+    ) -> Float[Tensor, "batch out_channels *size"]:
         return self._channels(self.mean[k]) + self._channels(self.scale[k]) * self._stage(k)(
             v, size
         )
 
-    def _channels(self, values: Tensor) -> Tensor:
+    def _channels(
+        self, values: Float[Tensor, " out_channels"]
+    ) -> Float[Tensor, " out_channels *ones"]:
         return values.reshape(-1, *[1] * self.ndim)
 
     def _merged(
-        self, moments: tuple[int, Tensor, Tensor] | None, batch: Tensor
-    ) -> tuple[int, Tensor, Tensor]:
+        self, moments: Moments | None, batch: Float[Tensor, "batch channels *space"]
+    ) -> Moments:
         """Count, means and sums of squared deviations with those of ``batch`` added."""
         if batch.ndim != self.ndim + 2 or batch.shape[1] != self.out_channels:
             raise ValueError(

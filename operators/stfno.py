@@ -143,8 +143,12 @@ class SpatioTemporalFNO(Operator):
             raise ValueError(f"a solenoidal output needs space axes of one length, got {lengths}")
 
     def forward(
-        self, u: Tensor, size: Sequence[int] | None = None, *, step: float | None = None
-    ) -> Tensor:
+        self,
+        u: Float[Tensor, "batch in_channels *space t_in"],
+        size: Sequence[int] | None = None,
+        *,
+        step: float | None = None,
+    ) -> Float[Tensor, "batch out_channels *size t_out"]:
         """``(batch, in_channels, *space, t_in) -> (batch, out_channels, *size)``; the last entry of
         ``size`` is t_out.
 
@@ -161,7 +165,9 @@ class SpatioTemporalFNO(Operator):
         u = resampled(u.movedim(-1, 1), size[:-1], self.boundary[:-1]).movedim(1, -1)
         return self.output(self.latent(u), size, step=step)
 
-    def latent(self, u: Tensor) -> Tensor:
+    def latent(
+        self, u: Float[Tensor, "batch in_channels *space t_in"]
+    ) -> Float[Tensor, "batch out_channels *space latent"]:
         """r: ``(batch, in_channels, *space, t_in) -> (batch, out_channels, *space, 1 +
         latent_steps)``."""
         self.check(u)
@@ -258,7 +264,9 @@ class SpaceTimeBlock(nn.Module):
         self.kernel, self.skip = kernel, skip
         self.mix = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
-    def forward(self, v: Tensor, transforms: Transforms) -> Tensor:
+    def forward(
+        self, v: Float[Tensor, "batch *space t_in width"], transforms: Transforms
+    ) -> Float[Tensor, "batch *space t width"]:
         return F.gelu(self.mix(self.kernel(v, transforms)) + self.skip(v))
 
 
@@ -270,7 +278,9 @@ class LatestFrame(nn.Module):
         self.width, self.steps = width, steps
         self.features = nn.Linear(width + 1, width, bias=False) if positions else None
 
-    def forward(self, v: Float[Tensor, "batch *space t width"]) -> Tensor:
+    def forward(
+        self, v: Float[Tensor, "batch *space t width"]
+    ) -> Float[Tensor, "batch *space tau width"]:
         last = v[..., -1:, :]
         if self.features is None:
             return last

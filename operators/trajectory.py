@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.grids.grid import AbstractGrid, Axis, Grid
-from sobolev.operators.base import Operator, check_whole, operator_from
+from sobolev.operators.base import Operator, check_whole
+from sobolev.operators.wrapping import CompositeOperator, check_operators
 
 
-class Trajectory(Operator):
+class Trajectory(CompositeOperator):
     """An operator on (space, time), made one on space whose channels are frames.
 
     Channels are those of a data window (``OperatorDataModule(..., window=[history, horizon])``):
@@ -20,7 +21,7 @@ class Trajectory(Operator):
     next. The frames become the operator's last axis, and its output frames channels again.
 
     Args:
-        operator: an operator whose last axis is time, or its ``description``.
+        operator: an operator whose last axis is time.
         history: frames in.
         horizon: frames out; the operator is asked for so many.
         static: channels at the front that do not depend on time; the operator gets them first, the
@@ -47,7 +48,7 @@ class Trajectory(Operator):
 
     def __init__(
         self,
-        operator: Operator | Mapping[str, Any],
+        operator: Operator,
         history: int,
         horizon: int,
         *,
@@ -55,7 +56,8 @@ class Trajectory(Operator):
         repeat: bool = False,
     ) -> None:
         super().__init__()
-        self.operator = operator if isinstance(operator, Operator) else operator_from(operator)
+        check_operators("Trajectory", [operator])
+        self.operator = operator
         self.history, self.horizon, self.static, self.repeat = history, horizon, static, repeat
         self._check_arguments()
         states = self.operator.in_channels - static
@@ -65,26 +67,12 @@ class Trajectory(Operator):
         self.boundary = None if kinds is None else kinds[:-1]
 
     @property
-    def configuration(self) -> dict[str, Any]:
-        return {**super().configuration, "operator": self.operator.description}
+    def parts(self) -> list[Operator]:
+        return [self.operator]
 
     @property
     def ndim(self) -> int:
         return self.operator.ndim - 1
-
-    @property
-    def exportable(self) -> bool:  # type: ignore[override]
-        """Whether the operator is."""
-        return self.operator.exportable
-
-    @property
-    def checkpointing(self) -> bool:
-        """Whether the operator recomputes its activations in the backward pass."""
-        return self.operator.checkpointing
-
-    @checkpointing.setter
-    def checkpointing(self, value: bool) -> None:
-        self.operator.checkpointing = value
 
     def check_grid(self, grid: AbstractGrid) -> None:
         super().check_grid(grid)
@@ -93,7 +81,9 @@ class Trajectory(Operator):
         if isinstance(grid, Grid):
             self.operator.check_grid(Grid(*grid.axes, time))
 
-    def forward(self, u: Tensor, size: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self, u: Float[Tensor, "batch in_channels *space"], size: Sequence[int] | None = None
+    ) -> Float[Tensor, "batch out_channels *size"]:
         """``(batch, in_channels, *space) -> (batch, out_channels, *size)``."""
         self.check(u)
         fixed, frames = u.tensor_split([self.static], dim=1)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sobolev.operators.layers.fourier import FourierModes, Transforms
@@ -58,17 +59,19 @@ class TuckerConv(FourierLayer):
         )
 
     @property
-    def weight(self) -> Tensor:
+    def weight(self) -> Float[Tensor, "*block i o 2"]:
         """The dense weight that the factors stand for, ``(*block, in, out, 2)``."""
         return _enlarged(self.core, list(self.factors))
 
-    def mixed(self, c: Tensor, transforms: Transforms) -> Tensor:
+    def mixed(
+        self, c: Float[Tensor, "batch 2 modes i"], transforms: Transforms
+    ) -> Float[Tensor, "batch 2 modes o"]:
         *factors, enter, leave = self.factors
         mixed = transforms.mixed(c @ enter.to(c.dtype), _enlarged(self.core, factors))
         return mixed @ leave.to(c.dtype).T
 
     @torch.no_grad()
-    def approximate(self, weight: Tensor) -> None:
+    def approximate(self, weight: Float[Tensor, "*block i o 2"]) -> None:
         """Set the factors to the best approximation of a dense ``weight``, e.g. of a trained
         ``SpectralConv``, by higher-order orthogonal iteration."""
         tensorly, dense = _tensorly(), weight.detach().cpu().double().numpy()
@@ -108,14 +111,16 @@ class CPConv(FourierLayer):
         _initialise(list(self.factors), terms, in_channels * out_channels)
 
     @property
-    def weight(self) -> Tensor:
+    def weight(self) -> Float[Tensor, "*block i o 2"]:
         """The dense weight that the factors stand for, ``(*block, in, out, 2)``."""
         product = self.factors[0]
         for factor in list(self.factors)[1:]:
             product = product[..., None, :] * factor
         return product.sum(-1)
 
-    def mixed(self, c: Tensor, transforms: Transforms) -> Tensor:
+    def mixed(
+        self, c: Float[Tensor, "batch 2 modes i"], transforms: Transforms
+    ) -> Float[Tensor, "batch 2 modes o"]:
         *factors, enter, leave, parts = (factor.to(c.dtype) for factor in self.factors)
         amplitude = factors[0]
         for factor in factors[1:]:
@@ -129,7 +134,9 @@ class CPConv(FourierLayer):
         _silence(self.factors, self.modes, kept)
 
 
-def _enlarged(core: Tensor, factors: Sequence[Tensor]) -> Tensor:
+def _enlarged(
+    core: Float[Tensor, "*ranks"], factors: Sequence[Float[Tensor, "_ _"]]
+) -> Float[Tensor, "*shape"]:
     """Σ core[a, b, …] U[k, a] V[l, b] …, one factor per leading axis of the core."""
     for axis, factor in enumerate(factors):
         core = torch.tensordot(factor, core, dims=([1], [axis])).movedim(0, axis)
@@ -141,7 +148,7 @@ def _silence(factors: nn.ParameterList, stored: FourierModes, kept: FourierModes
         factor.index_fill_(0, rows.to(factor.device), 0.0)
 
 
-def _initialise(parts: Sequence[Tensor], terms: int, channels: int) -> None:
+def _initialise(parts: Sequence[Float[Tensor, " ..."]], terms: int, channels: int) -> None:
     """Normal, such that the dense weight has the mean square of ``SpectralConv``'s, 1/(3 channels²);
     each of its entries is a sum over ``terms`` products of all parts."""
     mean_square = 1 / (3 * channels**2)

@@ -24,8 +24,10 @@ class Transforms(NamedTuple):
 
     frequencies: tuple[range, ...]  # the kept ones, per axis
     size: tuple[int, ...]  # of the output
-    forward: list[Tensor]  # a matrix per axis; none where the FFT is used
-    backward: list[Tensor]
+    forward: list[
+        Float[Tensor, "part_mode part_node"]
+    ]  # a matrix per axis; none where the FFT is used
+    backward: list[Float[Tensor, "part_node part_mode"]]
 
     def analysis(
         self, v: Float[Tensor, "batch *space channels"]
@@ -49,7 +51,7 @@ class Transforms(NamedTuple):
             c = matrix @ c.reshape(batch * math.prod(self.size[:i]), matrix.shape[1], -1)
         return c.reshape(batch, *self.size, channels)
 
-    def kept(self, weight: Tensor) -> Tensor:
+    def kept(self, weight: Float[Tensor, "*block_rest"]) -> Float[Tensor, " modes *rest"]:
         """The part of ``weight`` ``(*block, ...)`` that belongs to the kept modes, ``(modes, ...)``.
 
         The zero frequency of a block of n rows stands at n // 2, but on the last axis at 0.
@@ -73,7 +75,9 @@ class Transforms(NamedTuple):
         imaginary = product[:, :, 0, :, 1] + product[:, :, 1, :, 0]
         return torch.stack([real, imaginary], dim=1).permute(2, 1, 0, 3)
 
-    def _analysis_fft(self, v: Tensor) -> Tensor:
+    def _analysis_fft(
+        self, v: Float[Tensor, "batch *space channels"]
+    ) -> Float[Tensor, "batch 2 modes channels"]:
         space = tuple(range(1, v.ndim - 1))
         spectrum = torch.fft.rfftn(v, dim=space, norm="forward")
         for i, kept in zip(space, self.frequencies, strict=True):
@@ -81,7 +85,9 @@ class Transforms(NamedTuple):
             spectrum = spectrum.index_select(i, index)
         return torch.view_as_real(spectrum).movedim(-1, 1).flatten(2, -2)
 
-    def _synthesis_fft(self, c: Tensor) -> Tensor:
+    def _synthesis_fft(
+        self, c: Float[Tensor, "batch 2 modes channels"]
+    ) -> Float[Tensor, "batch *size channels"]:
         """Complex on all axes but the last, then real."""
         block = [len(kept) for kept in self.frequencies]
         spectrum = torch.view_as_complex(c.movedim(1, -1).unflatten(1, block).contiguous())
@@ -123,7 +129,9 @@ class FourierModes:
         *first, last = self.counts
         return (*(2 * m - self.symmetric for m in first), last)
 
-    def between(self, size_in: Sequence[int], size_out: Sequence[int], like: Tensor) -> Transforms:
+    def between(
+        self, size_in: Sequence[int], size_out: Sequence[int], like: Float[Tensor, " ..."]
+    ) -> Transforms:
         """Transforms between two grids, in the dtype (at least float32) and on the device of
         ``like``."""
         frequencies = tuple(
@@ -171,7 +179,9 @@ class FourierModes:
         return sum(2 * m for m in self.counts) > 18 * math.log2(math.prod(size))
 
 
-def analysis_matrix(phase: Tensor, weight: Tensor, *, real_input: bool) -> Tensor:
+def analysis_matrix(
+    phase: Float[Tensor, "node mode"], weight: Float[Tensor, "node 1"], *, real_input: bool
+) -> Float[Tensor, "part_mode node_part"]:
     """e^{−iθ}, ``phase`` θ being ``(node, mode)``, as a real matrix from ``(node[, part])`` to
     ``(part, mode)``; parts are real and imaginary."""
     cos, sin = (phase.cos() * weight).T, (phase.sin() * weight).T
@@ -180,7 +190,9 @@ def analysis_matrix(phase: Tensor, weight: Tensor, *, real_input: bool) -> Tenso
     return torch.cat([torch.stack([cos, sin], dim=-1), torch.stack([-sin, cos], dim=-1)]).flatten(1)
 
 
-def synthesis_matrix(phase: Tensor, *, real_output: bool) -> Tensor:
+def synthesis_matrix(
+    phase: Float[Tensor, "node mode"], *, real_output: bool
+) -> Float[Tensor, "node_part part_mode"]:
     """e^{iθ} as a real matrix from ``(part, mode)`` to ``(node[, part])``."""
     cos, sin = phase.cos(), phase.sin()
     if real_output:  # the modes k and −k are conjugate: twice the real part, but for k = 0

@@ -7,6 +7,7 @@ GELU) and N a normalisation; σ, applied by the operator between blocks, is not 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sobolev.operators.layers.fourier import Transforms
@@ -24,7 +25,9 @@ class FourierBlock(nn.Module):
         self.kernel = kernel
         self.skip, self.norm = skip_layer(skip, width), norm_layer(norm, width)
 
-    def forward(self, v: Tensor, transforms: Transforms) -> Tensor:
+    def forward(
+        self, v: Float[Tensor, "batch *space width"], transforms: Transforms
+    ) -> Float[Tensor, "batch *space width"]:
         return self.norm(added(self.kernel(v, transforms), self.skip, v))
 
 
@@ -40,7 +43,9 @@ class KernelMLPBlock(nn.Module):
         self.skip = skip_layer(skip, width)
         self.norm_in, self.norm = norm_layer(norm, width), norm_layer(norm, width)
 
-    def forward(self, v: Tensor, transforms: Transforms) -> Tensor:
+    def forward(
+        self, v: Float[Tensor, "batch *space width"], transforms: Transforms
+    ) -> Float[Tensor, "batch *space width"]:
         branch = self.mlp(self.norm(self.kernel(self.norm_in(v), transforms)))
         return added(branch, self.skip, v)
 
@@ -64,7 +69,9 @@ class TwoSkipBlock(nn.Module):
         self.norm, self.mlp_norm = norm_layer(norm, width), norm_layer(norm, width)
         self.activation = nn.Identity() if last else nn.GELU()
 
-    def forward(self, v: Tensor, transforms: Transforms) -> Tensor:
+    def forward(
+        self, v: Float[Tensor, "batch *space width"], transforms: Transforms
+    ) -> Float[Tensor, "batch *space width"]:
         inner = added(self.norm(self.kernel(v, transforms)), self.skip, v)
         return self.mlp_norm(added(self.mlp(self.activation(inner)), self.mlp_skip, v))
 
@@ -76,7 +83,9 @@ class SoftGating(nn.Module):
         super().__init__()
         self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
 
-    def forward(self, v: Tensor) -> Tensor:
+    def forward(
+        self, v: Float[Tensor, "batch *space width"]
+    ) -> Float[Tensor, "batch *space width"]:
         return self.weight * v + self.bias
 
 
@@ -95,7 +104,9 @@ class Standardized(nn.Module):
             self.weight = nn.Parameter(torch.ones(width))
             self.bias = nn.Parameter(torch.zeros(width))
 
-    def forward(self, v: Tensor) -> Tensor:
+    def forward(
+        self, v: Float[Tensor, "batch *space width"]
+    ) -> Float[Tensor, "batch *space width"]:
         with full_precision(v):
             v = v if v.dtype == torch.float64 else v.float()
             axes = list(range(1, v.ndim if self.group else v.ndim - 1))
@@ -110,7 +121,9 @@ class BatchNorm(nn.BatchNorm1d):
     Recomputing activations (``Operator.checkpointing``) moves its running statistics twice a step.
     """
 
-    def forward(self, v: Tensor) -> Tensor:
+    def forward(
+        self, v: Float[Tensor, "batch *space width"]
+    ) -> Float[Tensor, "batch *space width"]:
         return super().forward(v.flatten(0, -2)).view_as(v)
 
 
@@ -145,6 +158,10 @@ def channel_mlp(channels: int, hidden: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, out_channels))
 
 
-def added(v: Tensor, skip: nn.Module | None, source: Tensor) -> Tensor:
+def added(
+    v: Float[Tensor, "batch *space width"],
+    skip: nn.Module | None,
+    source: Float[Tensor, "batch *space width"],
+) -> Float[Tensor, "batch *space width"]:
     """``v``, plus the skip of ``source`` where there is one."""
     return v if skip is None else v + skip(source)

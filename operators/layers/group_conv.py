@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -96,15 +96,15 @@ class BuiltLayer(nn.Module, ABC):
         self._tables: dict[str, Tensor] = {}
 
     @abstractmethod
-    def build(self) -> tuple[Tensor, ...]:
+    def build(self) -> tuple[Float[Tensor, " ..."], ...]:
         """The weights, from the parameters."""
 
-    def tabulate(self, **tables: Tensor) -> None:
+    def tabulate(self, **tables: Shaped[Tensor, " ..."]) -> None:
         """Register tables, once the parameters are there."""
         self._tables = tables
         self._place_tables()
 
-    def weights(self) -> tuple[Tensor, ...]:
+    def weights(self) -> tuple[Float[Tensor, " ..."], ...]:
         """The weights, built anew or kept."""
         parameters: list[Tensor] = list(self.parameters(recurse=False))
         with full_precision(parameters[0]):
@@ -125,7 +125,7 @@ class BuiltLayer(nn.Module, ABC):
             self._kept = _Built()  # the training may be compiled, and then goes past ``weights``
         return super().train(mode)
 
-    def _may_change(self, parameters: list[Tensor]) -> bool:
+    def _may_change(self, parameters: list[Float[Tensor, " ..."]]) -> bool:
         if self.training or any(p.grad is not None for p in parameters):
             return True
         return torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
@@ -135,7 +135,9 @@ class BuiltLayer(nn.Module, ABC):
         for name, table in self._tables.items():
             self.register_buffer(name, table.to(device), persistent=False)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BuiltLayer:
+    def _apply(
+        self, fn: Callable[[Shaped[Tensor, " ..."]], Shaped[Tensor, " ..."]], recurse: bool = True
+    ) -> BuiltLayer:
         super()._apply(fn, recurse)
         self._place_tables()
         return self
@@ -145,7 +147,7 @@ class BuiltLayer(nn.Module, ABC):
         self._place_tables()
 
 
-def _is_stand_in(parameter: Tensor) -> bool:
+def _is_stand_in(parameter: Float[Tensor, " ..."]) -> bool:
     """torch.func's have no memory of their own, tensors of inference mode no version."""
     return type(parameter) is not nn.Parameter or parameter.is_inference()
 
@@ -164,7 +166,11 @@ class GroupSpectralConv(BuiltLayer):
     CHANNEL_AXES: ClassVar = {"constant": (-2, -1), "waves": (-3, -2)}
 
     def __init__(
-        self, matrices: Tensor, in_channels: int, out_channels: int, modes: FourierModes
+        self,
+        matrices: Int[Tensor, "g 2 2"],
+        in_channels: int,
+        out_channels: int,
+        modes: FourierModes,
     ) -> None:
         super().__init__()
         self.block, self.order = modes.block, len(matrices)
@@ -182,7 +188,7 @@ class GroupSpectralConv(BuiltLayer):
         c = transforms.mixed(c, *self.weights())
         return c.unflatten(3, (self.order, -1)).transpose(3, 4).flatten(3)
 
-    def build(self) -> tuple[Tensor, ...]:
+    def build(self) -> tuple[Float[Tensor, "*block i o 2"]]:
         constant = F.pad(self.constant[None, ..., None], (0, 1))
         conjugate = torch.cat([self.waves[..., :1], -self.waves[..., 1:]], dim=-1)
         whole = torch.cat([constant, self.waves, conjugate]).flatten(0, 1)
@@ -192,7 +198,7 @@ class GroupSpectralConv(BuiltLayer):
         weight = moved.permute(0, 3, 1, 2, 4, 5).flatten(3, 4).flatten(1, 2)
         return (weight.unflatten(0, self.block),)
 
-    def _table(self, matrices: Tensor) -> Tensor:
+    def _table(self, matrices: Int[Tensor, "g 2 2"]) -> Int[Tensor, "modes g g"]:
         """Where ψ̂(g⁻¹k, g⁻¹h) stands among n = 0, 1, …, −1, −2, … times G; ``(modes, h, g)``."""
         *space, last = self.block
         device = matrices.device
@@ -213,7 +219,7 @@ class GroupSpectralConv(BuiltLayer):
 class GroupLinear(BuiltLayer):
     """Pointwise map between fields on the group, w(x, g) = Σ_h A(g⁻¹h) v(x, h) + b."""
 
-    def __init__(self, matrices: Tensor, in_channels: int, out_channels: int) -> None:
+    def __init__(self, matrices: Int[Tensor, "g 2 2"], in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.order = len(matrices)
         self.free = nn.Parameter(torch.empty(out_channels, in_channels, self.order))
@@ -225,7 +231,7 @@ class GroupLinear(BuiltLayer):
         """``(..., in_channels · |G|) -> (..., out_channels · |G|)``."""
         return F.linear(v, *self.weights())
 
-    def build(self) -> tuple[Tensor, ...]:
+    def build(self) -> tuple[Float[Tensor, "o i"], Float[Tensor, " o"]]:
         moved = self.free.index_select(2, self.get_buffer("table").flatten())
         moved = moved.unflatten(2, (self.order, self.order))  # (out, in, g, h)
         weight = moved.transpose(1, 2).flatten(2, 3).flatten(0, 1)
@@ -238,7 +244,7 @@ class Lifting(BuiltLayer):
 
     def __init__(
         self,
-        matrices: Tensor,
+        matrices: Int[Tensor, "g 2 2"],
         in_channels: int,
         out_channels: int,
         vectors: Sequence[Sequence[int]],
@@ -253,7 +259,7 @@ class Lifting(BuiltLayer):
         """``(..., in_channels) -> (..., out_channels · |G|)``."""
         return F.linear(u, *self.weights())
 
-    def build(self) -> tuple[Tensor, ...]:
+    def build(self) -> tuple[Float[Tensor, "o i"], Float[Tensor, " o"]]:
         inverse = self.get_buffer("action").mT.to(self.free.dtype)
         weight = (self.free @ inverse).transpose(0, 1).flatten(0, 1)
         return weight, self.bias.repeat_interleave(len(inverse))
@@ -265,7 +271,7 @@ class Projection(BuiltLayer):
 
     def __init__(
         self,
-        matrices: Tensor,
+        matrices: Int[Tensor, "g 2 2"],
         in_channels: int,
         out_channels: int,
         vectors: Sequence[Sequence[int]],
@@ -285,13 +291,13 @@ class Projection(BuiltLayer):
         """``(..., in_channels · |G|) -> (..., out_channels)``."""
         return F.linear(v, *self.weights())
 
-    def build(self) -> tuple[Tensor, ...]:
+    def build(self) -> tuple[Float[Tensor, "o i"], Float[Tensor, " o"]]:
         action = self.get_buffer("action").to(self.free.dtype)
         weight = (action @ self.free).permute(1, 2, 0).flatten(1, 2)
         return weight, self.get_buffer("still").to(self.bias.dtype) @ self.bias
 
 
-def _init(fan_in: int, *parameters: Tensor) -> None:
+def _init(fan_in: int, *parameters: Float[Tensor, " ..."]) -> None:
     """Kaiming-uniform with a = √5: ±1/√fan_in."""
     for parameter in parameters:
         nn.init.uniform_(parameter, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))

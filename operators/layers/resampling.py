@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.grids.grid import BOUNDARIES, Axis, Grid
 
 
-def resampled(u: Tensor, size: Sequence[int] | None, boundary: Sequence[str]) -> Tensor:
+def resampled(
+    u: Float[Tensor, "*batch_space"], size: Sequence[int] | None, boundary: Sequence[str]
+) -> Float[Tensor, "*batch_size"]:
     """``(..., *space) -> (..., *size)``; ``u`` itself where ``size`` is None or its own.
 
     Where all axes are periodic by the Fourier series, which is exact for what the input grid
@@ -53,7 +56,7 @@ def boundaries(kinds: str | Sequence[str], ndim: int) -> list[str]:
     return each
 
 
-def _linear(u: Tensor, axis: Axis, size: int) -> Tensor:
+def _linear(u: Float[Tensor, "*others n"], axis: Axis, size: int) -> Float[Tensor, "*others m"]:
     """Linear interpolation along the last axis, periodic or held constant beyond the outer cell
     centres."""
     target = Axis(axis.name, size, boundary=axis.boundary).points(u.device)

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sobolev.operators.base import check_whole, whole_numbers
@@ -40,8 +41,12 @@ class FourierLayer(nn.Module, ABC):
         self.modes = FourierModes(tuple(counts), tuple(kinds), padding)
 
     def forward(
-        self, v: Tensor, transforms: Transforms | None = None, *, size: Sequence[int] | None = None
-    ) -> Tensor:
+        self,
+        v: Float[Tensor, "batch *space i"],
+        transforms: Transforms | None = None,
+        *,
+        size: Sequence[int] | None = None,
+    ) -> Float[Tensor, "batch *size o"]:
         """``(batch, *space, in_channels) -> (batch, *size, out_channels)``; ``size`` defaults to
         the input's.
 
@@ -56,7 +61,9 @@ class FourierLayer(nn.Module, ABC):
             return transforms.synthesis(self.mixed(transforms.analysis(v), transforms))
 
     @abstractmethod
-    def mixed(self, c: Tensor, transforms: Transforms) -> Tensor:
+    def mixed(
+        self, c: Float[Tensor, "batch 2 modes i"], transforms: Transforms
+    ) -> Float[Tensor, "batch 2 modes o"]:
         """R_k c_k for the kept modes: ``(batch, 2, modes, in) -> (batch, 2, modes, out)``."""
 
     @abstractmethod
@@ -99,7 +106,9 @@ class SpectralConv(FourierLayer):
         self.weight = nn.Parameter(torch.empty(*self.modes.block, in_channels, out_channels, 2))
         nn.init.uniform_(self.weight, 0.0, 1 / (in_channels * out_channels))
 
-    def mixed(self, c: Tensor, transforms: Transforms) -> Tensor:
+    def mixed(
+        self, c: Float[Tensor, "batch 2 modes i"], transforms: Transforms
+    ) -> Float[Tensor, "batch 2 modes o"]:
         return transforms.mixed(c, self.weight)
 
     @torch.no_grad()
@@ -118,7 +127,7 @@ def check_padding(padding: float) -> None:
         raise ValueError(f"padding is a fraction of the domain, at least 0; got {padding}")
 
 
-def silent_rows(stored: FourierModes, kept: FourierModes) -> list[Tensor]:
+def silent_rows(stored: FourierModes, kept: FourierModes) -> list[Int[Tensor, " rows"]]:
     """Per axis, the rows of a stored block whose frequencies are not among the ``kept`` ones."""
     result = []
     for axis, (n, few) in enumerate(zip(stored.block, kept.block, strict=True)):
@@ -128,7 +137,7 @@ def silent_rows(stored: FourierModes, kept: FourierModes) -> list[Tensor]:
     return result
 
 
-def full_precision(v: Tensor) -> AbstractContextManager[Any]:
+def full_precision(v: Float[Tensor, " ..."]) -> AbstractContextManager[Any]:
     """A context without autocast on the device of ``v``, for transforms."""
     if not torch.amp.is_autocast_available(v.device.type):  # the meta device has none
         return nullcontext()

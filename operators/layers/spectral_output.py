@@ -76,8 +76,12 @@ class SpectralOutput(nn.Module):
         return (self.horizon + self.spacing) * (1 + self.modes.padding)
 
     def forward(
-        self, r: Tensor, size: Sequence[int] | None = None, *, step: float | None = None
-    ) -> Tensor:
+        self,
+        r: Float[Tensor, "batch channels *space latent"],
+        size: Sequence[int] | None = None,
+        *,
+        step: float | None = None,
+    ) -> Float[Tensor, "batch channels *size t"]:
         """r(x, 0) + Q[r] at t = ``step``, 2 ``step``, …: ``(batch, channels, *space, 1 +
         latent_steps) -> (batch, channels, *size)``; the last entry of ``size`` is t_out.
 
@@ -88,8 +92,12 @@ class SpectralOutput(nn.Module):
         return solenoidal(start + q) if self.solenoidal else start + q
 
     def time_derivative(
-        self, r: Tensor, size: Sequence[int] | None = None, *, step: float | None = None
-    ) -> Tensor:
+        self,
+        r: Float[Tensor, "batch channels *space latent"],
+        size: Sequence[int] | None = None,
+        *,
+        step: float | None = None,
+    ) -> Float[Tensor, "batch channels *size t"]:
         """∂t of ``forward``, per input spacing."""
         q = self._evaluated(r, size, step, order=1)
         return solenoidal(q) if self.solenoidal else q
@@ -107,8 +115,12 @@ class SpectralOutput(nn.Module):
             self.bias.zero_()[tuple(inner)] = smaller.bias
 
     def _evaluated(
-        self, r: Tensor, size: Sequence[int] | None, step: float | None, order: int
-    ) -> Tensor:
+        self,
+        r: Float[Tensor, "batch channels *space latent"],
+        size: Sequence[int] | None,
+        step: float | None,
+        order: int,
+    ) -> Float[Tensor, "batch channels *size t"]:
         *space, steps = (*r.shape[2:-1], self.latent_steps) if size is None else size
         step = self.step if step is None else step
         self._check_times(steps, step)
@@ -125,7 +137,12 @@ class SpectralOutput(nn.Module):
             return transforms.synthesis(product).movedim(-1, 1)
 
     def _transforms(
-        self, r: Tensor, space: Sequence[int], steps: int, step: float, order: int
+        self,
+        r: Float[Tensor, "batch channels *space latent"],
+        space: Sequence[int],
+        steps: int,
+        step: float,
+        order: int,
     ) -> Transforms:
         """From r to its modes and to the ``order``-th time derivative of the series at the output
         times."""

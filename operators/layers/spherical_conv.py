@@ -1,80 +1,27 @@
 """Convolution on the sphere: a linear map, degree by degree, of a field's spherical harmonics.
 
-Inside, fields are ``(lon, lat, batch, channels)``. A truncated transform is then two matrix products
-without a transposition between them: one along the longitudes, which makes orders of nodes, and one
-per order along the latitudes, which makes degrees of rings.
-
-Spectral fields are real tensors ``(degree, row, batch, channels)``, coefficients in harmonics that
-are orthonormal on the unit sphere. For D degrees there are 2D − 1 rows: the real parts of orders
-0 … D − 1, then the imaginary parts of orders 1 … D − 1, for the kernel e^{−imλ}. Entries whose
-order is beyond the degree are zero.
+Fields and coefficients lie as in ``spherical_transforms``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from operator import index
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sobolev.grids.sphere import SphereGrid
-from sobolev.grids.spherical_transform import (
-    KINDS,
-    cached_tables,
-    legendre_functions,
-    sines_and_weights,
-)
+from sobolev.grids.spherical_transform import KINDS, cached_tables
 from sobolev.operators.base import check_whole
 from sobolev.operators.layers.spectral_conv import full_precision
-
-
-class Analysis(NamedTuple):
-    """From fields on a grid to their coefficients, by exact quadrature."""
-
-    fourier: Tensor  # (row, lon)
-    legendre: Tensor  # (row, degree, lat)
-
-    def __call__(
-        self, v: Float[Tensor, "lon lat batch channels"]
-    ) -> Float[Tensor, "degree row batch channels"]:
-        rows, degrees, nlat = self.legendre.shape
-        with full_precision(v):
-            by_order = self.fourier @ v.to(self.fourier.dtype).flatten(1)
-            c = torch.bmm(self.legendre, by_order.view(rows, nlat, -1))
-        return c.view(rows, degrees, *v.shape[2:]).transpose(0, 1)
-
-
-class Synthesis(NamedTuple):
-    """From coefficients to the field at the nodes of a grid, whether it resolves them or not."""
-
-    fourier: Tensor  # (lon, row)
-    legendre: Tensor  # (row, lat, degree)
-
-    def __call__(
-        self, c: Float[Tensor, "degree row batch channels"]
-    ) -> Float[Tensor, "lon lat batch channels"]:
-        with full_precision(c):
-            rings = torch.bmm(self.legendre, c.flatten(2).transpose(0, 1))
-            v = self.fourier @ rings.flatten(1)
-        return v.view(len(v), -1, *c.shape[2:])
-
-
-def analysis(kind: str, size: Sequence[int], degrees: int, like: Tensor) -> Analysis:
-    """The transform of fields on a grid, in the dtype (at least float32) and on the device of
-    ``like``.
-
-    Degrees that the grid does not resolve come out as zero.
-    """
-    return Analysis(*_tables("analysis", kind, *_plain(size), degrees, *_place(like)))
-
-
-def synthesis(kind: str, size: Sequence[int], degrees: int, like: Tensor) -> Synthesis:
-    """The transform to fields on a grid, in the dtype and on the device of ``like``."""
-    return Synthesis(*_tables("synthesis", kind, *_plain(size), degrees, *_place(like)))
+from sobolev.operators.layers.spherical_transforms import (
+    analysis,
+    check_size,
+    constant_when_compiled,
+    synthesis,
+)
 
 
 class ZonalFilter(nn.Module):
@@ -202,7 +149,9 @@ class SphericalConv(nn.Module):
         self.in_channels, self.degrees, self.kind = in_channels, degrees, kind
         self.filter = FILTERS[filter](in_channels, out_channels, degrees)
 
-    def forward(self, u: Tensor, *, size: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self, u: Float[Tensor, "batch in_channels lat lon"], *, size: Sequence[int] | None = None
+    ) -> Float[Tensor, "batch out_channels lat_out lon_out"]:
         """``(batch, in_channels, lat, lon) -> (batch, out_channels, *size)``; ``size`` defaults to
         the input's."""
         if u.ndim != 4 or u.shape[1] != self.in_channels:
@@ -216,29 +165,6 @@ class SphericalConv(nn.Module):
         return v.permute(2, 3, 1, 0)
 
 
-def unit_vectors(kind: str, size: Sequence[int], like: Tensor) -> Float[Tensor, "lon lat xyz"]:
-    """x, y, z of the nodes on the unit sphere, in the dtype and on the device of ``like``."""
-    return _unit_vectors(kind, *_plain(size), *_place(like))
-
-
-def resolved_degrees(kind: str, size: Sequence[int]) -> int:
-    """How many degrees a grid resolves."""
-    return _resolved_degrees(kind, *_plain(size))
-
-
-def check_size(size: Sequence[int]) -> Sequence[int]:
-    """Refuse what is not (nlat, nlon) of a sphere.
-
-    Raises:
-        ValueError: for another number of axes, or fewer than 3 nodes along one.
-    """
-    if len(size) != 2 or min(size) < 3:
-        raise ValueError(
-            f"a field on a sphere has nlat and nlon of at least 3, got the sizes {tuple(size)}"
-        )
-    return size
-
-
 def check_name(what: str, name: str, known: Iterable[str]) -> None:
     """Refuse a name that is not among the known ones.
 
@@ -249,7 +175,9 @@ def check_name(what: str, name: str, known: Iterable[str]) -> None:
         raise ValueError(f"{what} must be one of {', '.join(known)}; got {name!r}")
 
 
-def _complex_product(real: Tensor, imaginary: Tensor) -> tuple[Tensor, Tensor]:
+def _complex_product(
+    real: Float[Tensor, "*shape 2"], imaginary: Float[Tensor, "*shape 2"]
+) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
     """Parts of the product, from those of one factor times each part of the other (last axis)."""
     return real[..., 0] - imaginary[..., 1], real[..., 1] + imaginary[..., 0]
 
@@ -258,75 +186,13 @@ def _normal(*shape: int, variance: float) -> nn.Parameter:
     return nn.Parameter(torch.randn(shape) * math.sqrt(variance))
 
 
-def _place(like: Tensor) -> tuple[torch.device, torch.dtype]:
-    """Transforms run in float32 at least."""
-    return like.device, torch.float64 if like.dtype == torch.float64 else torch.float32
-
-
-def _plain(size: Sequence[int]) -> tuple[int, int]:
-    """(nlat, nlon) as numbers where a graph that is being compiled has symbols for them."""
-    nlat, nlon = size
-    return index(nlat), index(nlon)
-
-
-# The compiler calls what is marked so while it traces, with arguments that must be constants, and takes
-# the result for one: the quadrature codes stay out of the graph, which is made again for another grid.
-@torch.compiler.assume_constant_result
-def _tables(direction: str, *arguments: Any) -> tuple[Tensor, Tensor]:
-    return _cached_tables(direction, *arguments)
-
-
-@cached_tables(maxsize=8)
-def _cached_tables(
-    direction: str,
-    kind: str,
-    nlat: int,
-    nlon: int,
-    degrees: int,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
-    """Tables of ``Analysis`` or ``Synthesis``, computed in float64 on the CPU."""
-    sines, weights = sines_and_weights(kind, nlat)
-    legendre = legendre_functions(sines, degrees, degrees)
-    order = torch.arange(degrees, dtype=torch.float64, device="cpu")[:, None]
-    longitude = SphereGrid(nlat, nlon, kind).points()[1]
-    amplitude = torch.full_like(order, math.sqrt(2))
-    amplitude[0] = 1.0
-    cos, sin = amplitude * (order * longitude).cos(), amplitude * (order * longitude).sin()
-    fourier, legendre = torch.cat([cos, -sin[1:]]), torch.cat([legendre, legendre[1:]])
-    if direction == "analysis":
-        legendre = legendre * weights * (2 * math.pi / nlon)
-        legendre[:, SphereGrid(nlat, nlon, kind).lmax :] = 0.0
-    else:
-        fourier, legendre = fourier.T, legendre.mT
-    # beside a pole the functions underflow; subnormal numbers would slow the products tenfold
-    legendre = torch.where(legendre.abs() < torch.finfo(dtype).tiny ** 0.5, 0.0, legendre)
-    return fourier.contiguous().to(device, dtype), legendre.contiguous().to(device, dtype)
-
-
-@torch.compiler.assume_constant_result
-def _resolved_degrees(kind: str, nlat: int, nlon: int) -> int:
-    return SphereGrid(nlat, nlon, kind).lmax
-
-
-@torch.compiler.assume_constant_result
-def _unit_vectors(
-    kind: str, nlat: int, nlon: int, device: torch.device, dtype: torch.dtype
-) -> Tensor:
-    latitude, longitude = SphereGrid(nlat, nlon, kind).points()
-    ring, z = latitude.cos(), latitude.sin().expand(nlon, nlat)
-    x, y = longitude.cos()[:, None] * ring, longitude.sin()[:, None] * ring
-    return torch.stack([x, y, z], dim=-1).to(device, dtype)
-
-
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def _triangle(degrees: int, device: torch.device) -> tuple[Int[Tensor, " n"], ...]:
     return _cached_triangle(degrees, device)
 
 
 @cached_tables(maxsize=8)
-def _cached_triangle(degrees: int, device: torch.device) -> tuple[Tensor, ...]:
+def _cached_triangle(degrees: int, device: torch.device) -> tuple[Int[Tensor, " n"], ...]:
     """Where a diagonal filter finds its weights, then where the coefficients stand in flat
     ``(degree, row)``: order 0, real parts, imaginary parts."""
     l, m = torch.ones(degrees, degrees, device="cpu").tril().nonzero().T

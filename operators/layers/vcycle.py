@@ -75,7 +75,9 @@ class VCycle(nn.Module):
         self.start = stencil(data, unknown, options)
         self.finest = Level(data, unknown, [(pre - 1, post), *coarser], options)
 
-    def forward(self, f: Float[Tensor, "batch data *space"]) -> Float[Tensor, "batch unknown *_"]:
+    def forward(
+        self, f: Float[Tensor, "batch data *space"]
+    ) -> Float[Tensor, "batch unknown *space"]:
         boundary = self.options.boundary
         f = f.contiguous(
             memory_format=_LAYOUTS[len(boundary)]
@@ -95,7 +97,9 @@ class Level(nn.Module):
         self.after = nn.ModuleList(Smoothing(data, unknown, options) for _ in range(post))
         self.correction = CoarseCorrection(data, unknown, coarser, options) if coarser else None
 
-    def forward(self, u: Tensor, f: Tensor) -> Tensor:
+    def forward(
+        self, u: Float[Tensor, "batch unknown *space"], f: Float[Tensor, "batch data *space"]
+    ) -> Float[Tensor, "batch unknown *space"]:
         for smoothing in self.before:
             u = smoothing(u, f)
         if self.correction is not None:
@@ -114,7 +118,9 @@ class Smoothing(nn.Module):
         self.A = stencil(unknown, data, options)
         self.S = stencil(data, unknown, options)
 
-    def forward(self, u: Tensor, f: Tensor) -> Tensor:
+    def forward(
+        self, u: Float[Tensor, "batch unknown *space"], f: Float[Tensor, "batch data *space"]
+    ) -> Float[Tensor, "batch unknown *space"]:
         residual = f - self.A(extended(u, self.boundary))
         return u + self.S(extended(residual, self.boundary))
 
@@ -136,7 +142,9 @@ class CoarseCorrection(nn.Module):
         self.norm = nn.GroupNorm(1, unknown) if options.norm == "layer" else None
         self.coarser = Level(data, unknown, smoothings, options)
 
-    def forward(self, u: Tensor, f: Tensor) -> Tensor:
+    def forward(
+        self, u: Float[Tensor, "batch unknown *space"], f: Float[Tensor, "batch data *space"]
+    ) -> Float[Tensor, "batch unknown *space"]:
         surrounded = extended(u, self.boundary)
         if self.A is not None:
             f = f - self.A(surrounded)
@@ -154,7 +162,9 @@ def stencil(channels: int, out_channels: int, options: CycleOptions, stride: int
     return convolution(channels, out_channels, 3, stride, bias=options.bias)
 
 
-def extended(u: Tensor, boundary: Sequence[str]) -> Tensor:
+def extended(
+    u: Float[Tensor, "batch channels *space"], boundary: Sequence[str]
+) -> Float[Tensor, "batch channels *more"]:
     """``(batch, channels, *space)`` with one ghost node on either side of every axis.
 
     >>> extended(torch.tensor([[[1.0, 2, 3]]]), ["dirichlet"])
@@ -166,7 +176,9 @@ def extended(u: Tensor, boundary: Sequence[str]) -> Tensor:
     return u
 
 
-def _wrapped(u: Tensor, axes: Sequence[int]) -> Tensor:
+def _wrapped(
+    u: Float[Tensor, "batch channels *space"], axes: Sequence[int]
+) -> Float[Tensor, "batch channels *more"]:
     """As ``pad(mode="circular")``, which takes three times as long and forgets the layout."""
     for axis in axes:
         if torch.compiler.is_exporting():  # the graph would not hold for an empty inner part
@@ -178,11 +190,15 @@ def _wrapped(u: Tensor, axes: Sequence[int]) -> Tensor:
     return u
 
 
-def _repeated(u: Tensor, axes: Sequence[int]) -> Tensor:
+def _repeated(
+    u: Float[Tensor, "batch channels *space"], axes: Sequence[int]
+) -> Float[Tensor, "batch channels *more"]:
     return F.pad(u, _around(u, axes), mode="replicate")
 
 
-def _mirrored(u: Tensor, axes: Sequence[int]) -> Tensor:
+def _mirrored(
+    u: Float[Tensor, "batch channels *space"], axes: Sequence[int]
+) -> Float[Tensor, "batch channels *more"]:
     """Odd about the end nodes."""
     sign = u.new_ones(())
     for axis in axes:
@@ -191,7 +207,7 @@ def _mirrored(u: Tensor, axes: Sequence[int]) -> Tensor:
     return F.pad(u, _around(u, axes), mode="reflect") * sign
 
 
-def _around(u: Tensor, axes: Sequence[int]) -> list[int]:
+def _around(u: Float[Tensor, "batch channels *space"], axes: Sequence[int]) -> list[int]:
     """Padding by one node on either side of ``axes``, last axis first."""
     return [int(axis in axes) for axis in range(u.ndim - 1, 1, -1) for _ in range(2)]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 from support.operators import CASES
@@ -23,6 +24,7 @@ from sobolev.operators import (
     operator_from,
 )
 
+TESTS = Path(__file__).parents[1]
 each_operator = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
@@ -144,7 +146,8 @@ def test_checkpointing_changes_memory_and_nothing_else(case):
 
 
 @each_operator
-def test_wrong_input_is_refused(case):
+def test_wrong_input_is_refused(case, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # which refuses types itself
     operator = case.build()
     with pytest.raises(ValueError, match="in_channels=2, got 3 channels"):
         operator(torch.zeros(1, 3, *case.space))
@@ -167,10 +170,10 @@ import sys
 sys.path.insert(0, {folder!r})
 import warnings; warnings.simplefilter("ignore")
 import torch
-import test_every_operator as table
+from support.operators import CASES
 torch.manual_seed(0)
 torch.set_num_threads(1)
-for name, case in table.CASES.items():
+for name, case in CASES.items():
     {work}
     print(name)
 """
@@ -194,7 +197,7 @@ _PARALLEL = """
 
 def alone(work: str) -> str:
     """Run on every case in a process of its own, without the type checks of the test run."""
-    program = _ALONE.format(folder=os.path.dirname(__file__), work=work.strip())
+    program = _ALONE.format(folder=str(TESTS), work=work.strip())
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )

@@ -15,7 +15,7 @@ from support import rotations
 from sobolev import Grid, SphereGrid
 from sobolev.grids.spherical_transform import clear_tables
 from sobolev.operators import SFNO, operator_from
-from sobolev.operators.layers.spherical_conv import synthesis
+from sobolev.operators.layers.spherical_transforms import synthesis
 from sobolev.operators.sfno import normalized
 
 KINDS = ["legendre-gauss", "equiangular"]

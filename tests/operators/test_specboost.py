@@ -45,6 +45,10 @@ def small(modes: int = 4, in_channels: int = 1, **options: object) -> FNO:
     return FNO(in_channels, 1, (modes,), width=6, depth=2, **options)
 
 
+def built(arguments: dict) -> Operator:
+    return operator_from({"class": "SpecBoost", "arguments": arguments})
+
+
 def test_the_prediction_is_the_sum_of_the_rescaled_stages():
     operator = scaled(SpecBoost([Multiple(2.0), Multiple(3.0), Multiple(-1.0)]), 0.5, 0.25).double()
     u = field(2, 1, 8)
@@ -84,7 +88,8 @@ def test_a_stage_that_is_not_active_is_not_evaluated():
 
 
 def test_what_is_active_survives_json():
-    operator = scaled(SpecBoost([small(), small().description, small()]), 0.2, 0.1)
+    stages = [small(), small().description, small()]
+    operator = scaled(built({"stages": stages}), 0.2, 0.1)
     operator.active = 2
     again = operator_from(json.loads(json.dumps(operator.description)))
     again.load_state_dict(operator.state_dict())
@@ -183,12 +188,17 @@ def test_a_second_stage_with_more_modes_learns_what_the_first_leaves():
         (lambda: SpecBoost([small(), FNO(1, 2, (4,))]), "out_channels=1 .* it has 2"),
         (lambda: SpecBoost([small(), FNO(1, 1, (4, 4), width=4)]), "ndim=1 .* it has 2"),
         (lambda: SpecBoost([small(), small(boundary="neumann")]), "built for boundary="),
-        (lambda: SpecBoost([small(), {"class": "FNOO", "arguments": {}}]), "did you mean FNO"),
+        (
+            lambda: built({"stages": [small(), {"class": "FNOO", "arguments": {}}]}),
+            "did you mean FNO",
+        ),
         (lambda: SpecBoost([SpecBoost([small()]), small()]), "stage 0 is a SpecBoost; give its"),
         (lambda: SpecBoost(["FNO"]), "a mapping of class and arguments.*; got 'FNO'"),
-        (lambda: SpecBoost([{}]), r"a mapping of class and arguments.*; got \{\}"),
+        (lambda: SpecBoost([small().description]), "SpecBoost takes operators; operator_from"),
+        (lambda: built({"stages": ["FNO"]}), "a mapping of class and arguments.*; got 'FNO'"),
+        (lambda: built({"stages": [{}]}), r"a mapping of class and arguments.*; got \{\}"),
         (
-            lambda: SpecBoost([{"class": "FNO", "arguments": {"widht": 3}}]),
+            lambda: built({"stages": [{"class": "FNO", "arguments": {"widht": 3}}]}),
             "no arguments of FNO: .*'",
         ),
         (
