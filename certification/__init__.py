@@ -1,1 +1,16 @@
-"""What an equation says of a prediction, without the truth."""
+"""What an equation says of a prediction, without the truth: certificates, calibration, refinement."""
+
+from sobolev.certification.calibration import calibrate
+from sobolev.certification.certificates import certificate_of, effectivity
+from sobolev.certification.certified import certified
+from sobolev.certification.refinement import refine
+from sobolev.certification.residuals import residual_norm
+
+__all__ = [
+    "calibrate",
+    "certificate_of",
+    "certified",
+    "effectivity",
+    "refine",
+    "residual_norm",
+]

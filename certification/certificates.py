@@ -6,31 +6,26 @@ is an indicator, and validation data say how large errors are beside it (``calib
 
 from __future__ import annotations
 
-import math
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
-import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from sobolev.certification.residuals import flow_of, recipe_of, residual_norm
+from sobolev.certification.paths import flow_of
+from sobolev.certification.residuals import residual_norm
 from sobolev.datasets.recipes.base import Recipe
+from sobolev.datasets.recipes.capabilities import Bounded
 from sobolev.grids import AbstractGrid
+from sobolev.grids.description import by
 from sobolev.grids.norms import relative_error
-from sobolev.grids.streams import Key, stream
-from sobolev.surrogates.surrogate import Surrogate, comfortable_batch, evaluating
-
-if TYPE_CHECKING:
-    from sobolev.datasets import OperatorDataModule
-
-VARIABLES = ("error_bound", "treatment", "iterations")
-"""What ``Surrogate.predict`` adds to the outputs."""
+from sobolev.surrogates import Surrogate
+from sobolev.surrogates.applying import comfortable_batch, evaluating
+from sobolev.surrogates.origin import recipe_of
+from sobolev.surrogates.provenance import Calibration
 
 
 class Certificate(ABC):
@@ -68,14 +63,14 @@ class Certificate(ABC):
 class Guarantee(Certificate):
     """The bound that a recipe knows."""
 
-    recipe: Recipe
+    recipe: Bounded
 
     reference = "the discrete solution on the same grid"
     guaranteed = True
 
     @property
     def norm(self) -> str:  # type: ignore[override]
-        return str(self.recipe.error_norm)
+        return self.recipe.error_norm
 
     def bound(self, inputs: Tensor, outputs: Tensor, grid: AbstractGrid) -> Tensor:
         return self.recipe.error_bound(inputs, outputs, grid)
@@ -85,63 +80,27 @@ class Guarantee(Certificate):
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """``factor`` times the relative residual is at least the relative L² error for a share
-    ``quantile`` of predictions on grids of ``resolution``, as ``samples`` trajectories say."""
-
-    factor: float
-    quantile: float
-    samples: int
-    resolution: list[int]
-
-    @classmethod
-    def of(cls, provenance: Mapping[str, Any]) -> Calibration:
-        """The one that a surrogate's ``provenance`` holds.
-
-        Raises:
-            ValueError: if there is none, or it is damaged.
-        """
-        found = provenance.get("calibration")
-        if found is None:
-            raise ValueError(
-                "the error of predicted trajectories can be estimated once the surrogate is calibrated on validation "
-                "data: sobolev.training.calibrate(surrogate, data), or `sobolev calibrate RUN --data DATA`"
-            )
-        try:
-            calibration = cls(**found)
-            good = 0 < calibration.factor < math.inf and 0 < calibration.quantile < 1
-            good = good and isinstance(calibration.resolution, list)
-        except TypeError:
-            good = False
-        if not good:
-            raise ValueError(f"the surrogate's calibration is damaged: {found}; calibrate it anew")
-        return calibration
-
-
-@dataclass(frozen=True)
 class Estimate(Certificate):
     """The residual of a trajectory, times what validation data say that errors are beside it."""
 
     surrogate: Surrogate
     calibration: Calibration
+    recipes: tuple[type[Recipe], ...] = ()
 
     norm = "L2 over all predicted frames"
     reference = "solver trajectories drawn like those of the calibration"
     guaranteed = False
 
     def bound(self, inputs: Tensor, outputs: Tensor, grid: AbstractGrid) -> Tensor:
-        if list(grid.shape) != list(self.calibration.resolution):
-            here, there = (
-                " × ".join(map(str, n)) for n in (grid.shape, self.calibration.resolution)
-            )
+        if list(grid.shape) != self.calibration.resolution:
             raise ValueError(
-                f"the surrogate is calibrated on {there} nodes, which says nothing of errors on {here}; calibrate it "
-                "on data of that resolution"
+                f"the surrogate is calibrated on {by(self.calibration.resolution)} nodes, which says nothing of errors "
+                f"on {by(grid.shape)}; calibrate it on data of that resolution"
             )
-        return self.calibration.factor * _residuals(self.surrogate, inputs)
+        return self.calibration.factor * residuals_of(self.surrogate, inputs, self.recipes)
 
     def error(self, inputs: Tensor, outputs: Tensor, targets: Tensor, grid: AbstractGrid) -> Tensor:
-        return _frame_errors(self.surrogate, outputs, targets, grid)
+        return frame_errors(self.surrogate, outputs, targets, grid)
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -152,16 +111,20 @@ class Estimate(Certificate):
         return {**super().attributes, **about}
 
 
-def certificate_of(surrogate: Surrogate) -> Certificate:
-    """What is known about the errors of a surrogate, from the equation of its training data.
+def certificate_of(surrogate: Surrogate, *, recipes: Sequence[type[Recipe]] = ()) -> Certificate:
+    """Return what is known about the errors of a surrogate, from the equation of its training data.
+
+    Args:
+        surrogate: that makes the predictions.
+        recipes: classes from outside the package that may have drawn the data.
 
     Raises:
         ValueError: if the equation is not known, or is another surrogate's; if nothing bounds the
             errors of its predictions, or a calibration has to come first.
     """
-    recipe = recipe_of(surrogate)
+    recipe = recipe_of(surrogate.provenance.data, recipes)
     _check_problem(surrogate, recipe)
-    if recipe.error_norm is not None:
+    if isinstance(recipe, Bounded):
         return Guarantee(recipe)
     if not recipe.times:
         raise ValueError(
@@ -169,89 +132,40 @@ def certificate_of(surrogate: Surrogate) -> Certificate:
             "times between, or solve no discrete equation, so they leave no residual; DarcyRecipe has a guaranteed "
             "bound, and windows of NavierStokesRecipe have one that is calibrated"
         )
-    flow_of(surrogate)  # refuses equations whose residual is not known
-    return Estimate(surrogate, Calibration.of(surrogate.provenance))
+    flow_of(surrogate, recipes)  # refuses equations whose residual is not known
+    calibration = surrogate.provenance.calibration
+    if calibration is None:
+        raise ValueError(
+            "the error of predicted trajectories can be estimated once the surrogate is calibrated on validation "
+            "data: sobolev.certification.calibrate(surrogate, data), or `sobolev calibrate RUN --data DATA`"
+        )
+    return Estimate(surrogate, calibration, tuple(recipes))
 
 
-def calibrate(
-    surrogate: Surrogate,
-    data: OperatorDataModule,
-    *,
-    quantile: float = 0.9,
-    split: str = "valid",
-    seed: int = 0,
-) -> Calibration:
-    """How large errors are beside residuals, from trajectories that the surrogate was not trained
-    on; kept in ``surrogate.provenance["calibration"]``.
-
-    One window is drawn from each trajectory. With the ratios e_i / η_i of relative L² error and
-    relative residual of n of them in ascending order, the factor is the ⌈(n + 1) q⌉-th: by split
-    conformal prediction (Papadopoulos et al. 2002, doi:10.1007/3-540-36755-1_29; Lei et al. 2018,
-    doi:10.1080/01621459.2017.1307116) factor · η is then at least e with probability q or more, for
-    a window drawn in the same way from a new trajectory. That is a statement about the draw of all
-    n + 1, not about each field, and none about other data.
-
-    Args:
-        surrogate: trained on windows of a Navier–Stokes data set.
-        data: with the surrogate's window, at the resolution that is to be predicted at.
-        quantile: q, the share of predictions whose error the bound shall not fall below.
-        split: ``"valid"`` has, as a rule, chosen the best epoch; a split that has not is cleaner.
-        seed: of the draw of the windows.
+def certificate_for(
+    surrogate: Surrogate, tolerance: float | None, recipes: Sequence[type[Recipe]] = ()
+) -> Certificate:
+    """Return the certificate of a surrogate whose predictions are to be made good to a tolerance, if one is
+    given.
 
     Raises:
-        ValueError: for an equation whose residual is not known, data of another window, trajectories
-            that were trained on, too few of them for the quantile, or residuals that say nothing.
+        ValueError: also for a tolerance that is no number between 0 and 1, or where nothing is
+            guaranteed that could keep it.
     """
-    if not 0 < quantile < 1:
-        raise ValueError(f"quantile must lie between 0 and 1, got {quantile}")
-    if recipe_of(surrogate).error_norm is not None:
+    if tolerance is None:
+        return certificate_of(surrogate, recipes=recipes)
+    number = isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool)
+    if not (number and 0 < tolerance < 1):
+        raise ValueError(f"tolerance must be a number between 0 and 1, got {tolerance!r}")
+    only = "a tolerance can be kept where the bound is guaranteed, as it is for Darcy flow"
+    if surrogate.window is not None:  # whose certificate would ask for a calibration first
         raise ValueError(
-            "the error bound of these predictions is guaranteed; there is nothing to calibrate"
+            f"{only}; the error of predicted trajectories is estimated: leave the tolerance out"
         )
-    flow_of(surrogate)
-    if data.window != surrogate.window:
-        raise ValueError(
-            f"the surrogate takes {surrogate.window}, the data are cut by {data.window}; give "
-            "OperatorDataModule(path, window=...) the surrogate's"
-        )
-    _check_unseen(surrogate, data, split)
-    items, batch = data.pairs(split), comfortable_batch(data.grid)
-    picked = [
-        i * items.starts + int(stream(seed, Key.CALIBRATION, i).integers(items.starts))
-        for i in range(len(items.samples))
-    ]
-    ratios = [
-        _ratios(surrogate, *items.__getitems__(picked[i : i + batch]), data.grid)
-        for i in range(0, len(picked), batch)
-    ]
-    factor = conformal_quantile(torch.cat(ratios), quantile)
-    if not 0 < factor < math.inf:
-        raise ValueError(
-            f"errors beside residuals reach {factor}: the residuals of these predictions say nothing about their errors"
-        )
-    found = Calibration(factor, quantile, len(picked), list(data.grid.shape))
-    surrogate.provenance["calibration"] = asdict(found)
-    return found
-
-
-def conformal_quantile(scores: Float[Tensor, " n"], quantile: float) -> float:
-    """The ⌈(n + 1) q⌉-th smallest of n exchangeable scores: one more is below it with probability q
-    or more.
-
-    >>> conformal_quantile(torch.arange(1.0, 10.0), 0.9)
-    9.0
-
-    Raises:
-        ValueError: if n is too small for the quantile.
-    """
-    rank = math.ceil((len(scores) + 1) * quantile - 1e-9)
-    if rank > len(scores):
-        least = math.ceil(quantile / (1 - quantile) - 1e-9)
-        raise ValueError(
-            f"a quantile of {quantile:g} takes {least} validation trajectories or more, there are {len(scores)}; "
-            "lower it, or draw more"
-        )
-    return float(scores.sort().values[rank - 1])
+    certificate = certificate_of(surrogate, recipes=recipes)
+    if not certificate.guaranteed:
+        raise ValueError(f"{only}: leave the tolerance out")
+    return certificate
 
 
 @dataclass(frozen=True)
@@ -276,19 +190,23 @@ def effectivity(
     outputs: Float[Tensor, "batch outputs ..."],
     targets: Float[Tensor, "batch outputs ..."],
     grid: AbstractGrid,
+    *,
+    recipes: Sequence[type[Recipe]] = (),
 ) -> Effectivity:
-    """By how much the certificates of predictions exceed their true errors.
+    """Return by how much the certificates of predictions exceed their true errors.
 
     Args:
         inputs, outputs: fields in physical units, and what ``surrogate`` predicted from them.
         targets: the true outputs. A guaranteed bound is against the discrete solution on ``grid``,
             which is solved for here instead.
         grid: where the nodes lie.
+        recipes: classes from outside the package that may have drawn the training data.
 
     Raises:
         ValueError: as ``certificate_of``.
     """
-    certificate, size = certificate_of(surrogate), comfortable_batch(grid)
+    certificate = certificate_of(surrogate, recipes=recipes)
+    size = comfortable_batch(grid)
     batches = zip(*(t.cpu().split(size) for t in (inputs, outputs, targets)), strict=True)
     pairs = [
         (certificate.bound(a, p, grid), certificate.error(a, p, u, grid)) for a, p, u in batches
@@ -297,125 +215,22 @@ def effectivity(
     return Effectivity(bound, error, certificate.norm, certificate.guaranteed)
 
 
-def certificate_for(surrogate: Surrogate, tolerance: float | None) -> Certificate:
-    """``certificate_of`` a surrogate whose predictions are to be made good to a tolerance, if one is given.
-
-    Raises:
-        ValueError: also for a tolerance that is no number between 0 and 1, or where nothing is
-            guaranteed that could keep it.
-    """
-    if tolerance is None:
-        return certificate_of(surrogate)
-    number = isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool)
-    if not (number and 0 < tolerance < 1):
-        raise ValueError(f"tolerance must be a number between 0 and 1, got {tolerance!r}")
-    only = "a tolerance can be kept where the bound is guaranteed, as it is for Darcy flow"
-    if surrogate.window is not None:  # whose certificate would ask for a calibration first
-        raise ValueError(
-            f"{only}; the error of predicted trajectories is estimated: leave the tolerance out, and ask for "
-            "certify=True"
-        )
-    certificate = certificate_of(surrogate)
-    if not certificate.guaranteed:
-        raise ValueError(f"{only}: leave the tolerance out, and ask for certify=True")
-    return certificate
-
-
-@dataclass(frozen=True)
-class Certified:
-    """Outputs and their bounds, on the CPU; with a tolerance also the iterations that each sample
-    took, 0 where it was accepted, and the seconds of all of them."""
-
-    outputs: Tensor
-    bound: Tensor
-    iterations: Tensor | None = None
-    seconds: float | None = None
-
-    def variables(self, certificate: Certificate, sample: str) -> dict[str, xr.Variable]:
-        """What a file says of each sample."""
-        found = {"error_bound": xr.Variable(sample, self.bound.numpy(), certificate.attributes)}
-        if self.iterations is not None:
-            flags = {
-                "long_name": "what was done to the prediction",
-                "flag_values": np.array([0, 1], dtype=np.int8),
-                "flag_meanings": "accepted improved",
-            }
-            counts = {"long_name": "iterations of the classical solver", "units": "1"}
-            improved = (self.iterations > 0).to(torch.int8).numpy()
-            found["treatment"] = xr.Variable(sample, improved, flags)
-            found["iterations"] = xr.Variable(sample, self.iterations.numpy(), counts)
-        return found
-
-    def costs(self, prediction_seconds: float) -> dict[str, float]:
-        """What a file says of all samples together."""
-        if self.seconds is None:
-            return {}
-        return {"prediction_seconds": prediction_seconds, "improvement_seconds": self.seconds}
-
-
-def certified(
-    certificate: Certificate,
-    inputs: Tensor,
-    outputs: Tensor,
-    grid: AbstractGrid,
-    tolerance: float | None = None,
-) -> Certified:
-    """Predicted ``outputs`` with their bounds; those beyond a tolerance are made good by the
-    classical solver, and all are float64 then.
-
-    Raises:
-        ArithmeticError: if the tolerance is out of the solver's reach.
-    """
-    size = comfortable_batch(grid)
-    pairs = zip(inputs.split(size), outputs.split(size), strict=True)
-    bound = torch.cat([certificate.bound(a, p, grid) for a, p in pairs])
-    if tolerance is None or not isinstance(certificate, Guarantee):
-        return Certified(outputs, bound)
-    started = time.perf_counter()
-    outputs, iterations = outputs.double(), torch.zeros_like(bound, dtype=torch.int64)
-    beyond = (~(bound <= tolerance)).nonzero()[:, 0]
-    for part in beyond.split(size) if len(beyond) else ():
-        outputs[part], iterations[part] = certificate.recipe.improved(
-            inputs[part], outputs[part], grid, tolerance
-        )
-        bound[part] = certificate.bound(inputs[part], outputs[part], grid)
-    return Certified(outputs, bound, iterations, time.perf_counter() - started)
-
-
-@torch.no_grad()
-def _ratios(surrogate: Surrogate, inputs: Tensor, targets: Tensor, grid: AbstractGrid) -> Tensor:
-    """Errors over residuals."""
+def residuals_of(
+    surrogate: Surrogate, inputs: Tensor, recipes: Sequence[type[Recipe]] = ()
+) -> Float[Tensor, " batch"]:
+    """Return the relative residuals of predictions, on the CPU."""
     with evaluating(surrogate):
-        outputs = surrogate(inputs.to(surrogate.input_mean.device)).cpu()
-    error = _frame_errors(surrogate, outputs, targets, grid)
-    return torch.where(error == 0, 0.0, error / _residuals(surrogate, inputs))
+        return residual_norm(
+            surrogate, inputs.to(surrogate.input_mean.device), recipes=recipes
+        ).cpu()
 
 
-def _residuals(surrogate: Surrogate, inputs: Tensor) -> Tensor:
-    with evaluating(surrogate):
-        return residual_norm(surrogate, inputs.to(surrogate.input_mean.device)).cpu()
-
-
-def _frame_errors(
+def frame_errors(
     surrogate: Surrogate, outputs: Tensor, targets: Tensor, grid: AbstractGrid
 ) -> Tensor:
-    """Relative L² errors over all frames, as loss and scores measure them, float64."""
+    """Return relative L² errors over all frames, as loss and scores measure them, float64."""
     prediction, target = (surrogate.comparable(u.double()) for u in (outputs, targets))
     return relative_error(prediction, target, grid)
-
-
-def _check_unseen(surrogate: Surrogate, data: OperatorDataModule, split: str) -> None:
-    """Refuse trajectories that the surrogate was trained on, beside which errors are too small."""
-    drawn, manifest = surrogate.provenance["data"], data.manifest
-    same = (drawn.get("recipe"), drawn.get("seed")) == (manifest.recipe, manifest.seed)
-    held_out = split == "valid" and "valid" not in manifest.splits
-    seen = held_out and len(data.pairs("train").samples) < drawn.get("train_samples", 0)
-    if same and (split == "train" or seen):
-        remedy = "the valid_fraction and train_samples of its training" if seen else "another split"
-        raise ValueError(
-            f"the surrogate was trained on trajectories of this split, {split!r}, and does better on them than on new "
-            f"ones; calibrate it on others: take {remedy}"
-        )
 
 
 def _check_problem(surrogate: Surrogate, recipe: Recipe) -> None:
@@ -424,7 +239,8 @@ def _check_problem(surrogate: Surrogate, recipe: Recipe) -> None:
     same_grid = (
         grid.ndim == surrogate.grid.ndim and grid.resized(*surrogate.grid.shape) == surrogate.grid
     )
-    inputs, outputs = surrogate.inputs, surrogate.quantities
+    inputs = surrogate.inputs
+    outputs = surrogate.quantities
     wanted = [*recipe.inputs, *recipe.outputs]
     given = [*(inputs[: len(recipe.inputs)] if recipe.times else inputs), *outputs]
     if not (same_grid and given == wanted):

@@ -3,43 +3,27 @@ in a negative Sobolev norm (Cao et al., Spectral-Refiner, ICLR 2025, arXiv:2405.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import pad
 
-import sobolev
-from sobolev.certification.residuals import (
-    FourierBasis,
-    Path,
-    centred,
-    combined,
-    flat_grid,
-    flow_of,
-    latest,
-    path_of,
-    recipe_of,
-    spectral_in_time,
-)
-from sobolev.datasets.recipes.flows import NavierStokesRecipe
-from sobolev.datasets.recipes.presets import DarcyRecipe, PublishedDarcyRecipe
-from sobolev.grids import Grid
+from sobolev.certification.flow_refinement import FlowProblem
+from sobolev.certification.pressure_refinement import PressureProblem
+from sobolev.datasets.recipes.base import Recipe
+from sobolev.datasets.recipes.capabilities import PressureEquation, VorticityEquation
 from sobolev.grids.checks import check_whole
-from sobolev.grids.description import axis_coords
-from sobolev.solvers.elliptic.darcy import five_point_eigenvalues
-from sobolev.solvers.elliptic.multigrid import Stiffness, check_permeability
 from sobolev.solvers.least_squares import Problem, minimised, norm
-from sobolev.surrogates.rollout import continued, frames_as_inputs
-from sobolev.surrogates.surrogate import Surrogate, comfortable_batch
-from sobolev.surrogates.tensors import fields_of
+from sobolev.surrogates import Surrogate
+from sobolev.surrogates.applying import apply, comfortable_batch, evaluating
+from sobolev.surrogates.datasets import dataset_of
+from sobolev.surrogates.origin import recipe_of
+from sobolev.surrogates.tensors import given_fields, given_frames, times_after
 
-_INDEPENDENT = 1e-10  # functions of time count from this share of the largest singular value on
 _MEANINGS = {
     "residual_before": "relative H^-1 residual of the prediction",
     "residual_after": "relative H^-1 residual after refinement",
@@ -71,6 +55,7 @@ def refine(
     tolerance: float = 1e-3,
     max_iterations: int = 100,
     batch_size: int | None = None,
+    recipes: Sequence[type[Recipe]] = (),
 ) -> xr.Dataset:
     """Predict, then let the last spectral layer of the surrogate minimise the residual of the PDE,
     sample by sample, the layers before it as they are. No other data are used.
@@ -104,6 +89,7 @@ def refine(
         max_iterations: of conjugate gradients, for each sample. A sample also stops where the series
             cannot make its residual smaller.
         batch_size: samples at a time.
+        recipes: classes from outside the package that may have drawn the training data.
 
     Returns:
         The outputs, for flows along ``time``, in float64, with ``residual_before``,
@@ -118,41 +104,35 @@ def refine(
     >>> given = open_dataset("data/ns", "test").isel(time=slice(0, 10))       # doctest: +SKIP
     >>> refine(Surrogate.load("runs/ns/surrogate"), given).residual_after     # doctest: +SKIP
     """
-    in_time = surrogate.window is not None
-    coords = {}
-    if in_time:
-        coords["time"] = continued(dataset, surrogate, surrogate.in_time.horizon)
-        dataset = frames_as_inputs(dataset, surrogate)
-    fields, grid, samples = fields_of(dataset, surrogate.inputs, surrogate.grid)
-    name, device = "sample" if samples is None else str(samples.name), surrogate.input_mean.device
-    count = 32 if in_time else 1  # a trajectory is a field at each of about so many nodes in time
-    size = batch_size or max(1, comfortable_batch(grid) // count)
-    parts = [
-        refined(
-            surrogate, u.to(device), modes=modes, tolerance=tolerance, max_iterations=max_iterations
-        )
-        for u in fields.split(size)
-    ]
-    values = torch.cat([part.fields for part in parts]).cpu().numpy()
-    found = {}
-    for i, v in enumerate(surrogate.quantities):
-        here = values[:, i :: len(surrogate.quantities)] if in_time else values[:, i]
-        dims = (name, "time", *grid.dims) if in_time else (name, *grid.dims)
-        found[v.name] = xr.Variable(dims, here, v.attributes)
-    for key, meaning in _MEANINGS.items():
-        scores = torch.cat([getattr(part, key) for part in parts]).cpu().numpy()
-        found[key] = xr.Variable(name, scores, {"long_name": meaning, "units": "1"})
-    result = xr.Dataset(
-        found,
-        {**coords, **axis_coords(grid)},
-        {
-            "Conventions": "CF-1.11",
-            "source": f"sobolev {sobolev.__version__} refinement of {type(surrogate.operator).__name__}",
-            "provenance": json.dumps(surrogate.provenance, sort_keys=True),
-            "seconds": sum(part.seconds for part in parts),
-        },
+    meaning, times = surrogate.meaning, None
+    if meaning.window is None:
+        given = given_fields(dataset, meaning)
+    else:
+        times = times_after(dataset, meaning, meaning.in_time.horizon)
+        given = given_frames(dataset, meaning)
+    count = (
+        1 if times is None else 32
+    )  # a trajectory is a field at each of about so many nodes in time
+    options = {"modes": modes, "tolerance": tolerance, "max_iterations": max_iterations}
+    parts = apply(
+        surrogate,
+        lambda u: refined(surrogate, u, **options, recipes=recipes),
+        given.fields,
+        batch_size=batch_size or max(1, comfortable_batch(given.grid) // count),
     )
-    return result.isel(sample=0) if samples is None else result.assign_coords({name: samples})
+    values = torch.cat([part.fields for part in parts]).cpu()
+    if times is not None:
+        values = values.unflatten(1, (-1, len(surrogate.quantities))).transpose(1, 2)
+    extra = {}
+    for key, words in _MEANINGS.items():
+        scores = torch.cat([getattr(part, key) for part in parts]).cpu().numpy()
+        extra[key] = xr.Variable(given.sample_dim, scores, {"long_name": words, "units": "1"})
+    return dataset_of(
+        dict(zip(surrogate.quantities, values.unbind(1), strict=True)), given,
+        source=f"refinement of {type(surrogate.operator).__name__}",
+        provenance=surrogate.provenance, times=times, extra=extra,
+        attributes={"seconds": sum(part.seconds for part in parts)},
+    )  # fmt: skip
 
 
 @torch.no_grad()
@@ -163,19 +143,17 @@ def refined(
     modes: Sequence[int] | None = None,
     tolerance: float = 1e-3,
     max_iterations: int = 100,
+    recipes: Sequence[type[Recipe]] = (),
 ) -> Refinement:
-    """``refine`` for tensors; ``inputs`` as the surrogate takes them, in physical units."""
+    """Refine tensors as ``refine`` does datasets; ``inputs`` as the surrogate takes them, in physical units."""
     if not 0 <= tolerance < 1:
         raise ValueError(f"tolerance is a relative residual, from 0 to 1; got {tolerance}")
     check_whole(
         "refine", max_iterations=max_iterations, **({"modes": list(modes)} if modes else {})
     )
-    clock, was_training = time.perf_counter(), surrogate.training
-    surrogate.eval()
-    try:
-        problem = _problem(surrogate, inputs, modes)
-    finally:
-        surrogate.train(was_training)
+    clock = time.perf_counter()
+    with evaluating(surrogate):
+        problem = _problem(surrogate, inputs, modes, recipes)
     before = norm(problem.residual()) / problem.scale
     if not bool(before.isfinite().all()):
         raise ValueError(
@@ -186,223 +164,18 @@ def refined(
     return Refinement(problem.prediction(), before, after, iterations, seconds)
 
 
-def _problem(surrogate: Surrogate, inputs: Tensor, modes: Sequence[int] | None) -> Problem:
-    recipe = recipe_of(surrogate)
-    if isinstance(recipe, NavierStokesRecipe):
-        return FlowProblem(surrogate, inputs, modes)
-    if isinstance(recipe, DarcyRecipe) and not isinstance(recipe, PublishedDarcyRecipe):
-        return PressureProblem(surrogate, inputs, recipe.forcing, modes)
+def _problem(
+    surrogate: Surrogate,
+    inputs: Tensor,
+    modes: Sequence[int] | None,
+    recipes: Sequence[type[Recipe]],
+) -> Problem:
+    recipe = recipe_of(surrogate.provenance.data, recipes)
+    if isinstance(recipe, VorticityEquation):
+        return FlowProblem(surrogate, inputs, modes, recipes)
+    if isinstance(recipe, PressureEquation):
+        return PressureProblem(surrogate, inputs, recipe.load, modes)
     raise ValueError(
         "predictions of Navier–Stokes on the torus and of Darcy flow can be refined; the surrogate was trained on data "
         f"of {type(recipe).__name__}"
     )
-
-
-class FlowProblem(Problem):
-    """η of ``residual_norm`` for a predicted trajectory plus a series in space and time.
-
-    Computed in the modes that the 2/3 rule keeps, at the nodes of a Gauss quadrature in time, to which
-    the initial condition is appended as one more.
-    """
-
-    gradient, inexact = 0.05, 0.03
-
-    def __init__(self, surrogate: Surrogate, inputs: Tensor, modes: Sequence[int] | None) -> None:
-        equation, grid, given = flow_of(surrogate), flat_grid(surrogate, inputs), latest(inputs)
-        path, own = _spectral_path(surrogate, inputs)
-        self.viscosity = equation.viscosity
-        self.flow = flow = equation.in_modes(grid, centred(given))
-        ky, kx, m = _flow_modes(modes, flow.eigenvalues.shape, own)
-        times, weights = replace(own, modes=max(m, own.modes)).quadrature(given.device)
-        horizon = surrogate.in_time.horizon
-        frames = torch.arange(1, horizon + 1, dtype=torch.float64, device=given.device)
-        frames = own.duration / horizon * frames
-        self._functions(replace(own, modes=m), times, weights, frames)
-
-        self.v, self.rate = flow.transform(path.at(times)), flow.transform(path.rate(times))
-        self.missed_start = flow.transform(path.start() - given)[:, None]
-        self.frames, self.z = flow.transform(path.at(frames)), flow.velocity(self.v)
-        dual = flow.multiplicity / ((1 + flow.eigenvalues) * self.viscosity)
-        self.weight = torch.cat([weights[:, None, None] * dual, flow.multiplicity[None]]).sqrt()
-        squares = (self.v.abs().square() * flow.multiplicity).sum((2, 3))
-        self.scale = (squares @ weights / own.duration).sqrt()
-        row, column = flow.eigenvalues.shape
-        low = (torch.arange(row, device=given.device) - row // 2).abs()[:, None] <= ky
-        low = low & (torch.arange(column, device=given.device) <= kx)
-        self.live = low & (flow.multiplicity > 0)
-        self._preconditioner(weights)
-
-    def residual(self) -> Tensor:
-        missed = self.flow.residual(self.v, self.rate, self.z)
-        return torch.cat([missed, self.missed_start], dim=1) * self.weight
-
-    def tangent(self, d: Tensor) -> Tensor:
-        v, rate = combined(self.values, d), combined(self.rates, d)
-        missed = self.flow.tangent(v, rate, self.z)
-        return torch.cat([missed, combined(self.start, d)], dim=1) * self.weight
-
-    def transposed(self) -> Callable[[Tensor], Tensor]:
-        """By automatic differentiation: ``tangent`` is linear, so that one graph serves for all."""
-        shape = (len(self.v), self.values.shape[1], *self.v.shape[2:])
-        with torch.enable_grad():
-            d = self.v.new_zeros(shape).requires_grad_()
-            image = self.tangent(d)
-
-        def apply(r: Tensor) -> Tensor:
-            return torch.autograd.grad(image, d, r, retain_graph=True)[0] * self.live
-
-        return apply
-
-    def precondition(self, s: Tensor) -> Tensor:
-        """Q (D + sweeping)⁻¹ Qᵀ for each wavenumber, a matrix over the functions of time."""
-        batch, count = s.shape[:2]
-        columns = torch.view_as_real(s).movedim((2, 3), (0, 1)).flatten(0, 1)  # (k, batch, J, 2)
-        columns = columns.movedim(1, 2).reshape(-1, count, 2 * batch)
-        turned = (self.turn.mT @ columns).unflatten(2, (batch, 2)) / self.diagonal
-        back = (self.turn @ turned.flatten(2)).unflatten(2, (batch, 2))
-        result = back.movedim(2, 1).unflatten(0, s.shape[2:]).movedim((0, 1), (2, 3))
-        return torch.view_as_complex(result.contiguous())
-
-    def curvature(self, d: Tensor) -> Tensor:
-        second = self.flow.advection(combined(self.values, d))
-        return torch.cat([second, torch.zeros_like(second[:, :1])], dim=1) * self.weight
-
-    def move(self, d: Tensor) -> None:
-        step = combined(self.values, d)
-        self.v, self.z = self.v + step, self.z + self.flow.velocity(step)
-        self.rate = self.rate + combined(self.rates, d)
-        self.missed_start = self.missed_start + combined(self.start, d)
-        self.frames = self.frames + combined(self.at_frames, d)
-
-    def prediction(self) -> Tensor:
-        return self.flow.inverse(self.flow.completed(self.frames))
-
-    def _functions(
-        self, basis: FourierBasis, times: Tensor, weights: Tensor, frames: Tensor
-    ) -> None:
-        """Combinations of the functions of time that are orthonormal in L²(0, T)."""
-        raw = basis.values(times)
-        _, size, right = torch.linalg.svd(weights.sqrt()[:, None] * raw, full_matrices=False)
-        mixture = (right.T / size)[:, size > _INDEPENDENT * size[0]]
-        self.values, self.rates = raw @ mixture, basis.rates(times) @ mixture
-        self.start = basis.values(torch.zeros_like(times[:1])) @ mixture
-        self.at_frames = basis.values(frames) @ mixture
-
-    def _preconditioner(self, weights: Tensor) -> None:
-        """Of r'ᵀr' the part that is diagonal in space: the heat equation's, and for each sample
-        ½⟨|u|²⟩k², the mean over directions of (u·∇)*(u·∇)."""
-        k2, which = self.flow.eigenvalues.unique(return_inverse=True)
-        damping = k2.new_zeros(len(k2))
-        damping[which] = -self.flow.symbol.real
-        heat = self.rates + damping[:, None, None] * self.values  # (k², time, function)
-        heat = heat.mT @ (weights[:, None] * heat) / ((1 + k2) * self.viscosity)[:, None, None]
-        diagonal, turn = torch.linalg.eigh(heat + self.start.mT @ self.start)
-        energy = self.z.abs().square().mean((2, 3)) @ weights / weights.sum()
-        sweeping = k2 / (2 * (1 + k2) * self.viscosity) * energy[:, None]  # (batch, k²)
-        both = diagonal[:, :, None] + sweeping.T[:, None]  # (k², function, batch)
-        counted = torch.where(self.live, self.flow.multiplicity, 1.0).flatten()
-        self.diagonal = (both[which.flatten()] * counted[:, None, None])[..., None]
-        self.turn = turn[which.flatten()]
-
-
-class PressureProblem(Problem):
-    """‖f + ∇·(a∇u)‖_{H⁻¹} for a predicted pressure plus a sine series, on the solver's five points: the
-    dual of ‖∇·‖, with its eigenvalues of −Δ."""
-
-    inexact = 0.0
-
-    def __init__(
-        self, surrogate: Surrogate, inputs: Tensor, forcing: float, modes: Sequence[int] | None
-    ) -> None:
-        self.grid = grid = flat_grid(surrogate, inputs)
-        a = inputs[:, 0].double()
-        check_permeability(a, grid)
-        self.pressure = grid.without_border(surrogate(inputs)[:, 0].double())
-        self.stiffness = Stiffness(a, grid)
-        self.forcing = torch.full_like(a[:, 1:-1, 1:-1], forcing)
-        self.eigenvalues = five_point_eigenvalues(grid, a.device)
-        self.block = _pressure_modes(modes, grid)
-        self.scale = norm(self._dual(self.forcing))
-        # ‖r'd‖ ≥ a_min ‖∇d‖: the residual is then within 10⁻⁶ of the least
-        self.gradient = 1e-3 * self.stiffness.least_face()
-
-    def residual(self) -> Tensor:
-        return self._dual(self.forcing - self.stiffness(self.pressure[:, 1:-1, 1:-1]))
-
-    def tangent(self, d: Tensor) -> Tensor:
-        return -self._dual(self.stiffness(self._series(d)[:, 1:-1, 1:-1]))
-
-    def transposed(self) -> Callable[[Tensor], Tensor]:
-        ky, kx = self.block
-
-        def apply(r: Tensor) -> Tensor:
-            field = self.grid.from_modes(r / self.eigenvalues.sqrt())[:, 1:-1, 1:-1]
-            return -self.grid.to_modes(pad(self.stiffness(field), (1, 1, 1, 1)))[:, :ky, :kx]
-
-        return apply
-
-    def precondition(self, s: Tensor) -> Tensor:
-        ky, kx = self.block
-        return s / self.eigenvalues[:ky, :kx]
-
-    def curvature(self, d: Tensor) -> Tensor:
-        return torch.zeros_like(self.eigenvalues).expand(len(d), -1, -1)
-
-    def move(self, d: Tensor) -> None:
-        self.pressure = self.pressure + self._series(d)
-
-    def prediction(self) -> Tensor:
-        return self.pressure[:, None]
-
-    def _dual(self, inside: Tensor) -> Tensor:
-        """Modes of a field on the inner nodes whose squares sum to its H⁻¹ norm's."""
-        return self.grid.to_modes(pad(inside, (1, 1, 1, 1))) / self.eigenvalues.sqrt()
-
-    def _series(self, d: Tensor) -> Tensor:
-        (ky, kx), (my, mx) = self.block, self.grid.mode_shape
-        return self.grid.from_modes(pad(d, (0, mx - kx, 0, my - ky)))
-
-
-def _spectral_path(surrogate: Surrogate, inputs: Tensor) -> tuple[Path, FourierBasis]:
-    """The predicted trajectory as the series that the output layer is."""
-    if surrogate.symmetries:
-        raise ValueError(
-            "a flow is refined in the coefficients of one application's last layer, and this surrogate averages "
-            "several; refine the one that was trained"
-        )
-    if spectral_in_time(surrogate.operator) is None:
-        raise ValueError(
-            "a flow is refined in the coefficients of a last layer that is linear and spectral in space and time; "
-            "Trajectory(SpatioTemporalFNO(...)) has one, without static inputs and `repeat`; this surrogate is "
-            f"{type(surrogate.operator).__name__}"
-        )
-    path = path_of(surrogate, inputs)
-    if not isinstance(path.basis, FourierBasis):
-        raise TypeError(f"expected a series in time, got {type(path.basis).__name__}")
-    return path, path.basis
-
-
-def _flow_modes(
-    modes: Sequence[int] | None, kept: Sequence[int], basis: FourierBasis
-) -> tuple[int, int, int]:
-    """Modes of the series per sign; by default those of ``FlowInModes`` and twice those in time."""
-    ky, kx = (kept[0] - 1) // 2, kept[1] - 1
-    if modes is None:
-        return ky, kx, 2 * basis.modes
-    if len(modes) != 3 or modes[0] > ky or modes[1] > kx:
-        raise ValueError(
-            f"modes are (ky, kx, m), of which the 2/3 rule keeps {ky} and {kx} on this grid; got {tuple(modes)}"
-        )
-    return modes[0], modes[1], modes[2]
-
-
-def _pressure_modes(modes: Sequence[int] | None, grid: Grid) -> tuple[int, int]:
-    """Modes of the series; by default all that the grid has."""
-    my, mx = grid.mode_shape
-    if modes is None:
-        return my, mx
-    if len(modes) != 2 or modes[0] > my or modes[1] > mx:
-        raise ValueError(
-            f"modes are (ky, kx), of which this grid has {my} and {mx}; got {tuple(modes)}"
-        )
-    return modes[0], modes[1]

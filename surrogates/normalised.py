@@ -91,6 +91,15 @@ class NormalisedOperator(nn.Module):
         return self.meaning.window
 
     @property
+    def in_time(self) -> Window:
+        """The ``window``, where there has to be one.
+
+        Raises:
+            ValueError: if there is none, or the variables are not its frames.
+        """
+        return self.meaning.in_time
+
+    @property
     def interval(self) -> float | None:
         """Time between two successive predicted frames, where it is known."""
         return self.provenance.data.interval

@@ -225,7 +225,7 @@ class Surrogate(NormalisedOperator):
         """The surrogate of this meaning, with fresh weights and no scales."""
         meaning = Meaning.from_json(content)
         unit = {v.name: (0.0, 1.0) for v in (*meaning.inputs, *meaning.outputs)}
-        operator = operator_from(content["operator"])
+        operator = operator_from(content["operator"], operators)
         return cls(operator, **{**vars(meaning), "statistics": unit})
 
     def _fill(self, state: Mapping[str, Tensor], *, assign: bool = False) -> Surrogate:
