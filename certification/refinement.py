@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import xarray as xr
@@ -113,7 +114,11 @@ def refine(
     count = (
         1 if times is None else 32
     )  # a trajectory is a field at each of about so many nodes in time
-    options = {"modes": modes, "tolerance": tolerance, "max_iterations": max_iterations}
+    options: dict[str, Any] = {
+        "modes": modes,
+        "tolerance": tolerance,
+        "max_iterations": max_iterations,
+    }
     parts = apply(
         surrogate,
         lambda u: refined(surrogate, u, **options, recipes=recipes),

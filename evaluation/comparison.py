@@ -1,25 +1,30 @@
-"""A surrogate's predictions beside the true fields, at resolutions it never saw, and the measures of
-their errors."""
+"""A surrogate's predictions beside the true fields, at resolutions it never saw."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from sobolev.datasets import Manifest, OperatorDataModule, Recipe, refined
-from sobolev.grids import AbstractGrid, Grid, SphereGrid
+from sobolev.datasets.generating.generation import refined
+from sobolev.datasets.loading.datamodule import OperatorDataModule
+from sobolev.datasets.recipes.base import Recipe
+from sobolev.datasets.recipes.presets import class_of, recipe_from
+from sobolev.datasets.store.manifest import Manifest
+from sobolev.evaluation.measures import MEASURES
+from sobolev.grids import AbstractGrid, SphereGrid
+from sobolev.grids.description import by, in_words
 from sobolev.grids.norms import relative_error
-from sobolev.grids.restriction import at_resolution
+from sobolev.grids.restriction import Resolution, at_resolution, resolution_of
 from sobolev.grids.variables import Variable
-from sobolev.surrogates.surrogate import Surrogate, comfortable_batch
-from sobolev.training.metrics import binned_error, max_error, nrmse, spectrum_error, vrmse
+from sobolev.surrogates import Surrogate
+from sobolev.surrogates.applying import apply, comfortable_batch
+from sobolev.training.metrics import binned_error
 
 WINDOWS = 1024
 """Windows of trajectories that the scores of one application are taken over, at most."""
@@ -28,57 +33,11 @@ TIMED_SOLVES = 8
 
 
 @dataclass(frozen=True)
-class Measure:
-    """A figure of merit: one number per sample from ``(prediction, target, grid)``."""
-
-    title: str
-    definition: str
-    of: Callable[[Tensor, Tensor, AbstractGrid], Tensor]
-    comparable: bool = True
-    """Taken of fields in ``surrogate.comparable`` units rather than in their own."""
-
-
-MEASURES = {
-    "relative_l2": Measure("relative L²", "‖p − y‖ / ‖y‖ with ‖u‖² = ∫u²", relative_error),
-    "relative_h1": Measure(
-        "relative H¹",
-        "the same with ‖u‖² = Σₖ (1 + λₖ) |ûₖ|², λₖ the eigenvalues of −Δ: values and gradients",
-        partial(relative_error, order=1.0),
-    ),
-    "relative_h-1": Measure(
-        "relative H⁻¹",
-        "the same with ‖u‖² = Σₖ |ûₖ|² / (1 + λₖ): large scales",
-        partial(relative_error, order=-1.0),
-    ),
-    "nrmse": Measure(
-        "nRMSE",
-        "√⟨(p − y)²⟩ / √⟨y²⟩ per channel, then their mean, ⟨⟩ the mean over space (PDEBench)",
-        nrmse,
-        comparable=False,
-    ),
-    "vrmse": Measure(
-        "VRMSE",
-        "√⟨(p − y)²⟩ / √⟨(y − ⟨y⟩)²⟩ per channel, then their mean; predicting the mean scores 1 (The Well)",
-        vrmse,
-        comparable=False,
-    ),
-    "max_error": Measure(
-        "max error", "max |p − y| over all nodes, in training standard deviations", max_error
-    ),
-    "spectrum_error": Measure(
-        "spectrum error",
-        "√⟨(log₁₀ Eₚ(k)/E(k))²⟩ over the shells of wavenumber the truth has energy in: decades between the energy "
-        "spectra, whatever the phases",
-        spectrum_error,
-    ),
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
 class Score:
     """How a surrogate does at one resolution; errors are means over the samples."""
 
-    resolution: int
+    resolution: int | list[int]
+    """Nodes per axis: one number where it stands for all of them."""
     samples: int
     relative_l2: float
     relative_h1: float
@@ -102,8 +61,14 @@ class Comparison:
     predictions: Tensor
     surrogate: Surrogate
 
+    @property
+    def label(self) -> str:
+        """The resolution in words: one number where it stands for all axes."""
+        found = resolution_of(self.grid)
+        return str(found) if isinstance(found, int) else by(found)
+
     def errors(self, order: float = 0.0) -> Tensor:
-        """Relative H^s error per sample, in ``surrogate.comparable`` units."""
+        """Return the relative H^s error per sample, in ``surrogate.comparable`` units."""
         return relative_error(*self.comparable(), self.grid, order)
 
     def comparable(self) -> tuple[Tensor, Tensor]:
@@ -160,27 +125,37 @@ class Comparison:
 def evaluate(
     surrogate: Surrogate,
     data: str | Path,
-    resolution: int,
+    resolution: Resolution | None = None,
     *,
     split: str = "test",
     solver_timing: bool = True,
+    recipes: Sequence[type[Recipe]] = (),
 ) -> tuple[Score, Comparison]:
     """Predict the fields of a split at one resolution, by one application of the operator.
 
     Fields come from the stored nodes if these include the wanted ones, else from the data set's
-    recipe and seeds: the same samples, with more of the solver's nodes kept. On a sphere, where
-    ``resolution`` n means n × 2n, coarser fields are the stored ones with fewer modes. Of
-    trajectories at most ``WINDOWS`` windows are taken, evenly spread.
+    recipe and seeds: the same samples, with more of the solver's nodes kept. On a sphere coarser
+    fields are the stored ones with fewer modes. Of trajectories at most ``WINDOWS`` windows are taken,
+    evenly spread.
+
+    Args:
+        surrogate: that predicts.
+        data: data set with the fields.
+        resolution: one number of nodes for each axis, or n for all (on a sphere n × 2n); as stored by
+            default.
+        split: of the data set.
+        solver_timing: time classical solves on the same grid too.
+        recipes: classes from outside the package that may have drawn the data.
 
     Raises:
-        ValueError: for a resolution that the recipe's grid cannot be subsampled to.
+        ValueError: for a resolution that the recipe's grid cannot be restricted to.
     """
     manifest = Manifest.read(Path(data))
     manifest.shards(split)  # refuses an unknown split by name
     window = surrogate.window
     frames = (window.history, window.horizon, window.stride) if window else (1, 1)
     check_same_meaning(surrogate, OperatorDataModule(data, window=frames), data)
-    module = fields_at(data, resolution, split, frames)
+    module = fields_at(data, resolution, split, frames, recipes=recipes)
     items = module.pairs(split)
     few = min(len(items), WINDOWS) if manifest.times else len(items)
     inputs, outputs = items.__getitems__([i * len(items) // few for i in range(few)])
@@ -188,12 +163,14 @@ def evaluate(
     predictions, seconds = _timed_predictions(surrogate, inputs, grid)
     comparison = Comparison(grid, inputs, outputs, predictions, surrogate)
     solver_seconds, solver_error = None, None
-    if manifest.can_be_drawn_again and not manifest.times and solver_timing:
-        solver_seconds, solver_error = _timed_solves(manifest.build_recipe(), comparison)
+    known = class_of(manifest.recipe, recipes) is not None
+    if known and not manifest.times and solver_timing:
+        recipe = recipe_from(manifest.recipe, recipes)
+        solver_seconds, solver_error = _timed_solves(recipe, comparison)
     measured = comparison.measured()
     everything = measured.pop(None)
     score = Score(
-        resolution,
+        resolution_of(grid),
         len(inputs),
         float(everything["relative_l2"].mean()),
         float(everything["relative_h1"].mean()),
@@ -206,59 +183,85 @@ def evaluate(
 
 
 def fields_at(
-    data: str | Path, resolution: int, split: str, window: Sequence[int]
+    data: str | Path,
+    resolution: Resolution | None,
+    split: str,
+    window: Sequence[int],
+    *,
+    recipes: Sequence[type[Recipe]] = (),
 ) -> OperatorDataModule:
-    """The fields at ``resolution``, drawn again from their seeds if they were not stored."""
-    manifest = Manifest.read(Path(data))
-    stored, target = manifest.grid, at_resolution(manifest.grid, resolution)
-    coarser = isinstance(stored, SphereGrid) and target.shape[0] <= stored.shape[0]
-    if not (coarser or stored.can_subsample(target)):
-        recipe = manifest.build_recipe()
-        if resolution not in recipe.resolutions():
-            raise ValueError(
-                f"no test fields at resolution {resolution}: {type(recipe).__name__} solves on "
-                f"{recipe.solver_resolution} nodes per axis; choose from {', '.join(map(str, recipe.resolutions()))}"
-            )
-        data = refined(data, split, recipe.solver_resolution)
+    """Return the fields at ``resolution``, drawn again from their seeds if they were not stored.
+
+    Raises:
+        ValueError: for a resolution that the data, and the recipe's grid, cannot be restricted to.
+    """
+    stored = Manifest.read(Path(data)).grid
+    target = stored if resolution is None else at_resolution(stored, resolution)
+    if not _is_within(target, stored):
+        data = _drawn_again(data, split, target, recipes)
         stored = Manifest.read(Path(data)).grid
-    restriction = "subsample" if stored.can_subsample(target) else "spectral"
-    return OperatorDataModule(data, resolution=resolution, restriction=restriction, window=window)
+    how = "subsample" if stored.can_subsample(target) else "spectral"
+    return OperatorDataModule(data, resolution=target.shape, restriction=how, window=window)
+
+
+def _is_within(target: AbstractGrid, stored: AbstractGrid) -> bool:
+    """Whether stored fields hold those on ``target``: at some of their nodes, or on a sphere by fewer modes."""
+    coarser = all(n <= m for n, m in zip(target.shape, stored.shape, strict=True))
+    return stored.can_subsample(target) or (isinstance(stored, SphereGrid) and coarser)
+
+
+def _drawn_again(
+    data: str | Path, split: str, target: AbstractGrid, recipes: Sequence[type[Recipe]]
+) -> Path:
+    """The data set of the same samples on the solver's grid."""
+    manifest = Manifest.read(Path(data))
+    if class_of(manifest.recipe, recipes) is None:
+        raise ValueError(
+            f"no test fields on {by(target.shape)} nodes: the data are stored on {by(manifest.grid.shape)}, and cannot "
+            f"be drawn again here: their recipe is {manifest.recipe.get('class')!r}"
+        )
+    recipe = recipe_from(manifest.recipe, recipes)
+    possible = {recipe.grid(n).shape: n for n in recipe.resolutions()}
+    if tuple(target.shape) not in possible:
+        raise ValueError(
+            f"no test fields at resolution {by(dict.fromkeys(target.shape))}: {type(recipe).__name__} solves on "
+            f"{recipe.solver_resolution} nodes per axis; choose from {', '.join(map(str, possible.values()))}"
+        )
+    return refined(data, split, recipe.solver_resolution, recipes=recipes)
 
 
 def check_same_meaning(surrogate: Surrogate, module: OperatorDataModule, data: str | Path) -> None:
-    """Refuse fields that are not those the surrogate was trained on."""
-    wanted = _meaning([*surrogate.inputs, *surrogate.outputs], surrogate.grid)
-    found = _meaning([*module.inputs, *module.outputs], module.grid)
+    """Refuse fields that are not those the surrogate was trained on.
+
+    Raises:
+        ValueError: saying what both are.
+    """
+    wanted = _in_words([*surrogate.inputs, *surrogate.outputs], surrogate.grid)
+    found = _in_words([*module.inputs, *module.outputs], module.grid)
     if wanted != found:
         raise ValueError(f"the surrogate was trained on {wanted}; {data} holds {found}")
 
 
-def _meaning(variables: Sequence[Variable], grid: AbstractGrid) -> str:
-    """Names, units, boundaries and extents in words; sizes do not matter."""
+def _in_words(variables: Sequence[Variable], grid: AbstractGrid) -> str:
+    """Names, units, boundaries and extents; sizes do not matter."""
     fields = ", ".join(f"{v.name} [{v.units}]" for v in variables)
-    if isinstance(grid, SphereGrid):
-        return f"{fields} on a sphere ({grid.kind}, radius {grid.radius:.9g})"
-    if not isinstance(grid, Grid):
-        raise ValueError(f"fields live on a Grid or a SphereGrid, got {type(grid).__name__}")
-    axes = ", ".join(
-        f"{a.name} ({a.boundary}, {a.origin:.9g} to {a.origin + a.length:.9g})" for a in grid.axes
-    )
-    return f"{fields} on {axes}"
+    return f"{fields} on {in_words(grid, sizes=False)}"
 
 
-@torch.no_grad()
 def _timed_predictions(
     surrogate: Surrogate, inputs: Tensor, grid: AbstractGrid
 ) -> tuple[Tensor, float]:
     """Predictions on the CPU and the median time per field over batches."""
-    device = surrogate.input_mean.device
-    predictions, times = [], []
-    surrogate(inputs[:1].to(device))  # warm up
-    for batch in inputs.split(comfortable_batch(grid)):
+
+    def timed(batch: Tensor) -> tuple[Tensor, float]:
         start = time.perf_counter()
-        predictions.append(surrogate(batch.to(device)).cpu())
-        times.append((time.perf_counter() - start) / len(batch))
-    return torch.cat(predictions), statistics.median(times)
+        prediction = surrogate(batch).cpu()
+        return prediction, (time.perf_counter() - start) / len(batch)
+
+    apply(surrogate, timed, inputs[:1], batch_size=1)  # warm up
+    found = apply(surrogate, timed, inputs, batch_size=comfortable_batch(grid))
+    predictions, seconds = zip(*found, strict=True)
+    return torch.cat(predictions), statistics.median(seconds)
 
 
 def _timed_solves(recipe: Recipe, comparison: Comparison) -> tuple[float, float]:

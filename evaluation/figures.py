@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,17 +15,17 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from sobolev.certification.certificates import Effectivity
+from sobolev.evaluation.break_even import BreakEven
+from sobolev.evaluation.comparison import Comparison
+from sobolev.evaluation.rollouts import Rollouts
 from sobolev.grids import Grid, SphereGrid, energy_spectrum
 from sobolev.grids.drawing import Scale, draw_field, flat_grid, label_of, name_row, wrap
 from sobolev.grids.variables import Variable
+from sobolev.surrogates import Surrogate
 
-if TYPE_CHECKING:
-    from sobolev.certification.certificates import Effectivity
-    from sobolev.evaluation.break_even import BreakEven
-    from sobolev.evaluation.comparison import Comparison
-    from sobolev.evaluation.rollouts import Rollouts
-    from sobolev.surrogates.surrogate import Surrogate
-
+Sizes = tuple[int, ...]
+"""Nodes per axis."""
 _TRUTH, _PREDICTION, _ERROR = "#222222", "#1f77b4", "#d62728"
 _PALE = "#8c8c8c"
 _WIDE = 20
@@ -70,12 +71,12 @@ def fields(comparison: Comparison, surrogate: Surrogate) -> Figure:
     return figure
 
 
-def spectra(comparisons: Mapping[int, Comparison]) -> Figure:
+def spectra(comparisons: Mapping[Sizes, Comparison]) -> Figure:
     """Mean energy spectrum of truth, prediction and error at each resolution, in
     ``surrogate.comparable`` units; the mean over channels."""
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes, low = figure.subplots(), 1.0
-    for i, (resolution, c) in enumerate(sorted(comparisons.items())):
+    for i, (_, c) in enumerate(sorted(comparisons.items())):
         prediction, target = c.comparable()
         shade = 0.35 + 0.65 * (i + 1) / len(comparisons)
         fields = {"truth": target, "prediction": prediction, "error": prediction - target}
@@ -90,7 +91,7 @@ def spectra(comparisons: Mapping[int, Comparison]) -> Figure:
                 color=colour,
                 alpha=shade,
                 lw=1.2,
-                label=f"{name}, {resolution}",
+                label=f"{name}, {c.label}",
             )
     axes.set(
         xlabel="wavenumber",
@@ -99,34 +100,6 @@ def spectra(comparisons: Mapping[int, Comparison]) -> Figure:
         ylim=(low, None),
     )
     figure.legend(loc="outside lower center", fontsize=8, ncols=len(comparisons), frameon=False)
-    return figure
-
-
-def stage_spectra(wavenumbers: Tensor, truth: Tensor, errors: Mapping[str, Tensor]) -> Figure:
-    """Energy spectra ``(shells,)`` of the error before and after stages of a boosted operator, by
-    name, beside the truth's."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    axes.loglog(wavenumbers[1:], truth[1:].clamp(min=1e-30), color=_TRUTH, lw=1.2, label="truth")
-    for i, (name, energy) in enumerate(errors.items()):
-        shade = 0.3 + 0.7 * (i + 1) / len(errors)
-        axes.loglog(
-            wavenumbers[1:],
-            energy[1:].clamp(min=1e-30),
-            color=_ERROR,
-            alpha=shade,
-            lw=1.2 + 1.8 * (len(errors) - 1 - i),  # to be seen beneath a stage that changes nothing
-            label=name,
-        )
-    least = min(energy[1:].min() for energy in errors.values())
-    axes.set(
-        xlabel="wavenumber",
-        ylabel="energy per shell, in variances",
-        title="What each stage leaves of the truth",
-        ylim=(max(float(least) / 3, float(truth.max()) * 1e-14), None),
-    )
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
     return figure
 
 
@@ -154,7 +127,7 @@ def training_curve(run: Path) -> Figure:
     return figure
 
 
-def error_histogram(comparisons: Mapping[int, Comparison]) -> Figure:
+def error_histogram(comparisons: Mapping[Sizes, Comparison]) -> Figure:
     """How the relative L² errors of the samples are distributed, at each resolution."""
     figure, axes = _plot()
     errors = {n: c.errors().numpy() for n, c in sorted(comparisons.items())}
@@ -167,7 +140,7 @@ def error_histogram(comparisons: Mapping[int, Comparison]) -> Figure:
         if wide
         else np.linspace(0.95 * low, 1.05 * high, 31)
     )
-    for i, (resolution, values) in enumerate(errors.items()):
+    for i, (sizes, values) in enumerate(errors.items()):
         shade = 0.35 + 0.65 * (i + 1) / len(errors)
         axes.hist(
             values,
@@ -175,7 +148,7 @@ def error_histogram(comparisons: Mapping[int, Comparison]) -> Figure:
             histtype="step",
             color=_PREDICTION,
             alpha=shade,
-            label=f"{resolution}",
+            label=comparisons[sizes].label,
         )
         if len(values):
             axes.axvline(float(np.mean(values)), color=_PREDICTION, alpha=shade, lw=0.8, ls=":")
@@ -187,39 +160,45 @@ def error_histogram(comparisons: Mapping[int, Comparison]) -> Figure:
 
 
 def error_over_resolution(
-    comparisons: Mapping[int, Comparison], solver: Mapping[int, float], trained_at: int | None
+    comparisons: Mapping[Sizes, Comparison], solver: Mapping[Sizes, float], trained_at: Sizes
 ) -> Figure:
     """Mean relative L² error and its 10th to 90th percentile over nodes per axis, with the errors of
     the classical solver on the same grids where they are known."""
     figure, axes = _plot()
     sizes = sorted(comparisons)
+    nodes = [_per_axis(n) for n in sizes]
     errors = [comparisons[n].errors() for n in sizes]
     low, high = ([float(e.quantile(q)) for e in errors] for q in (0.1, 0.9))
-    axes.fill_between(sizes, low, high, color=_PREDICTION, alpha=0.15, lw=0)
+    axes.fill_between(nodes, low, high, color=_PREDICTION, alpha=0.15, lw=0)
     means = [float(e.mean()) for e in errors]
-    axes.plot(sizes, means, "o-", color=_PREDICTION, lw=1.2, ms=4, label="surrogate")
-    if known := {n: e for n, e in sorted(solver.items()) if e > 0}:
+    axes.plot(nodes, means, "o-", color=_PREDICTION, lw=1.2, ms=4, label="surrogate")
+    if known := {_per_axis(n): e for n, e in sorted(solver.items()) if e > 0}:
         axes.plot(
             *zip(*known.items(), strict=True), "s--", color=_TRUTH, lw=1, ms=3, label="solver"
         )
     if trained_at in sizes:
-        axes.axvline(trained_at, color=_PALE, lw=0.8, ls=":", label="trained at")
+        axes.axvline(_per_axis(trained_at), color=_PALE, lw=0.8, ls=":", label="trained at")
     axes.set(xscale="log", xlabel="nodes per axis", ylabel="relative L² error")
     _scale(axes, [*low, *high, *known.values()])
-    axes.set_xticks(sizes, map(str, sizes))
+    axes.set_xticks(nodes, [comparisons[n].label for n in sizes])
     axes.set_xticks([], minor=True)
     axes.legend(**_LEGEND)
     return _tidied(figure)
 
 
-def binned_errors(comparisons: Mapping[int, Comparison]) -> Figure:
+def _per_axis(sizes: Sizes) -> float:
+    """The geometric mean of the nodes per axis, to draw over."""
+    return math.prod(sizes) ** (1 / len(sizes))
+
+
+def binned_errors(comparisons: Mapping[Sizes, Comparison]) -> Figure:
     """Which wavenumbers the mean square error comes from."""
     figure, axes = _plot()
-    for i, (resolution, c) in enumerate(sorted(comparisons.items())):
+    for i, (_, c) in enumerate(sorted(comparisons.items())):
         k, bins, _ = c.spectral_error()
         shade = 0.35 + 0.65 * (i + 1) / len(comparisons)
         share = bins.cumsum(0) / bins.sum()
-        axes.plot(k[1:], share[1:], color=_ERROR, alpha=shade, lw=1.2, label=f"{resolution}")
+        axes.plot(k[1:], share[1:], color=_ERROR, alpha=shade, lw=1.2, label=c.label)
     axes.set(
         xscale="log",
         ylim=(0, 1.02),

@@ -9,15 +9,13 @@ import shlex
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 from matplotlib.figure import Figure
 
 from sobolev.evaluation import figures as plots
-
-if TYPE_CHECKING:
-    from sobolev.evaluation.judged import Evaluation
+from sobolev.evaluation.record import Evaluation
 
 _SHOWN = {
     "errors": "Errors",
@@ -83,14 +81,14 @@ def figures(evaluation: Evaluation) -> dict[str, Figure]:
         "spectra": plots.spectra(comparisons),
         "binned": plots.binned_errors(comparisons),
     }
-    for resolution in sorted({min(comparisons), max(comparisons)}):
-        found[f"fields-{resolution}"] = plots.fields(comparisons[resolution], surrogate)
+    for sizes in sorted({min(comparisons), max(comparisons)}):
+        name = comparisons[sizes].label.replace(" × ", "x")
+        found[f"fields-{name}"] = plots.fields(comparisons[sizes], surrogate)
     if len(comparisons) > 1:
-        solver = {s.resolution: s.solver_relative_l2 or 0.0 for s in evaluation.scores}
-        trained = evaluation.trained_on
-        found["resolutions"] = plots.error_over_resolution(
-            comparisons, solver, trained[0] if trained else None
-        )
+        errors = [s.solver_relative_l2 or 0.0 for s in evaluation.scores]
+        solver = dict(zip(comparisons, errors, strict=True))
+        trained = tuple(evaluation.trained_on or ())
+        found["resolutions"] = plots.error_over_resolution(comparisons, solver, trained)
     if list(evaluation.run.glob("metrics*.csv")):
         found["training"] = plots.training_curve(evaluation.run)
     if (rollouts := evaluation.rollouts) is not None:

@@ -10,11 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sobolev.datasets import Manifest, OperatorDataModule
+from sobolev.datasets.loading.datamodule import OperatorDataModule
+from sobolev.datasets.store.manifest import Manifest
 from sobolev.grids import AbstractGrid, energy_spectrum
 from sobolev.grids.norms import relative_error
+from sobolev.surrogates import Surrogate
+from sobolev.surrogates.applying import apply, comfortable_batch
 from sobolev.surrogates.rollout import State, rollout
-from sobolev.surrogates.surrogate import Surrogate, comfortable_batch
 from sobolev.training.metrics import correlation_time, integral_error
 
 TRAJECTORIES = 32
@@ -42,7 +44,8 @@ class Rollouts:
     @property
     def start(self) -> Tensor:
         """The last given frame, ``(sample, quantity, *space)``."""
-        return State.of(self.surrogate, self.inputs).frames[:, -1]
+        history = self.surrogate.in_time.history
+        return State.of(self.inputs, history, len(self.surrogate.quantities)).frames[:, -1]
 
     @property
     def finite(self) -> Tensor:
@@ -157,7 +160,6 @@ def whole_window(surrogate: Surrogate, manifest: Manifest) -> tuple[int, int, in
     return window.history, frames, window.stride
 
 
-@torch.no_grad()
 def roll_out(
     surrogate: Surrogate,
     module: OperatorDataModule,
@@ -167,14 +169,26 @@ def roll_out(
 ) -> Rollouts:
     """Continue the first ``trajectories`` trajectories of a split from their first frames to their
     end; ``module`` has the ``whole_window``."""
-    items, window, times = module.pairs(split), module.window, module.manifest.times
+    items = module.pairs(split)
+    window = module.window
+    times = module.manifest.times
     inputs, targets = items.__getitems__(range(0, len(items), items.starts)[:trajectories])
     grid = surrogate.grid.resized(*module.grid.shape)
-    device, parts = surrogate.input_mean.device, []
-    surrogate(inputs[:1].to(device))  # warm up
+
+    def continued(u: Tensor) -> Tensor:
+        given = u.to(surrogate.input_mean)
+        return rollout(
+            surrogate,
+            given,
+            window.horizon,
+            window=surrogate.in_time,
+            quantities=len(surrogate.quantities),
+        ).cpu()
+
+    size = comfortable_batch(grid)
+    apply(surrogate, surrogate, inputs[:1], batch_size=1)  # warm up
     start = time.perf_counter()
-    for batch in inputs.split(comfortable_batch(grid)):
-        parts.append(rollout(surrogate, batch.to(device), window.horizon).cpu())
+    predictions = torch.cat(apply(surrogate, continued, inputs, batch_size=size))
     seconds = (time.perf_counter() - start) / len(inputs)
     present, *later = times[(window.history - 1) * window.stride :: window.stride]
     return Rollouts(
@@ -184,6 +198,6 @@ def roll_out(
         module.manifest.time_units,
         inputs,
         targets.unflatten(1, (window.horizon, -1)),
-        torch.cat(parts),
+        predictions,
         seconds,
     )

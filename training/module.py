@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -18,17 +17,15 @@ from torch.optim import Optimizer
 from sobolev.datasets import OperatorDataModule
 from sobolev.grids import AbstractGrid
 from sobolev.grids.checks import check_whole
-from sobolev.grids.random_fields import GaussianRandomField
 from sobolev.grids.streams import Key, stream
-from sobolev.grids.variables import Variable
 from sobolev.operators import Operator, SpecBoost, channel_axes
 from sobolev.operators.layers.spectral_conv import full_precision
-from sobolev.surrogates.files import weights_of
 from sobolev.surrogates.rollout import State, rollout
-from sobolev.surrogates.surrogate import Surrogate, load_run
 from sobolev.training.losses import FieldLoss, SobolevLoss, made_for
 from sobolev.training.metrics import RelativeError
+from sobolev.training.noise import with_noise
 from sobolev.training.optimizers.soap import SOAP
+from sobolev.training.untrained import go_on_from, untrained
 
 SHARDED = (FSDPStrategy, ModelParallelStrategy)
 """Strategies under which no process holds the whole weights."""
@@ -54,7 +51,7 @@ class OperatorModule(lightning.LightningModule):
     **Trajectories.** The operator's channels say how many frames one application gives. If the data's
     window has more, the operator is applied to its own predictions until it has them all, in training
     and in validation. A window of one application is teacher forcing. Which of these was done is
-    said in ``surrogate.provenance["protocol"]``; scores of different protocols are not comparable.
+    said in ``surrogate.provenance.protocol``; scores of different protocols are not comparable.
 
     Args:
         operator: maps normalised inputs to normalised outputs.
@@ -81,7 +78,7 @@ class OperatorModule(lightning.LightningModule):
             time for a fraction of the memory.
         start: folder of a run or a surrogate to go on from, for fine-tuning, or for a curriculum from
             one step to unrolled windows: its weights, and its normalisation instead of the data's, so
-            that training begins with the very function that was saved. ``surrogate.provenance["start"]``
+            that training begins with the very function that was saved. ``surrogate.provenance.start``
             is that surrogate's, with the SHA-256 of its weights. The learning rates are a new cycle.
 
     >>> data = OperatorDataModule("data/burgers")                                   # doctest: +SKIP
@@ -125,11 +122,11 @@ class OperatorModule(lightning.LightningModule):
         self.gradient_frames, self.seed = gradient_frames, data.seed
         self.noise, self.noise_spectrum = noise, noise_spectrum
         self.frames = data.window.horizon if data.manifest.times else 1
-        self.surrogate = _surrogate(operator, data, conserve)
+        self.surrogate = untrained(operator, data, conserve)
         if start is not None:
-            _go_on_from(self.surrogate, load_run(start), start)
+            go_on_from(self.surrogate, start)
         self._check_options()
-        self.surrogate.provenance["protocol"] = self._protocol()
+        self.surrogate.record(protocol=self._protocol())
         self.may_diverge = False  # as a trial of learning rates may
         self._first_bad = torch.full((), _NEVER, device="cpu")
         names = [v.name for v in self.surrogate.quantities]
@@ -205,7 +202,8 @@ class OperatorModule(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """With the record of where training started from, which a resumed run does not read again."""
         self._stop_if_diverged()
-        checkpoint[START] = self.surrogate.provenance.get(START)
+        before = self.surrogate.provenance.start
+        checkpoint[START] = None if before is None else before.to_json()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._judge(batch, "valid")
@@ -248,7 +246,12 @@ class OperatorModule(lightning.LightningModule):
             prediction = self.surrogate(inputs)[:, None]
         else:
             prediction = rollout(
-                self.surrogate, inputs, self.frames, gradient_frames=self.gradient_frames
+                self.surrogate,
+                inputs.to(self.surrogate.input_mean.dtype),
+                self.frames,
+                window=self.surrogate.in_time,
+                quantities=len(self.surrogate.quantities),
+                gradient_frames=self.gradient_frames,
             )
         targets = targets.unflatten(1, (self.frames, -1))
         return self.surrogate.comparable(prediction), self.surrogate.comparable(targets)
@@ -260,15 +263,15 @@ class OperatorModule(lightning.LightningModule):
             return inputs
         seed = stream(self.seed, Key.NOISE, self.global_step, batch_idx, self.global_rank)
         dice = torch.Generator(inputs.device).manual_seed(int(seed.integers(2**63)))
-        state = State.of(self.surrogate, inputs)
-        scale = self.surrogate.output_scale[: len(self.surrogate.quantities)]
-        grid, (*batch, quantities) = self.surrogate.grid, state.frames.shape[:3]
-        pink = self.noise_spectrum == "pink"
-        shape = (*batch, quantities, *(grid.mode_shape if pink else grid.shape))
-        draw = torch.randn(shape, generator=dice, device=inputs.device, dtype=inputs.dtype)
-        if pink:
-            draw = grid.from_modes(draw * pink_spectrum(grid, inputs.device).to(inputs.dtype))
-        return replace(state, frames=state.frames + self.noise * scale * draw).inputs
+        quantities = len(self.surrogate.quantities)
+        state = State.of(inputs, self.surrogate.in_time.history, quantities)
+        return with_noise(
+            state,
+            self.noise * self.surrogate.output_scale[:quantities],
+            self.surrogate.grid,
+            pink=self.noise_spectrum == "pink",
+            dice=dice,
+        ).inputs
 
     def _stop_if_diverged(self) -> None:
         """Stop a run whose loss or weights have become infinite or NaN, before these are validated or
@@ -342,94 +345,3 @@ class OperatorModule(lightning.LightningModule):
         kind = "pink noise" if self.noise_spectrum == "pink" else "noise"
         noise = f"; {kind} {self.noise:g} on the given frames in training"
         return words + (noise if self.noise else "")
-
-
-def pink_spectrum(grid: AbstractGrid, device: torch.device | str = "cpu") -> Tensor:
-    """Standard deviations of the modes of a field with equal variance in every octave, unit variance
-    at the mean node, and no constant part: |k|^(−d/2), float64, shape ``grid.mode_shape``."""
-    spectrum = GaussianRandomField(grid, grid.ndim / 2, tau=0.0).standard_deviations(device)
-    return spectrum * (grid.quadrature(device).sum() / spectrum.square().sum()).sqrt()
-
-
-def _surrogate(
-    operator: Operator, data: OperatorDataModule, conserve: bool | Mapping[str, str]
-) -> Surrogate:
-    """The operator with the fields of one application, which may be part of the data's window."""
-    outputs, provenance = data.outputs, data.provenance
-    conserved = _conserved(data) if conserve is True else dict(conserve or {})
-    if data.manifest.times:
-        window = data.window.of_one_application(operator.out_channels, len(data.states))
-        outputs = window.outputs(data.states)
-        provenance["window"] = [window.history, window.horizon, window.stride]
-        conserved = _by_frames(conserved, data, outputs)
-    return Surrogate(
-        operator, data.grid, data.inputs, outputs, data.statistics, {"data": provenance},
-        conserved=conserved,
-    )  # fmt: skip
-
-
-def _conserved(data: OperatorDataModule) -> dict[str, str]:
-    """What the recipe of the data declares."""
-    found = data.manifest.build_recipe().conserved if data.manifest.can_be_drawn_again else {}
-    if not found:
-        raise ValueError(
-            f"{data.path} declares no conserved quantity; leave conserve out, or name what its equation conserves, "
-            "outputs by inputs, such as {height: height}"
-        )
-    return dict(found)
-
-
-def _by_frames(
-    conserved: Mapping[str, str], data: OperatorDataModule, outputs: Sequence[Variable]
-) -> dict[str, str]:
-    """Each predicted frame of a conserved quantity by the last given frame of it."""
-    names = [state.name for state in data.states]
-    for output, source in conserved.items():
-        if output not in names or source != output:
-            raise ValueError(
-                f"trajectories conserve their quantities, {', '.join(names)}, each by its name twice; got "
-                f"{output}: {source}"
-            )
-    last = dict(zip(names, data.inputs[-len(names) :], strict=True))
-    frames = zip(outputs, names * (len(outputs) // len(names)), strict=True)
-    return {frame.name: last[name].name for frame, name in frames if name in conserved}
-
-
-def _go_on_from(surrogate: Surrogate, trained: Surrogate, path: str | Path) -> None:
-    """Give ``surrogate`` the weights and the normalisation of ``trained``, and its record."""
-
-    def described(s: Surrogate) -> dict[str, Any]:
-        grid = (
-            s.grid.resized(*surrogate.grid.shape) if s.grid.ndim == surrogate.grid.ndim else s.grid
-        )
-        return {
-            "grid": grid,
-            "variables": ", ".join(f"{v.name} ({v.units})" for v in [*s.inputs, *s.outputs]),
-            "operator": s.operator.description,
-            "conserve": s.conserved,
-            "symmetries averaged over": s.symmetries,
-        }
-
-    if differing := changes(described(trained), described(surrogate)):
-        raise ValueError(
-            f"training goes on from the very function that is in {path}, and this is another one: "
-            f"{'; '.join(differing)}. Give the settings that it was trained with (and save averages over symmetries "
-            "after the last training), or leave start out"
-        )
-    surrogate.load_state_dict(trained.state_dict())
-    surrogate.provenance[START] = {**trained.provenance, "sha256": weights_of(trained)[1]}
-
-
-def changes(before: Any, now: Any, name: str = "") -> list[str]:
-    """What differs between two settings, in words."""
-    if not (isinstance(before, dict) and isinstance(now, dict)):
-        return [] if before == now else [f"{name} ({before}, now {now})"]
-    names = list({**before, **now})
-    for kind in ("class_path", "class"):
-        if before.get(kind) != now.get(kind):
-            names = [kind]
-    return [
-        change
-        for part in names
-        for change in changes(before.get(part), now.get(part), f"{name}.{part}".lstrip("."))
-    ]

@@ -17,9 +17,10 @@ from torch.utils.data import DataLoader, Sampler
 from sobolev.datasets.loading.items import FromMemory, FromShards, Items
 from sobolev.datasets.loading.samplers import EpochSampler
 from sobolev.datasets.loading.windows import Window
+from sobolev.datasets.recipes.presets import class_of, recipe_from
 from sobolev.datasets.store.manifest import STATUS, Manifest
 from sobolev.datasets.store.shards import ShardReader, check_shard
-from sobolev.grids import AbstractGrid, SphereGrid
+from sobolev.grids.restriction import Resolution, Restriction, at_resolution
 from sobolev.grids.streams import Key, stream
 from sobolev.grids.symmetries import turned
 from sobolev.grids.variables import Variable
@@ -42,7 +43,8 @@ class OperatorDataModule(lightning.LightningDataModule):
     Args:
         path: a data set made by ``sobolev generate``.
         batch_size: fields per step.
-        resolution: train on so many nodes per axis; the stored resolution by default.
+        resolution: train on so many nodes per axis, one number for all or one for each; the stored
+            resolution by default.
         restriction: how a lower resolution is reached: ``"subsample"`` picks every n-th node,
             ``"spectral"`` cuts the modes that the coarser grid cannot carry.
         window: for trajectories: frames in, frames out and, if given, the stride between them. The
@@ -62,7 +64,7 @@ class OperatorDataModule(lightning.LightningDataModule):
         path: str | Path,
         batch_size: int = 20,
         *,
-        resolution: int | None = None,
+        resolution: int | Sequence[int] | None = None,
         restriction: str = "subsample",
         window: Sequence[int] = (1, 1),
         augment: bool = False,
@@ -102,8 +104,9 @@ class OperatorDataModule(lightning.LightningDataModule):
                 f"{self.path} declares no symmetry to augment with; set augment to false"
             )
         self.stored = self.manifest.grid
-        self.restriction, self.in_memory = restriction, in_memory
-        self.grid = self._grid(resolution)
+        self.in_memory = in_memory
+        self.restriction = self._restriction(resolution, restriction)
+        self.grid = self.restriction.target(self.stored)
         self._items: dict[str, Items] = {}
 
     @property
@@ -156,6 +159,15 @@ class OperatorDataModule(lightning.LightningDataModule):
         return found
 
     @property
+    def conserved(self) -> dict[str, str]:
+        """The outputs whose integrals are those of inputs, as the data declare; in manifests of older
+        versions, by their recipe."""
+        declared = self.manifest.conserved
+        if declared is None and class_of(self.manifest.recipe) is not None:
+            declared = dict(recipe_from(self.manifest.recipe).conserved)
+        return declared or {}
+
+    @property
     def provenance(self) -> dict[str, Any]:
         """Where the data come from, for the surrogate's record."""
         window = {
@@ -167,6 +179,7 @@ class OperatorDataModule(lightning.LightningDataModule):
             "seed": self.manifest.seed, "resolution": list(self.grid.shape),
             "train_samples": len(self.pairs("train").samples),
             "valid_samples": len(self.pairs("valid").samples), "versions": self.manifest.shards("train")[0].versions,
+            "symmetries": self.manifest.symmetries,
             **(window if self.manifest.times else {}),
         }  # fmt: skip
 
@@ -276,26 +289,20 @@ class OperatorDataModule(lightning.LightningDataModule):
         return count - max(1, math.floor(count * self.valid_fraction))
 
     def _restricted(self, fields: Tensor) -> Tensor:
-        if self.restriction == "subsample":
-            return self.stored.subsample(fields, self.grid)
-        return self.stored.resample(fields, self.grid)
+        return self.restriction(fields, self.stored)
 
-    def _grid(self, resolution: int | None) -> AbstractGrid:
-        if self.restriction not in ("subsample", "spectral"):
-            raise ValueError(f"restriction must be subsample or spectral, got {self.restriction!r}")
+    def _restriction(self, resolution: Resolution | None, how: str) -> Restriction:
         if resolution is None:
-            return self.stored
-        on_sphere = isinstance(self.stored, SphereGrid)
-        sizes = (resolution, 2 * resolution) if on_sphere else [resolution] * self.stored.ndim
-        grid = self.stored.resized(*sizes)
-        if any(n > m for n, m in zip(grid.shape, self.stored.shape, strict=True)):
+            return Restriction(tuple(self.stored.shape), how)
+        restriction = Restriction(tuple(at_resolution(self.stored, resolution).shape), how)
+        try:
+            restriction.target(self.stored)
+        except ValueError as error:
             raise ValueError(
-                f"{self.path} is stored at {tuple(self.stored.shape)}; it cannot be restricted to {tuple(grid.shape)}: "
-                "give a lower resolution, or none (null) for the stored one"
-            )
-        if self.restriction == "subsample":  # says which sizes are possible
-            self.stored.subsample(torch.zeros(self.stored.shape), grid)
-        return grid
+                f"{self.path} is stored at {tuple(self.stored.shape)}: {error}; give a resolution that its nodes hold, "
+                "or none (null) for the stored one"
+            ) from error
+        return restriction
 
     def _loader(self, items: Items, sampler: Sampler | None = None) -> DataLoader:
         return DataLoader(

@@ -18,7 +18,8 @@ from sobolev.datasets import OperatorDataModule
 from sobolev.grids import energy_spectrum
 from sobolev.grids.streams import Key, stream
 from sobolev.operators import Operator, SpecBoost
-from sobolev.surrogates.surrogate import Surrogate, comfortable_batch
+from sobolev.surrogates import Surrogate
+from sobolev.surrogates.applying import comfortable_batch
 from sobolev.training.module import OperatorModule
 
 
@@ -80,7 +81,7 @@ class BoostingModule(OperatorModule):
         self.booster, self.stage = operator, stage
         self.data = _part(data, stage, count, held_out) if held_out else data
         samples = len(self.data.pairs("train").samples)
-        self.surrogate.provenance["boosting"] = {"stage": stage, "samples": samples}
+        self.surrogate.record(boosting={"stage": stage, "samples": samples})
 
     def follow(self, trained: Surrogate) -> None:
         """Take over the weights and scales of ``trained``, in which the stages before this one are
