@@ -20,17 +20,26 @@ from sobolev.evaluation.break_even import BreakEven
 from sobolev.evaluation.comparison import Comparison
 from sobolev.evaluation.rollouts import Rollouts
 from sobolev.grids import Grid, SphereGrid, energy_spectrum
-from sobolev.grids.drawing import Scale, draw_field, flat_grid, label_of, name_row, wrap
+from sobolev.grids.drawing import (
+    ERROR,
+    PREDICTION,
+    TRUTH,
+    Scale,
+    draw_field,
+    flat_grid,
+    label_of,
+    name_row,
+    wrap,
+)
 from sobolev.grids.variables import Variable
 from sobolev.surrogates import Surrogate
 
 Sizes = tuple[int, ...]
 """Nodes per axis."""
-_TRUTH, _PREDICTION, _ERROR = "#222222", "#1f77b4", "#d62728"
 _PALE = "#8c8c8c"
 _WIDE = 20
 """Ratio of the largest to the least value from which on an axis is logarithmic."""
-_SPECTRA = ((_TRUTH, "-"), (_PREDICTION, "--"), (_ERROR, "-"))
+_SPECTRA = ((TRUTH, "-"), (PREDICTION, "--"), (ERROR, "-"))
 """Colour and line of truth, prediction and error."""
 
 
@@ -115,8 +124,8 @@ def training_curve(run: Path) -> Figure:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     curves = (
-        ("train/loss", _TRUTH, "training loss"),
-        ("valid/relative_l2", _PREDICTION, "validation, relative L²"),
+        ("train/loss", TRUTH, "training loss"),
+        ("valid/relative_l2", PREDICTION, "validation, relative L²"),
     )
     for column, colour, label in curves:
         points = [(int(row["epoch"]) + 1, float(row[column])) for row in rows if row.get(column)]
@@ -146,12 +155,12 @@ def error_histogram(comparisons: Mapping[Sizes, Comparison]) -> Figure:
             values,
             edges.tolist(),
             histtype="step",
-            color=_PREDICTION,
+            color=PREDICTION,
             alpha=shade,
             label=comparisons[sizes].label,
         )
         if len(values):
-            axes.axvline(float(np.mean(values)), color=_PREDICTION, alpha=shade, lw=0.8, ls=":")
+            axes.axvline(float(np.mean(values)), color=PREDICTION, alpha=shade, lw=0.8, ls=":")
     axes.set(
         xscale="log" if wide else "linear", xlabel="relative L² error of a sample", ylabel="samples"
     )
@@ -169,13 +178,11 @@ def error_over_resolution(
     nodes = [_per_axis(n) for n in sizes]
     errors = [comparisons[n].errors() for n in sizes]
     low, high = ([float(e.quantile(q)) for e in errors] for q in (0.1, 0.9))
-    axes.fill_between(nodes, low, high, color=_PREDICTION, alpha=0.15, lw=0)
+    axes.fill_between(nodes, low, high, color=PREDICTION, alpha=0.15, lw=0)
     means = [float(e.mean()) for e in errors]
-    axes.plot(nodes, means, "o-", color=_PREDICTION, lw=1.2, ms=4, label="surrogate")
+    axes.plot(nodes, means, "o-", color=PREDICTION, lw=1.2, ms=4, label="surrogate")
     if known := {_per_axis(n): e for n, e in sorted(solver.items()) if e > 0}:
-        axes.plot(
-            *zip(*known.items(), strict=True), "s--", color=_TRUTH, lw=1, ms=3, label="solver"
-        )
+        axes.plot(*zip(*known.items(), strict=True), "s--", color=TRUTH, lw=1, ms=3, label="solver")
     if trained_at in sizes:
         axes.axvline(_per_axis(trained_at), color=_PALE, lw=0.8, ls=":", label="trained at")
     axes.set(xscale="log", xlabel="nodes per axis", ylabel="relative L² error")
@@ -198,7 +205,7 @@ def binned_errors(comparisons: Mapping[Sizes, Comparison]) -> Figure:
         k, bins, _ = c.spectral_error()
         shade = 0.35 + 0.65 * (i + 1) / len(comparisons)
         share = bins.cumsum(0) / bins.sum()
-        axes.plot(k[1:], share[1:], color=_ERROR, alpha=shade, lw=1.2, label=c.label)
+        axes.plot(k[1:], share[1:], color=ERROR, alpha=shade, lw=1.2, label=c.label)
     axes.set(
         xscale="log",
         ylim=(0, 1.02),
@@ -216,9 +223,9 @@ def error_over_time(rollouts: Rollouts) -> Figure:
     found = rollouts.summary()
     times, errors = found["times"], found["relative_l2"]
     low, high = (_plottable(errors[name]) for name in ("p10", "p90"))
-    axes.fill_between(times, low, high, color=_PREDICTION, alpha=0.15, lw=0, label="10 to 90 %")
-    axes.plot(times, _plottable(errors["median"]), color=_PREDICTION, lw=1.2, label="median")
-    axes.plot(times, _plottable(errors["mean"]), color=_PREDICTION, lw=1, ls="--", label="mean")
+    axes.fill_between(times, low, high, color=PREDICTION, alpha=0.15, lw=0, label="10 to 90 %")
+    axes.plot(times, _plottable(errors["median"]), color=PREDICTION, lw=1.2, label="median")
+    axes.plot(times, _plottable(errors["mean"]), color=PREDICTION, lw=1, ls="--", label="mean")
     persistence = _plottable(found["persistence_relative_l2"])
     axes.plot(times, persistence, color=_PALE, lw=1, ls=":", label="last given frame kept")
     axes.set(xlabel=_time(rollouts), ylabel="relative L² error of the frame")
@@ -234,7 +241,7 @@ def drift(rollouts: Rollouts) -> Figure:
     figure = Figure(figsize=(3.6 * len(quantities) + 1.6, 3.1), layout="constrained")
     panels = figure.subplots(1, len(quantities), squeeze=False)[0]
     parts = (
-        ("surrogate", _PREDICTION, rollouts.predictions), ("solver", _TRUTH, rollouts.targets),
+        ("surrogate", PREDICTION, rollouts.predictions), ("solver", TRUTH, rollouts.targets),
     )  # fmt: skip
     for name, colour, trajectories in parts:
         values = rollouts.drift(trajectories).mean(0)
@@ -292,11 +299,11 @@ def bounds(found: Effectivity) -> Figure:
     """Bound over true error, with the diagonal."""
     figure, axes = _plot()
     bound, error = _plottable(found.bound), _plottable(found.error)
-    axes.plot(error, bound, "o", color=_PREDICTION, ms=3, alpha=0.6, mew=0)
+    axes.plot(error, bound, "o", color=PREDICTION, ms=3, alpha=0.6, mew=0)
     known = np.concatenate([bound, error])
     known = known[np.isfinite(known) & (known > 0)]
     ends = [0.8 * known.min(), 1.25 * known.max()] if len(known) else [0.1, 1.0]
-    axes.plot(ends, ends, color=_TRUTH, lw=0.8, ls=":", label="bound = error")
+    axes.plot(ends, ends, color=TRUTH, lw=0.8, ls=":", label="bound = error")
     axes.set(xscale="log", yscale="log", xlabel="true relative error", ylabel="bound")
     axes.legend(**_LEGEND)
     return _tidied(figure)
@@ -307,11 +314,11 @@ def effectivities(found: Effectivity) -> Figure:
     figure, axes = _plot()
     values = _plottable(found.ratio)
     values = values[np.isfinite(values)]
-    axes.hist(values, 30, histtype="stepfilled", color=_PREDICTION, alpha=0.4)
-    axes.axvline(1.0, color=_TRUTH, lw=0.8, ls=":", label="1: sharp")
+    axes.hist(values, 30, histtype="stepfilled", color=PREDICTION, alpha=0.4)
+    axes.axvline(1.0, color=TRUTH, lw=0.8, ls=":", label="1: sharp")
     if len(values):
         middle = float(np.median(values))
-        axes.axvline(middle, color=_PREDICTION, lw=1, label=f"median {middle:.3g}")
+        axes.axvline(middle, color=PREDICTION, lw=1, label=f"median {middle:.3g}")
     axes.set(xlabel="effectivity: bound / true error", ylabel="samples")
     axes.legend(**_LEGEND)
     return _tidied(figure)
@@ -329,13 +336,13 @@ def work_and_precision(paid: BreakEven) -> Figure:
         axes.plot(*zip(*points, strict=True), "o", color=_PALE, ms=4, label="solver, as tried")
     if not paid.solver_is_reference and paid.solver.seconds_per_field and paid.solver.relative_l2:
         axes.plot(
-            paid.solver.seconds_per_field, paid.solver.relative_l2, "o", color=_TRUTH, ms=6,
+            paid.solver.seconds_per_field, paid.solver.relative_l2, "o", color=TRUTH, ms=6,
             label="cheapest that is as accurate",
         )  # fmt: skip
     axes.plot(
-        paid.seconds_per_field, paid.relative_l2, "*", color=_PREDICTION, ms=12, label="surrogate"
+        paid.seconds_per_field, paid.relative_l2, "*", color=PREDICTION, ms=12, label="surrogate"
     )
-    axes.axhline(paid.relative_l2, color=_PREDICTION, lw=0.8, ls=":")
+    axes.axhline(paid.relative_l2, color=PREDICTION, lw=0.8, ls=":")
     axes.set(xscale="log", yscale="log", xlabel="seconds per field", ylabel="relative L² error")
     axes.legend(**_LEGEND)
     return _tidied(figure)
@@ -349,11 +356,11 @@ def total_cost(paid: BreakEven) -> Figure:
     solver = paid.solver.seconds_per_field or 0.0
     reach = 100 * max(paid.fields or 0.0, fixed / max(solver, 1e-12), 1e3)
     fields = np.geomspace(1, reach, 200)
-    axes.plot(fields, solver * fields, color=_TRUTH, lw=1.2, label="solver of equal error")
+    axes.plot(fields, solver * fields, color=TRUTH, lw=1.2, label="solver of equal error")
     axes.plot(
         fields,
         fixed + paid.seconds_per_field * fields,
-        color=_PREDICTION,
+        color=PREDICTION,
         lw=1.2,
         label="surrogate",
     )
@@ -480,13 +487,13 @@ def _draw_lines(
 ) -> None:
     x = c.grid.points()[0]
     source, truth, prediction, given, asked = _drawn(c, surrogate, sample, output)
-    row[0].plot(x, source, color=_TRUTH, lw=1)
+    row[0].plot(x, source, color=TRUTH, lw=1)
     row[0].set_title(given, parse_math=False)
-    row[1].plot(x, truth, color=_TRUTH, lw=2, label="solver")
-    row[1].plot(x, prediction, color=_PREDICTION, lw=1.2, ls="--", label="surrogate")
+    row[1].plot(x, truth, color=TRUTH, lw=2, label="solver")
+    row[1].plot(x, prediction, color=PREDICTION, lw=1.2, ls="--", label="surrogate")
     row[1].set_title(asked, parse_math=False)
     row[1].legend(fontsize=8)
-    row[2].plot(x, prediction - truth, color=_ERROR, lw=1)
+    row[2].plot(x, prediction - truth, color=ERROR, lw=1)
     row[2].set_title("surrogate − solver")
     for axes in row:
         axes.set_xlabel(c.grid.dims[0])

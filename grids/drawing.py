@@ -28,7 +28,11 @@ from PIL import Image
 from sobolev.grids import AbstractGrid, Axis, Grid, SphereGrid
 from sobolev.grids.variables import Variable
 
-INK, BLUE = "#222222", "#1f77b4"
+INK = "#222222"
+BLUE = "#1f77b4"
+TRUTH = INK
+PREDICTION = BLUE
+ERROR = "#d62728"
 _DPI, _ANIMATION_DPI = 150, 100
 
 

@@ -8,20 +8,38 @@ import os
 import sys
 from collections.abc import Sequence
 
-from sobolev.commands import datasets, surrogates
+from sobolev.commands import (
+    boost,
+    calibrate,
+    demo,
+    evaluate,
+    export,
+    generate,
+    import_data,
+    onnx,
+    predict,
+    refine,
+    show,
+    train,
+    verify,
+)
+
+COMMANDS = (
+    generate, verify, show, export, import_data, train, boost, evaluate, predict, refine, calibrate, onnx, demo,
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 1 if verification found damage, 2 for bad input,
+    """Run one command, and return the exit code: 0, 1 if verification found damage, 2 for bad input,
     130 for Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("sobolev").setLevel(logging.INFO)
     try:
         if arguments[:1] == ["train"]:  # its options are Lightning's, parsed there
-            return surrogates.train(arguments[1:])
+            return train.run(arguments[1:])
         if arguments[:1] == ["boost"]:
-            return surrogates.boost(arguments[1:])
+            return boost.run(arguments[1:])
         options = _parser().parse_args(arguments)
         return options.command(options)
     except KeyboardInterrupt:
@@ -46,8 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for declare in (*datasets.COMMANDS, *surrogates.COMMANDS):
-        declare(commands)
+    for command in COMMANDS:
+        command.declare(commands)
     return parser
 
 
@@ -55,9 +73,9 @@ class _Version(argparse.Action):
     """Looks the version up only when asked."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        import sobolev
+        from importlib.metadata import version
 
-        print(f"sobolev {sobolev.__version__}")
+        print(f"sobolev {version('sobolev')}")
         parser.exit()
 
 

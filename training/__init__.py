@@ -1,15 +1,13 @@
-"""Training, judging and saving surrogates."""
+"""How the weights of surrogates come about: losses, the training step, optimizers, runs."""
 
-from sobolev.certification.certificates import calibrate, certificate_of, effectivity
-from sobolev.certification.refinement import refine
-from sobolev.certification.residuals import residual_norm
 from sobolev.grids.norms import relative_error
-from sobolev.surrogates.surrogate import Surrogate
+from sobolev.surrogates import Surrogate
 from sobolev.training.callbacks.incremental import IncrementalModes
 from sobolev.training.losses import BandLoss, FieldLoss, FrameLoss, SobolevLoss, SumLoss
 from sobolev.training.metrics import RelativeError, SampleMean
 from sobolev.training.module import OperatorModule
 from sobolev.training.optimizers.soap import SOAP
+from sobolev.training.runs.run import Run, train
 
 __all__ = [
     "SOAP",
@@ -19,14 +17,25 @@ __all__ = [
     "IncrementalModes",
     "OperatorModule",
     "RelativeError",
+    "Run",
     "SampleMean",
     "SobolevLoss",
     "SumLoss",
     "Surrogate",
-    "calibrate",
-    "certificate_of",
-    "effectivity",
-    "refine",
     "relative_error",
-    "residual_norm",
+    "train",
 ]
+
+_MOVED = {
+    "calibrate": "sobolev.certification",
+    "certificate_of": "sobolev.certification",
+    "effectivity": "sobolev.certification",
+    "refine": "sobolev.certification",
+    "residual_norm": "sobolev.certification",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Say where the names went that used to be here."""
+    hint = f"; it is in {_MOVED[name]}" if name in _MOVED else ""
+    raise AttributeError(f"module 'sobolev.training' has no attribute {name!r}{hint}")

@@ -64,7 +64,7 @@ def go_on_from(surrogate: Surrogate, path: str | Path) -> None:
             averaged symmetries, or another grid but for its resolution.
         FileNotFoundError: if there is no surrogate.
     """
-    trained = Surrogate.load(path)
+    trained = Surrogate.load(path, operators=[type(surrogate.operator)])
 
     def described(s: Surrogate) -> dict[str, Any]:
         grid = (

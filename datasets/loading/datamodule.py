@@ -6,13 +6,15 @@ import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import numpy as np
 import torch
+from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSamplerWrapper
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 from sobolev.datasets.loading.items import FromMemory, FromShards, Items
 from sobolev.datasets.loading.samplers import EpochSampler
@@ -305,11 +307,36 @@ class OperatorDataModule(lightning.LightningDataModule):
         return restriction
 
     def _loader(self, items: Items, sampler: Sampler | None = None) -> DataLoader:
+        if self.trainer is not None and self.trainer.world_size > 1:
+            sampler = self._share(items, sampler)
         return DataLoader(
             items, batch_size=self.batch_size, sampler=sampler, collate_fn=_as_is, num_workers=self.workers,
             persistent_workers=self.workers > 0, prefetch_factor=4 if self.workers else None,
             pin_memory=torch.cuda.is_available(),
         )  # fmt: skip
+
+    def _share(self, items: Items, sampler: Sampler | None) -> Sampler:
+        """The part of this process.
+
+        Each of n processes takes every n-th item of the one order of an epoch: together their batches of
+        b are those of one process with batches of n·b. In training the last items are made up to a
+        multiple of n by the first of the epoch, so that all processes take as many steps; in validation
+        every item counts once.
+        """
+        trainer = cast(lightning.Trainer, self.trainer)
+        if len(items) < trainer.world_size:
+            raise ValueError(
+                f"{len(items)} items cannot be shared by {trainer.world_size} processes; use more data or fewer "
+                "trainer.devices"
+            )
+        whole = sampler is None
+        share = UnrepeatedDistributedSamplerWrapper if whole else DistributedSamplerWrapper
+        return share(
+            sampler or SequentialSampler(items),
+            num_replicas=trainer.world_size,
+            rank=trainer.global_rank,
+            shuffle=False,
+        )
 
 
 def _as_is(batch: Any) -> Any:

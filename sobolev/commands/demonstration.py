@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import rich.console
+import yaml
 
+from sobolev.commands.evaluate import print_table
+from sobolev.commands.train import trained
 from sobolev.datasets import generate
-from sobolev.evaluation.judged import evaluate_run
-from sobolev.training.runs.fitting import train
+from sobolev.evaluation import evaluate_run
+from sobolev.training.runs.configurations import configuration
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ def demo(
     data: str | Path | None = None,
     small: bool = False,
 ) -> Path:
-    """Generate, train, evaluate and plot; returns the run folder. ``small`` takes a minute and
+    """Generate, train, evaluate and plot, and return the run folder. ``small`` takes a minute and
     proves only that it works."""
     say = rich.console.Console(width=110, highlight=False).print
     p = _PROBLEMS[problem]
@@ -50,15 +53,17 @@ def demo(
     say(f"[bold]2  training[/] a Fourier neural operator; the run is kept in {run}")
     checkpoint = run / "checkpoints" / "last.ckpt"
     unfinished = checkpoint.exists() and not (run / "surrogate").exists()
-    train([
-        "--config", p.recipe, "--data.path", str(data), "--run", str(run), "--resume" if unfinished else "--overwrite",
-        "--trainer.max_epochs", "2" if small else str(p.epochs),
-    ])  # fmt: skip
+    settings = yaml.safe_load(configuration(p.recipe).read_text())
+    settings["data"]["path"] = str(data)
+    settings["trainer"]["max_epochs"] = 2 if small else p.epochs
+    trained({**settings, "run": str(run), "resume": unfinished, "overwrite": not unfinished})
     finest = f"{p.resolutions[1]} to {p.resolutions[-1]}"
     say(
         f"[bold]3  judging[/]  on test fields at {p.stored} nodes per axis, and zero-shot at {finest}"
     )
-    evaluate_run(run, data, p.resolutions)
+    evaluation = evaluate_run(run, data, p.resolutions, out=run / "evaluation")
+    print_table(evaluation.scores)
+    say(f"report.html, evaluation.json and figures: {run / 'evaluation'}")
     say("[bold]4  using it[/]")
     say(_LINES.format(run=run, data=data, variable=p.variable), markup=False)
     return run

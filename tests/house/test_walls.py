@@ -14,10 +14,6 @@ FLOORS = (
     {"sobolev"},
 )
 """From the ground up."""
-CIRCLES = {"sobolev": 7, "sobolev.evaluation.judged": 2}
-"""What is still to be cut: the first module of each circle, and how many are in it."""
-UPWARDS = 12
-"""Imports that are still to be turned round."""
 
 
 def room(module: str) -> str:
@@ -32,8 +28,7 @@ def floor(module: str) -> int:
 
 
 def test_no_module_imports_itself_by_way_of_others():
-    found = {min(circle): len(circle) for circle in circles(graph())}
-    assert found == CIRCLES
+    assert not circles(graph())
 
 
 def test_imports_point_downwards_and_rooms_on_one_floor_do_not_know_each_other():
@@ -43,7 +38,7 @@ def test_imports_point_downwards_and_rooms_on_one_floor_do_not_know_each_other()
         for target in targets
         if room(target) != room(module) and floor(target) >= floor(module)
     ]
-    assert len(wrong) == UPWARDS
+    assert not wrong
 
 
 def test_every_file_of_a_room_is_in_a_package():

@@ -1,1 +1,5 @@
 """SpecBoost's stages, trained one after another."""
+
+from sobolev.training.boosting.stages import BoostingModule, boost
+
+__all__ = ["BoostingModule", "boost"]

@@ -7,19 +7,21 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from sobolev.grids.drawing import ERROR, TRUTH
+
 
 def stage_spectra(wavenumbers: Tensor, truth: Tensor, errors: Mapping[str, Tensor]) -> Figure:
     """Energy spectra ``(shells,)`` of the error before and after stages of a boosted operator, by
     name, beside the truth's."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    axes.loglog(wavenumbers[1:], truth[1:].clamp(min=1e-30), color=_TRUTH, lw=1.2, label="truth")
+    axes.loglog(wavenumbers[1:], truth[1:].clamp(min=1e-30), color=TRUTH, lw=1.2, label="truth")
     for i, (name, energy) in enumerate(errors.items()):
         shade = 0.3 + 0.7 * (i + 1) / len(errors)
         axes.loglog(
             wavenumbers[1:],
             energy[1:].clamp(min=1e-30),
-            color=_ERROR,
+            color=ERROR,
             alpha=shade,
             lw=1.2 + 1.8 * (len(errors) - 1 - i),  # to be seen beneath a stage that changes nothing
             label=name,

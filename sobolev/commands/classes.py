@@ -1,0 +1,54 @@
+"""Classes from outside the package, which the user names: nothing else is ever imported."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sobolev.datasets.recipes.base import Recipe
+from sobolev.operators import Operator
+
+
+def recipes_of(options: argparse.Namespace) -> list[type[Recipe]]:
+    """Return the recipes that ``--recipes`` names."""
+    return _named(options.recipes, Recipe)
+
+
+def operators_of(options: argparse.Namespace) -> list[type[Operator]]:
+    """Return the operators that ``--operators`` names."""
+    return _named(options.operators, Operator)
+
+
+def named_class(name: str, kind: type) -> Any:
+    """Import ``MODULE:CLASS``, or ``FILE.py:CLASS``, the module being found from the working directory too.
+
+    Raises:
+        ValueError: for another form, a module that is not there, or a class that is none of ``kind``.
+    """
+    place, _, attribute = name.rpartition(":")
+    if not (place and attribute):
+        raise ValueError(f"{name!r} is not of the form MODULE:CLASS or FILE.py:CLASS")
+    file = Path(place)
+    folder, module = (file.parent, file.stem) if file.suffix == ".py" else (Path(), place)
+    if file.suffix == ".py" and not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}, of which {attribute} could be taken")
+    if (home := str(folder.resolve())) not in sys.path:
+        sys.path.insert(0, home)  # for processes that draw samples too
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{name}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise ValueError(
+            f"{name} is no {kind.__name__.lower()}: a class derived from sobolev's {kind.__name__} is needed, and "
+            f"{place} has {'none of that name' if found is None else repr(found)}"
+        )
+    return found
+
+
+def _named(names: Sequence[str] | None, kind: type) -> list[Any]:
+    return [named_class(name, kind) for name in names or ()]
