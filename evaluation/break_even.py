@@ -21,7 +21,7 @@ from sobolev.datasets import Manifest, NavierStokesRecipe, Recipe, ShallowWaterR
 from sobolev.datasets.generating.generation import SOLVER_BATCH, streams
 from sobolev.datasets.recipes.base import restricted
 from sobolev.grids import AbstractGrid, Axis, Grid, SphereGrid
-from sobolev.grids.grid import subsampled_sizes
+from sobolev.grids.axis import subsampled_sizes
 from sobolev.solvers.navier_stokes.equation import band_limited
 
 PATIENCE = 60.0

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sobolev.grids.grid import Axis
+from sobolev.grids.axis import Axis
 from sobolev.operators.base import Operator, check_whole, whole_numbers
 from sobolev.operators.layers.factorized import CPConv, TuckerConv
 from sobolev.operators.layers.fourier_blocks import (

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from sobolev.grids.grid import AbstractGrid, Axis, Grid
+from sobolev.grids.axis import Axis
+from sobolev.grids.grid import AbstractGrid, Grid
 from sobolev.grids.sphere import SphereGrid
 from sobolev.operators.base import Operator, operator_from
 

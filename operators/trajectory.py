@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sobolev.grids.grid import AbstractGrid, Axis, Grid
+from sobolev.grids.axis import Axis
+from sobolev.grids.grid import AbstractGrid, Grid
 from sobolev.operators.base import Operator, check_whole, operator_from
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sobolev.grids import AbstractGrid, Grid, sobolev_norm
-from sobolev.grids.grid import subsampled_sizes
+from sobolev.grids.axis import subsampled_sizes
 from sobolev.grids.variables import Variable
 from sobolev.solvers import SolutionError
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sobolev.grids.grid import BOUNDARIES, Axis, Grid
+from sobolev.grids.axis import BOUNDARIES, Axis
+from sobolev.grids.grid import Grid
 
 
 def resampled(u: Tensor, size: Sequence[int] | None, boundary: Sequence[str]) -> Tensor:
