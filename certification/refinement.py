@@ -32,9 +32,10 @@ from sobolev.datasets.recipes.presets import DarcyRecipe, PublishedDarcyRecipe
 from sobolev.grids import Grid
 from sobolev.grids.checks import check_whole
 from sobolev.grids.description import axis_coords
-from sobolev.solvers.elliptic.darcy import five_point_eigenvalues
-from sobolev.solvers.elliptic.multigrid import Stiffness, check_permeability
-from sobolev.solvers.least_squares import Problem, minimised, norm
+from sobolev.solvers.elliptic.fast_poisson import five_point_eigenvalues
+from sobolev.solvers.elliptic.stiffness import Stiffness, check_permeability
+from sobolev.solvers.inner_products import norm
+from sobolev.solvers.least_squares import Problem, minimised
 from sobolev.surrogates.rollout import continued, frames_as_inputs
 from sobolev.surrogates.surrogate import Surrogate, comfortable_batch
 from sobolev.surrogates.tensors import fields_of
