@@ -26,7 +26,7 @@ from sobolev.certification.residuals import flow_of
 from sobolev.datasets import NavierStokesRecipe, OperatorDataModule, generate, open_dataset
 from sobolev.operators import SpatioTemporalFNO, Trajectory
 from sobolev.solvers import Grid, NavierStokes, sobolev_norm
-from sobolev.solvers.navier_stokes.equation import band_limited
+from sobolev.solvers.navier_stokes.states import band_limited
 from sobolev.training import OperatorModule, Surrogate, refine
 
 FRAMES = 10

@@ -17,7 +17,7 @@ from sobolev.datasets.recipes.flows import NavierStokesRecipe, ShallowWaterRecip
 from sobolev.datasets.recipes.presets import recipe_from
 from sobolev.grids.variables import Variable
 from sobolev.solvers import ShallowWater
-from sobolev.solvers.navier_stokes.equation import stream_function, velocity
+from sobolev.solvers.navier_stokes.states import stream_function, velocity
 
 
 def diagnostics(dataset: xr.Dataset) -> xr.Dataset:

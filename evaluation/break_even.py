@@ -22,7 +22,7 @@ from sobolev.datasets.generating.generation import SOLVER_BATCH, streams
 from sobolev.datasets.recipes.base import restricted
 from sobolev.grids import AbstractGrid, Axis, Grid, SphereGrid
 from sobolev.grids.axis import subsampled_sizes
-from sobolev.solvers.navier_stokes.equation import band_limited
+from sobolev.solvers.navier_stokes.states import band_limited
 
 PATIENCE = 60.0
 """Seconds: no finer grid is tried once a solve of the batch has taken so long."""

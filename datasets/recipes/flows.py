@@ -25,7 +25,7 @@ from sobolev.grids import GaussianRandomField, Grid, SphereGrid
 from sobolev.grids.spherical_vectors import vorticity_and_divergence
 from sobolev.grids.variables import Variable
 from sobolev.solvers import NavierStokes, ShallowWater, SolutionError
-from sobolev.solvers.navier_stokes.equation import band_limited, energy, enstrophy
+from sobolev.solvers.navier_stokes.states import band_limited, energy, enstrophy
 from sobolev.solvers.shallow_water.states import galewsky, random_states
 
 FORCINGS = {
