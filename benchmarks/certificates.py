@@ -16,14 +16,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sobolev.certification import effectivity
 from sobolev.certification.certificates import Guarantee, certificate_of
 from sobolev.datasets import DarcyRecipe
 from sobolev.grids.streams import stream
 from sobolev.solvers import Darcy, Grid
-from sobolev.solvers.elliptic.darcy import _FastPoisson
-from sobolev.solvers.elliptic.multigrid import Multigrid, Stiffness, norm
-from sobolev.surrogates.surrogate import comfortable_batch, load_run
-from sobolev.training import Surrogate, effectivity
+from sobolev.solvers.elliptic.fast_poisson import FastPoisson
+from sobolev.solvers.elliptic.multigrid import Multigrid
+from sobolev.solvers.elliptic.stiffness import Stiffness
+from sobolev.solvers.inner_products import norm
+from sobolev.surrogates import Surrogate
+from sobolev.surrogates.applying import comfortable_batch
 
 SEED, TOLERANCE = 20_250_101, 1e-3
 
@@ -39,7 +42,7 @@ def main() -> None:
         "--symmetrize", action="store_true", help="average over the square's symmetries"
     )
     options = parser.parse_args()
-    surrogate = load_run(options.run)
+    surrogate = Surrogate.load(options.run)
     if options.symmetrize:
         surrogate = surrogate.symmetrized()
     certificate = certificate_of(surrogate)
@@ -101,7 +104,7 @@ def savings(surrogate: Surrogate, recipe: DarcyRecipe, inputs: Tensor, grid: Gri
         spent = (time.perf_counter() - started) / len(inputs)
         accurate = [
             iterations_to_true_error(make, inputs, start, truth, grid, recipe.forcing).double()
-            for make in (lambda a: _FastPoisson(grid, a.device), lambda a: Multigrid(a, grid))
+            for make in (lambda a: FastPoisson(grid, a.device), lambda a: Multigrid(a, grid))
         ]
         print(
             f"| {grid.shape[0]}² | {name} | {count.mean():.2f}, {count.max():.0f} | "

@@ -16,7 +16,7 @@ from multigrid import ORDERINGS, sparse_lu
 from sobolev.datasets import DarcyRecipe
 from sobolev.grids.streams import stream
 from sobolev.solvers import Darcy
-from sobolev.solvers.elliptic.darcy import _FastPoisson
+from sobolev.solvers.elliptic.fast_poisson import FastPoisson
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def main() -> None:
 def compare_preconditioners() -> None:
     """The float32 matrix products of the preconditioner beside the same solve by float64 FFTs."""
     grid = DarcyRecipe().grid(421)
-    by_products = _FastPoisson(grid, torch.device("cpu"))
+    by_products = FastPoisson(grid, torch.device("cpu"))
     eigenvalues, f = by_products.eigenvalues.double(), torch.randn(4, 419, 419, dtype=torch.float64)
 
     def by_fft(f: torch.Tensor) -> torch.Tensor:

@@ -21,8 +21,7 @@ from sobolev.datasets import OperatorDataModule
 from sobolev.grids.norms import relative_error
 from sobolev.grids.symmetries import turned
 from sobolev.solvers import Grid
-from sobolev.surrogates.surrogate import load_run
-from sobolev.training import Surrogate
+from sobolev.surrogates import Surrogate
 
 BATCH = 20
 ITEMS = 500
@@ -56,7 +55,7 @@ def main() -> None:
     parser.add_argument("run", help="run folder or surrogate folder")
     parser.add_argument("data", help="folder of the data set")
     options = parser.parse_args()
-    surrogate = load_run(options.run)
+    surrogate = Surrogate.load(options.run)
     window = surrogate.provenance["data"].get("window", (1, 1))
     resolution = surrogate.provenance["data"]["resolution"][0]
     data = OperatorDataModule(options.data, resolution=resolution, window=window)

@@ -23,7 +23,8 @@ from sobolev.datasets import NavierStokesRecipe
 from sobolev.datasets.recipes.flows import FORCINGS
 from sobolev.grids.streams import stream
 from sobolev.solvers import ETDRK4, Grid, NavierStokes
-from sobolev.solvers.navier_stokes.equation import _Modes, _RightSide
+from sobolev.solvers.navier_stokes.flow import RightSide
+from sobolev.solvers.navier_stokes.modes import FlowModes
 
 FORCING = FORCINGS["fno"]
 SIZES = ((64, 16), (128, 8), (256, 4))
@@ -110,13 +111,13 @@ def cost(exponax: str | None) -> None:
     print("|---|---|---|---|---|---|")
     for n, batch in SIZES:
         grid = Grid.periodic(n, n)
-        modes = _Modes(grid, torch.device("cpu"))
+        modes = FlowModes(grid, torch.device("cpu"))
         w = NavierStokesRecipe(solver_resolution=n).draw([stream(0, i) for i in range(batch)])[:, 0]
         v, f = (
             modes.transform(w),
             modes.transform(FORCING(*torch.meshgrid(*grid.points(), indexing="ij"))),
         )
-        stepper = ETDRK4(-1e-3 * modes.k2, _RightSide(modes, f, batch), 0.01)
+        stepper = ETDRK4(-1e-3 * modes.k2, RightSide(modes, f, batch), 0.01)
 
         def ours(v: Tensor = v, stepper: ETDRK4 = stepper) -> None:
             for _ in range(STEPS):

@@ -22,12 +22,14 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from sobolev.certification.residuals import flow_of
+from sobolev.certification import refine
+from sobolev.certification.paths import flow_of
 from sobolev.datasets import NavierStokesRecipe, OperatorDataModule, generate, open_dataset
 from sobolev.operators import SpatioTemporalFNO, Trajectory
 from sobolev.solvers import Grid, NavierStokes, sobolev_norm
-from sobolev.solvers.navier_stokes.equation import band_limited
-from sobolev.training import OperatorModule, Surrogate, refine
+from sobolev.solvers.navier_stokes.states import band_limited
+from sobolev.surrogates import Surrogate
+from sobolev.training import OperatorModule
 
 FRAMES = 10
 ROUNDS = 2

@@ -33,8 +33,7 @@ from sobolev.datasets import Manifest, ShallowWaterRecipe, open_dataset
 from sobolev.datasets.generating.generation import streams
 from sobolev.grids.norms import relative_error
 from sobolev.solvers import SphereGrid, energy_spectrum
-from sobolev.surrogates.surrogate import load_run
-from sobolev.training import Surrogate
+from sobolev.surrogates import Surrogate
 
 EARTH = 6.37122e6
 SEGMENT = 24
@@ -149,7 +148,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=4, help="test trajectories (default: 4)")
     parser.add_argument("--out", type=Path, default=Path("rollout.png"), help="the picture")
     options = parser.parse_args()
-    surrogates = {run: load_run(run) for run in options.runs}
+    surrogates = {run: Surrogate.load(run) for run in options.runs}
     for run, surrogate in surrogates.items():
         if (surrogate.in_time.history, surrogate.in_time.stride) != (1, 1):
             raise ValueError(f"{run} takes {surrogate.in_time}; the solver goes on from one frame")

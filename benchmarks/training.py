@@ -69,8 +69,8 @@ from sobolev.operators import Operator
 from sobolev.solvers import AbstractGrid, SphereGrid
 from sobolev.surrogates.rollout import rollout
 from sobolev.training import OperatorModule
-from sobolev.training.callbacks.callbacks import WholeCheckpoints
-from sobolev.training.runs.fitting import CONFIGS
+from sobolev.training.callbacks.checkpoints import WholeCheckpoints
+from sobolev.training.runs.configurations import CONFIGS
 
 POINTS = 40
 """Validations along a run."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from sobolev.datasets.recipes.base import Recipe, expands_in_modes
 from sobolev.datasets.recipes.capabilities import Loosenable
 from sobolev.grids import AbstractGrid, Grid
-from sobolev.grids.grid import subsampled_sizes
+from sobolev.grids.axis import subsampled_sizes
 from sobolev.grids.restriction import restricted
 
 PATIENCE = 60.0

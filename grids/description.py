@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sobolev.grids.grid import AbstractGrid, Axis, Grid
+from sobolev.grids.axis import Axis
+from sobolev.grids.grid import AbstractGrid, Grid
 from sobolev.grids.sphere import SphereGrid
 from sobolev.grids.spherical_transform import KINDS
 

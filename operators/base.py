@@ -158,31 +158,3 @@ def with_weights(operator: AnyOperator, state: Mapping[str, Shaped[Tensor, " ...
     operator.to(device=like.device, dtype=like.dtype)
     operator.load_state_dict(state)
     return operator
-
-
-def whole_numbers(owner: str, name: str, values: Sequence[int]) -> list[int]:
-    """The entries of an argument that has one per axis, as a list.
-
-    Raises:
-        ValueError: if ``values`` is no sequence of whole numbers of at least 1.
-    """
-    if not isinstance(values, (list, tuple)):
-        raise ValueError(
-            f"{owner} needs {name} as a list, one whole number per axis; got {values!r}"
-        )
-    check_whole(owner, **{name: values})
-    return list(values)
-
-
-def check_whole(owner: str, **values: int | Sequence[int]) -> None:
-    """Refuse counts that are not whole numbers of at least 1.
-
-    Raises:
-        ValueError: naming the first wrong one.
-    """
-    for name, value in values.items():
-        for number in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise ValueError(
-                    f"{owner} needs whole numbers of at least 1; {name} has {number!r}"
-                )

@@ -12,8 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sobolev.grids.grid import Axis
-from sobolev.operators.base import Operator, check_whole, whole_numbers
+from sobolev.grids.axis import Axis
+from sobolev.grids.checks import check_whole, whole_numbers
+from sobolev.operators.base import Operator
 from sobolev.operators.layers.factorized import CPConv, TuckerConv
 from sobolev.operators.layers.fourier_blocks import (
     FourierBlock,

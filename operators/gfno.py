@@ -10,8 +10,10 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sobolev.grids.grid import AbstractGrid, Axis, Grid
-from sobolev.operators.base import Operator, check_whole, whole_numbers
+from sobolev.grids.axis import Axis
+from sobolev.grids.checks import check_whole, whole_numbers
+from sobolev.grids.grid import AbstractGrid, Grid
+from sobolev.operators.base import Operator
 from sobolev.operators.layers.fourier import FourierModes, Transforms
 from sobolev.operators.layers.group_conv import (
     GroupLinear,

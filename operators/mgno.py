@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sobolev.operators.base import Operator, check_whole
+from sobolev.grids.checks import check_whole
+from sobolev.operators.base import Operator
 from sobolev.operators.layers.resampling import boundaries, resampled
 from sobolev.operators.layers.vcycle import CONVOLUTIONS, CycleOptions, VCycle
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from sobolev.grids.grid import AbstractGrid, Axis, Grid
+from sobolev.grids.axis import Axis
+from sobolev.grids.grid import AbstractGrid, Grid
 from sobolev.grids.sphere import SphereGrid
 from sobolev.operators.base import Operator
 from sobolev.operators.wrapping import CompositeOperator, check_operators

@@ -12,10 +12,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sobolev.grids.checks import check_whole
 from sobolev.grids.grid import AbstractGrid
 from sobolev.grids.sphere import SphereGrid
 from sobolev.grids.spherical_transform import KINDS
-from sobolev.operators.base import Operator, check_whole
+from sobolev.operators.base import Operator
 from sobolev.operators.layers.spectral_conv import full_precision
 from sobolev.operators.layers.spherical_conv import FILTERS, check_name
 from sobolev.operators.layers.spherical_transforms import (

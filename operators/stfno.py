@@ -12,8 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sobolev.grids.checks import check_whole
 from sobolev.grids.grid import AbstractGrid, Grid
-from sobolev.operators.base import Operator, check_whole
+from sobolev.operators.base import Operator
 from sobolev.operators.layers.fourier import Transforms
 from sobolev.operators.layers.resampling import resampled
 from sobolev.operators.layers.spectral_conv import SpectralConv

@@ -8,8 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sobolev.grids.grid import AbstractGrid, Axis, Grid
-from sobolev.operators.base import Operator, check_whole
+from sobolev.grids.axis import Axis
+from sobolev.grids.checks import check_whole
+from sobolev.grids.grid import AbstractGrid, Grid
+from sobolev.operators.base import Operator
 from sobolev.operators.wrapping import CompositeOperator, check_operators
 
 

@@ -1,7 +1,8 @@
 """Classical numerics on batched tensors: grids, norms, random fields and the equations that make
 the data."""
 
-from sobolev.grids.grid import AbstractGrid, Axis, Grid
+from sobolev.grids.axis import Axis
+from sobolev.grids.grid import AbstractGrid, Grid
 from sobolev.grids.norms import energy_spectrum, sobolev_norm
 from sobolev.grids.random_fields import GaussianRandomField
 from sobolev.grids.sphere import SphereGrid

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sobolev.solvers.inner_products import dot, norm
+
 _STALLED = 0.9  # a Gauss–Newton step that leaves more than this share of the residual is the last
 _HALVINGS = 8  # of a step that makes the residual larger
 
@@ -135,18 +137,6 @@ def least_squares(
         gamma, last = dot(s, z), gamma
         p = z + _spread(torch.where(active, gamma / last, 0.0), p) * p
         iterations = iterations + active
-
-
-def dot(u: Tensor, v: Tensor) -> Tensor:
-    """Real inner product of each sample, ``(batch,)``."""
-    if u.is_complex():
-        u, v = torch.view_as_real(u), torch.view_as_real(v)
-    return (u * v).flatten(1).sum(dim=1)
-
-
-def norm(u: Tensor) -> Tensor:
-    """√(u, u), ``(batch,)``."""
-    return dot(u, u).sqrt()
 
 
 def _spread(factor: Tensor, like: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 
 from sobolev import Axis, GaussianRandomField, Grid, energy_spectrum, sobolev_norm
 from sobolev.solvers import Burgers, Darcy, NavierStokes, ShallowWater, SphereGrid
-from sobolev.solvers.navier_stokes.equation import stream_function, velocity
+from sobolev.solvers.navier_stokes.states import stream_function, velocity
 from sobolev.solvers.shallow_water.states import balanced
 from sobolev.training import BandLoss, FrameLoss, RelativeError, SobolevLoss
 

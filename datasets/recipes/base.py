@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.grids import AbstractGrid, Grid, sobolev_norm
-from sobolev.grids.grid import subsampled_sizes
+from sobolev.grids.axis import subsampled_sizes
 from sobolev.grids.restriction import restricted
 from sobolev.grids.variables import Variable
 from sobolev.solvers import SolutionError

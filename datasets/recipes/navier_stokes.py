@@ -31,7 +31,7 @@ from sobolev.datasets.recipes.capabilities import (
 from sobolev.grids import AbstractGrid, GaussianRandomField, Grid
 from sobolev.grids.variables import Variable
 from sobolev.solvers import NavierStokes
-from sobolev.solvers.navier_stokes.equation import (
+from sobolev.solvers.navier_stokes.states import (
     band_limited,
     energy,
     enstrophy,

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sobolev.grids.grid import Axis
+from sobolev.grids.axis import Axis
 
 
 class Transforms(NamedTuple):

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sobolev.grids.grid import BOUNDARIES, Axis, Grid
+from sobolev.grids.axis import BOUNDARIES, Axis
+from sobolev.grids.grid import Grid
 
 
 def resampled(

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sobolev.operators.base import check_whole, whole_numbers
+from sobolev.grids.checks import check_whole, whole_numbers
 from sobolev.operators.layers.fourier import FourierModes, Transforms
 from sobolev.operators.layers.resampling import boundaries
 

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sobolev.grids.checks import check_whole
 from sobolev.grids.spherical_transform import KINDS, cached_tables
-from sobolev.operators.base import check_whole
 from sobolev.operators.layers.spectral_conv import full_precision
 from sobolev.operators.layers.spherical_transforms import (
     analysis,

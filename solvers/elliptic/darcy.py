@@ -13,7 +13,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sobolev.grids.grid import Grid
-from sobolev.solvers.elliptic.multigrid import Multigrid, Stiffness, check_permeability, norm
+from sobolev.solvers.elliptic.fast_poisson import FastPoisson, five_point_eigenvalues
+from sobolev.solvers.elliptic.multigrid import Multigrid
+from sobolev.solvers.elliptic.stiffness import Stiffness, check_permeability
+from sobolev.solvers.inner_products import dot, norm
 
 Preconditioner = Literal["poisson", "multigrid"]
 # Multigrid is faster from this contrast on, or from this many nodes · contrast where there are few
@@ -155,7 +158,7 @@ class Darcy:
         grid.check(u)
         inner = u[:, 1:-1, 1:-1]
         cell = math.prod(axis.spacing for axis in grid.axes)
-        return (cell * _dot(Stiffness(permeability, grid)(inner), inner)).sqrt()
+        return (cell * dot(Stiffness(permeability, grid)(inner), inner)).sqrt()
 
     def error_bound(
         self, pressure: Tensor, permeability: Tensor, grid: Grid, forcing: float | Tensor = 1.0
@@ -217,10 +220,10 @@ class Darcy:
 
         def relative_bound(x: Tensor, r: Tensor, rz: Tensor) -> Tensor:
             bound = (rz / least).sqrt()  # rᵀ(−Δ_h)⁻¹r / a₀, not below error_bound
-            return relative_to_solution(bound, _dot(u + x, b - r).sqrt())
+            return relative_to_solution(bound, dot(u + x, b - r).sqrt())
 
         iterations = torch.zeros(len(a), dtype=torch.int64, device=a.device)
-        precondition, target = _FastPoisson(grid, a.device), a.new_full((len(a),), tolerance)
+        precondition, target = FastPoisson(grid, a.device), a.new_full((len(a),), tolerance)
         r = b - A(u)
         x = self._conjugate_gradients(A, r, precondition, target, iterations, relative_bound)
         found = pad(u + x, (1, 1, 1, 1))
@@ -272,7 +275,7 @@ class Darcy:
             precondition = Multigrid(a, grid)
             A = precondition.stiffness
         else:
-            precondition, A = _FastPoisson(grid, a.device), Stiffness(a, grid)
+            precondition, A = FastPoisson(grid, a.device), Stiffness(a, grid)
         scale, u, r = norm(b), torch.zeros_like(b), b.clone()
         iterations = torch.zeros(len(b), dtype=torch.int64, device=b.device)
         for _ in range(_RESTARTS):
@@ -308,18 +311,18 @@ class Darcy:
         x, r = torch.zeros_like(b), b.clone()
         idle = torch.zeros_like(iterations)
         z = precondition(r)
-        p, rz = z.clone(), _dot(r, z)
+        p, rz = z.clone(), dot(r, z)
         size = least = measure(x, r, rz)
         while True:
             active = (size > target) & (iterations < self.max_iterations) & (idle < _PATIENCE)
             if not bool(active.any()):
                 return x
             Ap = A(p)
-            step = torch.where(active, rz / _dot(p, Ap), 0.0)[:, None, None]
+            step = torch.where(active, rz / dot(p, Ap), 0.0)[:, None, None]
             x.addcmul_(step, p)
             r.addcmul_(step, Ap, value=-1)
             z = precondition(r)
-            rz, previous = _dot(r, z), rz
+            rz, previous = dot(r, z), rz
             p.mul_(torch.where(active, rz / previous, 0.0)[:, None, None]).add_(z)
             size = measure(x, r, rz)
             iterations += active
@@ -338,43 +341,12 @@ class Darcy:
             )
 
 
-class _FastPoisson:
-    """(−Δ)⁻¹ on the inner nodes: sines diagonalise the five-point matrix, with eigenvalues (2
-    sin(kh/2)/h)².
-
-    The sine transforms are matrix products in float32, cheaper at 421² than FFTs of odd extensions
-    in float64 (``benchmarks/darcy_solver.py`` times both). Conjugate gradients ask of a
-    preconditioner that it be symmetric and fixed, not that it be precise.
-    """
-
-    def __init__(self, grid: Grid, device: torch.device) -> None:
-        bases = (axis.basis(axis.points(device))[:, 1:-1] * axis.spacing**0.5 for axis in grid.axes)
-        self.sines = [values.float() for values in bases]
-        self.eigenvalues = five_point_eigenvalues(grid, device).float()
-
-    def __call__(self, f: Tensor) -> Tensor:
-        Sy, Sx = self.sines
-        # scaled, so that small residuals stay within float32's range; a residual of zero stays zero
-        scale = f.abs().amax(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(f.dtype).tiny)
-        modes = Sy @ (f / scale).float() @ Sx / self.eigenvalues
-        return (Sy @ modes @ Sx).double() * scale
-
-
 def relative_to_solution(bound: Tensor, size: Tensor) -> Tensor:
     """The largest ‖u − p‖ / ‖u‖ that ‖u − p‖ ≤ ``bound`` allows, where ``size`` is ‖p‖: ‖u‖ is at least
     size − bound. Infinite where that is not positive; 0 where there is no error."""
     return torch.where(
         bound == 0, 0.0, torch.where(bound < size, bound / (size - bound), torch.inf)
     )
-
-
-def five_point_eigenvalues(grid: Grid, device: torch.device) -> Tensor:
-    """(2 sin(kh/2)/h)², summed over the axes: those of the five-point −Δ, float64."""
-    y, x = (
-        (2 / axis.spacing * (axis.wavenumbers(device) * axis.spacing / 2).sin()).square()
-        for axis in grid.axes
-    )
-    return y[:, None] + x
 
 
 def _flux_norm(psi: Tensor, A: Stiffness) -> Tensor:
@@ -393,10 +365,6 @@ def _parts(members: list[int], a: Tensor) -> list[list[int]]:
     """The samples that are solved for together: all on a GPU, a cache full on a CPU."""
     size = max(1, _CACHED_NODES // a[0].numel()) if a.device.type == "cpu" else len(members)
     return [members[i : i + size] for i in range(0, len(members), size)]
-
-
-def _dot(u: Tensor, v: Tensor) -> Tensor:
-    return (u * v).flatten(1).sum(dim=1)
 
 
 def _forcing(forcing: float | Tensor, like: Tensor) -> Tensor:

@@ -17,7 +17,9 @@ import xarray as xr
 
 from sobolev import Grid, Surrogate
 from sobolev.__main__ import main
-from sobolev.certification.certificates import Guarantee, conformal_quantile
+from sobolev.certification import calibrate, certificate_of, effectivity
+from sobolev.certification.calibration import conformal_quantile
+from sobolev.certification.certificates import Guarantee
 from sobolev.certification.residuals import residual_norm
 from sobolev.datasets import (
     PRESETS,
@@ -31,7 +33,6 @@ from sobolev.grids.description import axis_coords
 from sobolev.grids.streams import stream
 from sobolev.operators import FNO
 from sobolev.solvers import Darcy, SphereGrid
-from sobolev.training import calibrate, certificate_of, effectivity
 
 TWO_PHASE = DarcyRecipe(solver_resolution=25)
 N = 25

@@ -12,7 +12,9 @@ import xarray as xr
 
 from sobolev import Surrogate, sobolev_norm
 from sobolev.__main__ import main
-from sobolev.certification.refinement import FlowProblem, refined
+from sobolev.certification import refine, residual_norm
+from sobolev.certification.flow_refinement import FlowProblem
+from sobolev.certification.refinement import refined
 from sobolev.datasets import DarcyRecipe, NavierStokesRecipe
 from sobolev.datasets.loading.windows import Window
 from sobolev.grids.description import axis_coords
@@ -20,7 +22,6 @@ from sobolev.grids.variables import Variable
 from sobolev.operators import FNO, SpatioTemporalFNO, Trajectory
 from sobolev.solvers import Darcy
 from sobolev.solvers.least_squares import least_squares
-from sobolev.training import refine, residual_norm
 
 N, INTERVAL = 16, 0.1
 VORTICITY = Variable("vorticity", "vorticity", "1")

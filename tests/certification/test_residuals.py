@@ -10,14 +10,15 @@ import pytest
 import torch
 
 from sobolev import Grid, Surrogate, sobolev_norm
-from sobolev.certification.residuals import FourierBasis, HermiteBasis, path_of
+from sobolev.certification import residual_norm
+from sobolev.certification.paths import path_of
+from sobolev.certification.time_bases import FourierBasis, HermiteBasis
 from sobolev.datasets import BurgersRecipe, NavierStokesRecipe
 from sobolev.datasets.loading.windows import Window
 from sobolev.datasets.recipes.flows import FORCINGS
 from sobolev.grids.variables import Variable
 from sobolev.operators import FNO, Operator, SpatioTemporalFNO, Trajectory
 from sobolev.solvers import NavierStokes
-from sobolev.training import residual_norm
 
 VISCOSITY, N = 0.02, 16
 GRID = Grid.periodic(N, N)

@@ -23,7 +23,7 @@ from sobolev.datasets.recipes.presets import recipe_from
 from sobolev.grids.restriction import restricted
 from sobolev.grids.streams import stream
 from sobolev.solvers import Darcy
-from sobolev.solvers.navier_stokes.equation import band_limited, energy
+from sobolev.solvers.navier_stokes.states import band_limited, energy
 
 SMALL = {
     "burgers": BurgersRecipe(solver_resolution=128, steps=40),

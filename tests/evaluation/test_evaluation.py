@@ -13,9 +13,12 @@ import torch
 from sobolev import Grid, Surrogate
 from sobolev.datasets import BurgersRecipe, Manifest, OperatorDataModule, Recipe, open_dataset
 from sobolev.evaluation import break_even as breakeven
-from sobolev.evaluation.break_even import BreakEven, Problem, Solve
+from sobolev.evaluation.break_even import BreakEven
+from sobolev.evaluation.cheaper_solves import Solve
+from sobolev.evaluation.cheaper_solves import SolverProblem as Problem
 from sobolev.evaluation.comparison import Comparison, evaluate
-from sobolev.evaluation.judged import evaluate_run, finite
+from sobolev.evaluation.judged import evaluate_run
+from sobolev.evaluation.record import finite
 from sobolev.evaluation.rollouts import roll_out, whole_window
 from sobolev.grids.variables import Variable
 from sobolev.operators import FNO

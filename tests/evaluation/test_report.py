@@ -16,7 +16,8 @@ from sobolev import Surrogate
 from sobolev.datasets import DarcyRecipe, Manifest, OperatorDataModule, generate
 from sobolev.evaluation import report
 from sobolev.evaluation.comparison import evaluate, fields_at
-from sobolev.evaluation.judged import Evaluation, _command, evaluate_run
+from sobolev.evaluation.judged import _command, evaluate_run
+from sobolev.evaluation.record import Evaluation
 from sobolev.evaluation.rollouts import roll_out, whole_window
 from sobolev.grids.variables import Variable
 from sobolev.operators import FNO

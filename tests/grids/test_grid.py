@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sobolev import Axis, Grid
-from sobolev.grids.grid import BOUNDARIES
+from sobolev.grids.axis import BOUNDARIES
 
 SIZES = (4, 5, 8, 9, 16, 31)
 

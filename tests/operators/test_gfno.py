@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from sobolev import Grid
-from sobolev.grids.grid import Axis
+from sobolev.grids.axis import Axis
 from sobolev.operators import GFNO
 from sobolev.operators.gfno import GroupFourierBlock
 from sobolev.operators.layers.fourier import FourierModes

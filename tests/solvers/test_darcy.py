@@ -13,7 +13,9 @@ import torch
 
 from sobolev import GaussianRandomField, Grid, sobolev_norm
 from sobolev.solvers import Darcy
-from sobolev.solvers.elliptic.darcy import RoundingWarning, Stiffness, five_point_eigenvalues
+from sobolev.solvers.elliptic.darcy import RoundingWarning
+from sobolev.solvers.elliptic.fast_poisson import five_point_eigenvalues
+from sobolev.solvers.elliptic.stiffness import Stiffness
 
 
 def sparse_lu(a: np.ndarray, grid: Grid, forcing: float = 1.0) -> np.ndarray:

@@ -9,7 +9,8 @@ import torch
 
 from sobolev import GaussianRandomField, Grid
 from sobolev.solvers import Darcy
-from sobolev.solvers.elliptic.multigrid import Multigrid, Stiffness
+from sobolev.solvers.elliptic.multigrid import Multigrid
+from sobolev.solvers.elliptic.stiffness import Stiffness
 
 SHAPES = [(21, 34), (50, 50), (5, 130), (130, 4), (3, 300), (33, 64), (3, 3)]
 

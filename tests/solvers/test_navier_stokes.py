@@ -11,7 +11,7 @@ import torch
 from scipy.integrate import solve_ivp
 
 from sobolev.solvers import GaussianRandomField, Grid, NavierStokes, SolutionError
-from sobolev.solvers.navier_stokes.equation import (
+from sobolev.solvers.navier_stokes.states import (
     band_limited,
     energy,
     enstrophy,

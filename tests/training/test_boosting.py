@@ -19,8 +19,8 @@ from sobolev.datasets import BurgersRecipe, OperatorDataModule, generate
 from sobolev.grids.norms import relative_error
 from sobolev.operators import FNO, SpecBoost
 from sobolev.operators.base import Operator
-from sobolev.surrogates.surrogate import load_run
-from sobolev.training import FieldLoss, OperatorModule, Surrogate
+from sobolev.surrogates import Surrogate
+from sobolev.training import FieldLoss, OperatorModule
 from sobolev.training.boosting import command
 from sobolev.training.boosting.stages import BoostingModule, boost, error_spectra, parts
 
@@ -312,7 +312,7 @@ def test_a_boost_killed_within_a_stage_resumes_to_the_same_weights(boosted, tmp_
     given = ["boost", *arguments, "--run", str(run)]
     done = subprocess.run([sys.executable, "-c", _KILLED, *given], capture_output=True, check=False)
     assert done.returncode == -9, done.stderr.decode()
-    assert load_run(run).operator.active == 1  # what was finished can be used
+    assert Surrogate.load(run).operator.active == 1  # what was finished can be used
     kept = (run / "stage-0" / "surrogate" / "model.safetensors").stat().st_mtime_ns
     begun = command._epoch_seconds(run / "stage-1")
     command.boost_command([*given[1:], "--resume"])
@@ -333,7 +333,7 @@ def test_a_boosted_run_says_what_each_stage_left(boosted, tmp_path, conserve):
         more = ["--run", str(tmp_path / "run"), "--model.conserve", "true"]
         run = command.boost_command([*arguments, *more])
     data = OperatorDataModule(folder)
-    record, surrogate = json.loads((run / "boosting.json").read_text()), load_run(run)
+    record, surrogate = json.loads((run / "boosting.json").read_text()), Surrogate.load(run)
     assert bool(surrogate.conserved) == conserve
     errors = [stage["valid"]["relative_l2"] for stage in record["stages"]]
     assert surrogate.operator.active == record["active"] == 1 + errors.index(min(errors))
@@ -353,7 +353,7 @@ def test_a_boosted_run_says_what_each_stage_left(boosted, tmp_path, conserve):
 
 def test_a_boost_in_double_precision_is_judged_like_any(boosted):
     _, run = boosted
-    data, surrogate = OperatorDataModule(run.parent / "data"), load_run(run)
+    data, surrogate = OperatorDataModule(run.parent / "data"), Surrogate.load(run)
     scores = command._scores(surrogate, data, "valid")
     assert command._scores(surrogate.double(), data, "valid") == pytest.approx(scores, rel=1e-4)
 
@@ -368,8 +368,8 @@ def test_a_later_stage_that_does_not_help_is_left_out(boosted, tmp_path, monkeyp
     command.boost_command(again)
     stages = json.loads((run / "boosting.json").read_text())["stages"]
     assert [stage["epochs"] for stage in stages] == [1, 1]  # those that were there are gone
-    assert load_run(run).operator.active == 1
-    assert len(load_run(run).operator.stages) == 2
+    assert Surrogate.load(run).operator.active == 1
+    assert len(Surrogate.load(run).operator.stages) == 2
     assert "no later stage improves on stage 0" in caplog.text
 
 
@@ -378,7 +378,7 @@ def test_a_comparison_matches_parameters_and_averages_the_ensemble(boosted):
     data = OperatorDataModule(run.parent / "data")
     again = [*arguments, "--run", str(run), "--resume", "--compare"]
     command.boost_command(again)
-    table, surrogate = json.loads((run / "comparison.json").read_text()), load_run(run)
+    table, surrogate = json.loads((run / "comparison.json").read_text()), Surrogate.load(run)
     own = sum(p.numel() for p in surrogate.operator.parameters())
     assert table["boosting"]["parameters"] == own
     candidates = [
@@ -386,13 +386,13 @@ def test_a_comparison_matches_parameters_and_averages_the_ensemble(boosted):
         for width in range(1, 30)
     ]
     width = 1 + min(range(29), key=candidates.__getitem__)
-    assert load_run(run / "single").operator.width == width
+    assert Surrogate.load(run / "single").operator.width == width
     assert table["single"]["parameters_ratio"] == table["single"]["parameters"] / own
     items = data.pairs("test")
-    members = [load_run(run / "ensemble" / f"member-{k}") for k in range(2)]
+    members = [Surrogate.load(run / "ensemble" / f"member-{k}") for k in range(2)]
     with torch.no_grad():
         mean = torch.stack([member(items.inputs) for member in members]).mean(0)
-        assert load_run(run / "ensemble")(items.inputs) == pytest.approx(mean, abs=1e-6)
+        assert Surrogate.load(run / "ensemble")(items.inputs) == pytest.approx(mean, abs=1e-6)
     error = relative_error(mean, items.outputs, data.grid).mean().item()
     assert table["ensemble"]["test"]["relative_l2"] == pytest.approx(error, rel=1e-4)
     assert members[0].operator.modes == [4]

@@ -9,13 +9,14 @@ import torch
 import yaml
 
 from sobolev import Surrogate
+from sobolev.commands.train import trained as train
 from sobolev.datasets import NavierStokesRecipe, ShallowWaterRecipe, generate
 from sobolev.datasets.loading.windows import Window
 from sobolev.datasets.recipes.presets import PRESETS
 from sobolev.evaluation import figures as plots
 from sobolev.operators import operator_from
 from sobolev.training.boosting.command import boost_command
-from sobolev.training.runs.fitting import CONFIGS, config_names, train
+from sobolev.training.runs.configurations import CONFIGS, config_names
 
 # What Lightning and torch warn about by themselves, in code that is not ours.
 pytestmark = [

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from sobolev import Surrogate
-from sobolev.training.runs.fitting import train
+from sobolev.commands.train import trained as train
 
 # What Lightning and torch warn about by themselves, in code that is not ours.
 pytestmark = [

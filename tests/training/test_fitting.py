@@ -20,9 +20,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from sobolev import Surrogate
 from sobolev.__main__ import main
+from sobolev.commands.train import trained as train
 from sobolev.training import OperatorModule
-from sobolev.training.callbacks.callbacks import steepest
-from sobolev.training.runs.fitting import train
+from sobolev.training.callbacks.learning_rates import steepest
 
 # What Lightning and torch warn about by themselves, in code that is not ours.
 pytestmark = [

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import nn
 
 from sobolev import Grid, Surrogate
+from sobolev.commands.train import trained as train
 from sobolev.datasets import NavierStokesRecipe, OperatorDataModule, Recipe, generate
 from sobolev.datasets.recipes.flows import FORCINGS
 from sobolev.grids.norms import relative_error
@@ -26,7 +27,6 @@ from sobolev.solvers import NavierStokes
 from sobolev.surrogates.rollout import rollout
 from sobolev.training import FrameLoss, OperatorModule, SobolevLoss
 from sobolev.training.boosting.stages import BoostingModule
-from sobolev.training.runs.fitting import train
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),

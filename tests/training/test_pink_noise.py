@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sobolev import Grid, SphereGrid
-from sobolev.training.module import pink_spectrum
+from sobolev.training.noise import pink_spectrum
 
 
 @pytest.mark.parametrize(
