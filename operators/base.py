@@ -1,4 +1,4 @@
-"""What every neural operator has in common."""
+"""The base class of all neural operators."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Operator(nn.Module, ABC):
     in_channels: int
     out_channels: int
     boundary: list[str] | None = None
-    """Kinds of the axes that the operator is built for; None if it takes what comes."""
+    """The kinds of the axes that the operator is built for; None if it takes all."""
     checkpointing: bool = False
-    """Whether the layers' activations are recomputed in the backward pass."""
+    """True if the layers' activations are recomputed in the backward pass."""
     exportable: bool = False
-    """Whether ``torch.export`` and ONNX take it with a free resolution."""
+    """True if ``torch.export`` and ONNX take it with a free resolution."""
     axes: str = "zyx"
-    """Names of the axes, the last ones of which it has."""
+    """The names of axes; an operator with n axes has the last n."""
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class Operator(nn.Module, ABC):
     @property
     @abstractmethod
     def ndim(self) -> int:
-        """Number of space axes."""
+        """The number of space axes."""
 
     @abstractmethod
     def forward(
@@ -123,8 +123,8 @@ class Operator(nn.Module, ABC):
 
 
 def class_name(operator: type[Operator]) -> str:
-    """The name of an operator's class in a file: ``module:Class``, or ``Class`` alone if it is one of
-    sobolev's own.
+    """Return the name of an operator's class in a file: ``module:Class``, or ``Class`` alone if it is one
+    of sobolev's own.
 
     >>> from sobolev.operators import FNO
     >>> class_name(FNO)
@@ -136,7 +136,7 @@ def class_name(operator: type[Operator]) -> str:
 
 
 def channel_axes(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Which axes of each parameter are channels, by the parameter's name.
+    """Return the axes of each parameter that are channels, by the parameter's name.
 
     They are the first two, as in torch's own layers, but where a layer says otherwise in an
     attribute ``CHANNEL_AXES``, a mapping from the names of its own parameters.
@@ -153,7 +153,7 @@ def channel_axes(network: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def with_weights(operator: AnyOperator, state: Mapping[str, Shaped[Tensor, " ..."]]) -> AnyOperator:
-    """Give the operator these weights, and move it to their device and dtype; returns it."""
+    """Give the operator these weights, move it to their device and dtype, and return it."""
     like = next(value for value in state.values() if value.is_floating_point())
     operator.to(device=like.device, dtype=like.dtype)
     operator.load_state_dict(state)
@@ -161,7 +161,7 @@ def with_weights(operator: AnyOperator, state: Mapping[str, Shaped[Tensor, " ...
 
 
 def whole_numbers(owner: str, name: str, values: Sequence[int]) -> list[int]:
-    """The entries of an argument that has one per axis, as a list.
+    """Return the entries of an argument that has one per axis, as a list.
 
     Raises:
         ValueError: if ``values`` is no sequence of whole numbers of at least 1.
