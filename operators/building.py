@@ -18,7 +18,7 @@ from sobolev.operators.stfno import SpatioTemporalFNO
 from sobolev.operators.trajectory import Trajectory
 
 OWN = (FNO, GFNO, SFNO, MgNO, Planar, SpatioTemporalFNO, SpecBoost, Trajectory)
-"""The operators that a description may name without being allowed to."""
+"""The classes that every description may name."""
 
 
 def operator_from(
@@ -55,7 +55,7 @@ def operator_from(
 
 
 def _named(name: str, operators: Sequence[type[Operator]]) -> type[Operator]:
-    """The class with this name, as a description has it."""
+    """Return the class with this name, as a description has it."""
     ours = {operator.__name__: operator for operator in OWN}
     if name in ours:
         return ours[name]
@@ -75,7 +75,7 @@ def _named(name: str, operators: Sequence[type[Operator]]) -> type[Operator]:
 
 
 def _built(value: Any, operators: Sequence[type[Operator]]) -> Any:
-    """An argument with every description in it replaced by its operator."""
+    """Return an argument with every description in it replaced by its operator."""
     if _is_description(value):
         return operator_from(value, operators)
     return [_built(v, operators) for v in value] if isinstance(value, list) else value

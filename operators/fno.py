@@ -99,16 +99,21 @@ class FNO(Operator):
         active_modes: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        self.in_channels, self.out_channels = in_channels, out_channels
+        self.in_channels = in_channels
+        self.out_channels = out_channels
         self.modes = whole_numbers("FNO", "modes", modes)
-        self.width, self.depth = width, depth
+        self.width = width
+        self.depth = depth
         self.boundary = boundaries(boundary, len(self.modes))
-        self.padding, self.positions = padding, positions
+        self.padding = padding
+        self.positions = positions
         self.lifting = lifting
         self.projection = 2 * width if projection is None else projection
-        self.mlp, self.norm = mlp, norm
+        self.mlp = mlp
+        self.norm = norm
         self.skip = skip if skip is None or isinstance(skip, str) else list(skip)
-        self.factorization, self.rank = factorization, rank
+        self.factorization = factorization
+        self.rank = rank
         self._check_arguments()
         channels = in_channels + self._position_channels
         self.lift = (
@@ -126,8 +131,8 @@ class FNO(Operator):
 
     @property
     def active_modes(self) -> list[int]:
-        """Modes per axis and sign that the layers use, of those that they store: ``modes`` unless set
-        to fewer, to grow in training (``IncrementalModes``; George et al. 2022, arXiv:2211.15188).
+        """The modes per axis and sign that the layers use, of those that they store: ``modes`` unless
+        set to fewer, to grow in training (``IncrementalModes``; George et al. 2022, arXiv:2211.15188).
 
         Part of the ``configuration``, not of the ``state_dict``.
 
@@ -157,8 +162,7 @@ class FNO(Operator):
     def forward(
         self, u: Float[Tensor, "batch in_channels *space"], size: Sequence[int] | None = None
     ) -> Float[Tensor, "batch out_channels *size"]:
-        """``(batch, in_channels, *space) -> (batch, out_channels, *size)``; ``size`` defaults to
-        the input's.
+        """Apply to fields on any grid; ``size``, of the output, defaults to the input's.
 
         For another ``size`` the input is first resampled: by its Fourier series where all axes are
         periodic (exact for what the input grid resolves), else linearly.
@@ -175,7 +179,8 @@ class FNO(Operator):
         return self.project(self.run(last, v, transforms)).movedim(-1, 1)
 
     def _block(self, *, last: bool) -> Block:
-        kernel, width = self._kernel(), self.width
+        kernel = self._kernel()
+        width = self.width
         if self.mlp is None:
             return FourierBlock(kernel, width, skip=cast(str | None, self.skip), norm=self.norm)
         hidden = round(self.mlp * width)
@@ -187,7 +192,9 @@ class FNO(Operator):
         return KernelMLPBlock(kernel, width, hidden, skip=self.skip, norm=self.norm)
 
     def _kernel(self) -> FourierLayer:
-        width, boundary, padding = self.width, self.boundary, self.padding
+        width = self.width
+        boundary = self.boundary
+        padding = self.padding
         if self.factorization is None:
             return SpectralConv(width, width, self.modes, boundary=boundary, padding=padding)
         layer = TuckerConv if self.factorization == "tucker" else CPConv
@@ -212,7 +219,7 @@ class FNO(Operator):
     def _coordinates(
         self, n: int, boundary: str, device: torch.device
     ) -> list[Float[Tensor, " n"]]:
-        """The position channels of one axis."""
+        """Return the position channels of one axis."""
         if self.positions == "closed":
             return [torch.arange(n, dtype=torch.float64, device=device) / max(n - 1, 1)]
         if self.positions == "half-open":

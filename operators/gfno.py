@@ -41,7 +41,8 @@ class GroupFourierBlock(nn.Module):
         self, matrices: Int[Tensor, "g 2 2"], width: int, modes: FourierModes, norm: bool
     ) -> None:
         super().__init__()
-        self.width, self.norm = width, norm
+        self.width = width
+        self.norm = norm
         self.kernel = GroupSpectralConv(matrices, width, width, modes)
         self.inner = GroupLinear(matrices, width, width)
         self.outer = GroupLinear(matrices, width, width)
@@ -59,22 +60,23 @@ class GroupFourierBlock(nn.Module):
                 c = self._normalised(c, transforms)
             weight, bias = self.inner.weights()
             c = c @ weight.T
-            c[:, 0, _zero(transforms)] += bias
+            c[:, 0, _place_of_zero(transforms)] += bias
             w = transforms.synthesis(c)
         return self.outer(F.gelu(w)) + self.skip(v)
 
     def _normalised(
         self, c: Float[Tensor, "batch 2 modes channels"], transforms: Transforms
     ) -> Float[Tensor, "batch 2 modes channels"]:
-        """Coefficients with mean 0 and variance 1 over the group and the torus of the transform."""
+        """Return coefficients with mean 0 and variance 1 over the group and the torus of the
+        transform."""
         c = c.clone()
-        c[:, 0, _zero(transforms)] -= self._over_group(c[:, 0, _zero(transforms)])
+        c[:, 0, _place_of_zero(transforms)] -= self._over_group(c[:, 0, _place_of_zero(transforms)])
         square = c.square().sum(1).unflatten(1, (-1, len(transforms.frequencies[-1])))
         energy = 2 * square.sum((1, 2)) - square[:, :, 0].sum(1)  # k and −k, but for k_last = 0
         return c * (self._over_group(energy) + _EPSILON).rsqrt()[:, None, None]
 
     def _over_group(self, a: Float[Tensor, "batch channels"]) -> Float[Tensor, "batch channels"]:
-        """Each channel's mean over the group, in the place of its values."""
+        """Return each channel's mean over the group, in the place of its values."""
         values = a.unflatten(-1, (self.width, -1))
         return values.mean(-1, keepdim=True).expand_as(values).flatten(-2)
 
@@ -141,14 +143,18 @@ class GFNO(Operator):
         projection: int | None = None,
     ) -> None:
         super().__init__()
-        self.in_channels, self.out_channels = in_channels, out_channels
+        self.in_channels = in_channels
+        self.out_channels = out_channels
         self.modes = whole_numbers("GFNO", "modes", modes)
-        self.width, self.depth, self.group = width, depth, group
+        self.width = width
+        self.depth = depth
+        self.group = group
         self.boundary = boundaries(boundary, len(self.modes))
-        self.padding, self.positions = padding, positions
+        self.padding = padding
+        self.positions = positions
         self.vectors = {
-            "in": _pairs("in", vectors, in_channels),
-            "out": _pairs("out", vectors, out_channels),
+            "in": _vector_pairs("in", vectors, in_channels),
+            "out": _vector_pairs("out", vectors, out_channels),
         }
         self.norm = len(self.modes) == 2 if norm is None else norm
         self.projection = 4 * width if projection is None else projection
@@ -175,8 +181,7 @@ class GFNO(Operator):
     def forward(
         self, u: Float[Tensor, "batch in_channels *space"], size: Sequence[int] | None = None
     ) -> Float[Tensor, "batch out_channels *size"]:
-        """``(batch, in_channels, *space) -> (batch, out_channels, *size)``; ``size`` defaults to
-        the input's.
+        """Apply to fields on any grid; ``size``, of the output, defaults to the input's.
 
         For another ``size`` the input is first resampled, as in ``FNO``. On periodic axes that keeps
         turns about a node, not about the middle of the nodes.
@@ -253,8 +258,8 @@ class GFNO(Operator):
             raise ValueError(f"positions must be None or 'symmetric', got {self.positions!r}")
 
 
-def _zero(transforms: Transforms) -> int:
-    """Where the zero frequency stands among the flat modes."""
+def _place_of_zero(transforms: Transforms) -> int:
+    """Return the place of the zero frequency among the flat modes."""
     place = 0
     for kept in transforms.frequencies:
         place = place * len(kept) - kept.start
@@ -269,10 +274,10 @@ def _check_square(what: str, space: Sequence[int]) -> None:
         )
 
 
-def _pairs(
+def _vector_pairs(
     name: str, vectors: Mapping[str, Sequence[Sequence[int]]] | None, channels: int
 ) -> list[list[int]]:
-    """The pairs of channels that ``vectors`` has under ``name``, ``"in"`` or ``"out"``."""
+    """Return the pairs of channels that ``vectors`` has under ``name``, ``"in"`` or ``"out"``."""
     if vectors is None:
         return []
     if not isinstance(vectors, Mapping) or not set(vectors) <= {"in", "out"}:

@@ -20,7 +20,8 @@ class MultigridLayer(nn.Module):
 
     def __init__(self, cycle: VCycle, pointwise: nn.Module | None) -> None:
         super().__init__()
-        self.cycle, self.pointwise = cycle, pointwise
+        self.cycle = cycle
+        self.pointwise = pointwise
 
     def forward(
         self, u: Float[Tensor, "batch channels *space"]
@@ -104,10 +105,17 @@ class MgNO(Operator):
         ndim: int = 2,
     ) -> None:
         super().__init__()
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.levels, self.width, self.depth = levels, width, depth
-        self.restrict, self.pointwise, self.bias = restrict, pointwise, bias
-        self.increment, self.norm, self._ndim = increment, norm, ndim
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.levels = levels
+        self.width = width
+        self.depth = depth
+        self.restrict = restrict
+        self.pointwise = pointwise
+        self.bias = bias
+        self.increment = increment
+        self.norm = norm
+        self._ndim = ndim
         self._check_arguments()
         self.boundary = boundaries(boundary, ndim)
         self.smoothings = _sweeps(smoothings, levels)
@@ -129,8 +137,7 @@ class MgNO(Operator):
     def forward(
         self, u: Float[Tensor, "batch in_channels *space"], size: Sequence[int] | None = None
     ) -> Float[Tensor, "batch out_channels *size"]:
-        """``(batch, in_channels, *space) -> (batch, out_channels, *size)``; ``size`` defaults to
-        the input's.
+        """Apply to fields on any grid; ``size``, of the output, defaults to the input's.
 
         For another ``size`` the input is first resampled, and the operator works on that grid.
         """
@@ -172,7 +179,7 @@ class MgNO(Operator):
 
 
 def _sweeps(smoothings: Sequence[int | Sequence[int]] | None, levels: int) -> list[list[int]]:
-    """(before, after) for each level.
+    """Return the sweeps (before, after) the coarse correction of each level.
 
     Raises:
         ValueError: for a wrong number of levels or counts that leave a level out.

@@ -19,8 +19,8 @@ _NORMS = {"InstanceNorm": "instance", "BatchNorm": "batch"}
 
 
 def fno_from_neuralop(model: Any) -> FNO:
-    """The same network as a neuralop 2.0 ``FNO`` or ``TFNO``, dense, and in its mode, training or
-    evaluation.
+    """Return the same network as a neuralop 2.0 ``FNO`` or ``TFNO``, dense, and in its mode, training
+    or evaluation.
 
     Outputs agree to rounding (in float32: neuralop's weights are complex64 whatever the dtype) on
     every grid with more nodes per axis than ``n_modes``, an even number on all axes but the last:
@@ -41,7 +41,8 @@ def fno_from_neuralop(model: Any) -> FNO:
     _refuse_neuralop(model, blocks)
     weights = [conv.weight.to_tensor().detach() for conv in blocks.convs]
     halves = [-(-n // 2) for n in weights[0].shape[2:-1]]
-    lifting, projection = model.lifting.fcs, model.projection.fcs
+    lifting = model.lifting.fcs
+    projection = model.projection.fcs
     kind = None if blocks.norm is None else type(blocks.norm[0]).__name__
     operator = FNO(
         model.in_channels,
@@ -97,7 +98,8 @@ def _refuse_neuralop(model: Any, blocks: Any) -> None:
 def _neuralop_block(
     name: str, blocks: Any, i: int, weight: Complex[Tensor, "i o *modes"]
 ) -> dict[str, Shaped[Tensor, " ..."]]:
-    conv, n = blocks.convs[i], weight.ndim - 2
+    conv = blocks.convs[i]
+    n = weight.ndim - 2
     bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().flatten()
     norm = None if blocks.norm is None else blocks.norm[2 * i : 2 * i + 2]
     # (in, out, *modes) with frequencies −⌊n/2⌋ … on all axes but the last: an odd block lacks one row
@@ -119,7 +121,8 @@ def _neuralop_block(
 
 
 def _odd_rows(weight: Complex[Tensor, "i o *modes"]) -> list[int]:
-    """The padding, as ``F.pad`` takes it, of axes with an odd number of rows by a row in front."""
+    """Return the padding, as ``F.pad`` takes it, that puts a row in front of every axis with an odd
+    number of rows."""
     padding: list[int] = []
     for n in reversed(weight.shape[2:-1]):
         padding += [n % 2, 0]
@@ -127,13 +130,13 @@ def _odd_rows(weight: Complex[Tensor, "i o *modes"]) -> list[int]:
 
 
 def _skip_weight(skip: nn.Module) -> Float[Tensor, "o i"] | Float[Tensor, " o"]:
-    """Of a 1×1 convolution ``(out, in, 1)`` or a soft gate ``(1, channels, 1, …)``."""
+    """Return the weight of a 1×1 convolution ``(out, in, 1)`` or a soft gate ``(1, channels, 1, …)``."""
     state = skip.state_dict()
     return state["conv.weight"].squeeze(-1) if "conv.weight" in state else state["weight"].flatten()
 
 
 def _linear_layers(name: str, convolutions: nn.ModuleList) -> dict[str, Float[Tensor, " ..."]]:
-    """The state of one linear layer, or of an MLP with its activation in between."""
+    """Return the state of one linear layer, or of an MLP with its activation in between."""
     state = {}
     for i, layer in enumerate(convolutions):
         conv = cast(nn.Conv1d, layer)

@@ -35,7 +35,7 @@ def fno_from_original(
     positions: bool | str = False,
     norm: str | None = None,
 ) -> FNO:
-    """The same network as one of the original repository's scripts (``fourier_1d.py``,
+    """Return the same network as one of the original repository's scripts (``fourier_1d.py``,
     ``fourier_2d.py``, ``fourier_2d_time.py``, ``fourier_3d.py``), from its ``state_dict``.
 
     Read are the layouts with ``fc0``, ``fc1``, ``fc2`` and with ``p``, ``q.mlp1``, ``q.mlp2``;
@@ -58,22 +58,9 @@ def fno_from_original(
             in use (the scripts that have it have ReLU), positions or a norm that no script has, or
             keys that fit none of the layouts.
     """
-    if positions is not False and positions != "closed":
-        raise ValueError(
-            f"positions needs False or 'closed', as the original's scripts have them; got {positions!r}"
-        )
-    if norm not in (None, "instance"):
-        raise ValueError(
-            f"norm needs None or 'instance', as the original's scripts have; got {norm!r}"
-        )
-    if padding:
-        raise ValueError(
-            f"the original's padding by {padding} cells cannot be loaded: it ties the weights to one "
-            "grid, while ours extends axes by a fraction of their length; train anew with "
-            "boundary='dirichlet'"
-        )
+    _check_options(padding, positions, norm)
     state = _renamed(state)
-    kernels = [_original_kernel(state, i) for i in range(_depth(state))]
+    kernels = [_original_kernel(state, i) for i in range(_count_blocks(state))]
     *block, _, _, _ = kernels[0].shape
     width, channels = state["lift.weight"].shape
     ndim = len(block)
@@ -97,10 +84,28 @@ def fno_from_original(
     )
 
 
+def _check_options(padding: int, positions: bool | str, norm: str | None) -> None:
+    if positions is not False and positions != "closed":
+        raise ValueError(
+            f"positions needs False or 'closed', as the original's scripts have them; got {positions!r}"
+        )
+    if norm not in (None, "instance"):
+        raise ValueError(
+            f"norm needs None or 'instance', as the original's scripts have; got {norm!r}"
+        )
+    if padding:
+        raise ValueError(
+            f"the original's padding by {padding} cells cannot be loaded: it ties the weights to one "
+            "grid, while ours extends axes by a fraction of their length; train anew with "
+            "boundary='dirichlet'"
+        )
+
+
 def _renamed(state: State) -> dict[str, Shaped[Tensor, " ..."]]:
-    """With our names, and 1×1 convolutions as matrices."""
+    """Return the state with our names, and 1×1 convolutions as matrices."""
     inside = all(key.startswith("conv1.") for key in state)  # the first scripts wrap the network
-    result, unknown = {}, []
+    result = {}
+    unknown = []
     for key, value in state.items():
         key = key.removeprefix("conv1.") if inside else key
         name = next((re.sub(a, b, key) for a, b in _ORIGINAL_NAMES if re.fullmatch(a, key)), None)
@@ -115,7 +120,7 @@ def _renamed(state: State) -> dict[str, Shaped[Tensor, " ..."]]:
         else:
             dense = key.endswith("weight") and value.ndim > 2
             result[name] = value.detach().flatten(1) if dense else value.detach()
-    missing = _expected(result) - set(result)
+    missing = _expected_keys(result) - set(result)
     if unknown or missing:
         raise ValueError(
             "the keys are not those of the original FNO scripts: "
@@ -124,9 +129,9 @@ def _renamed(state: State) -> dict[str, Shaped[Tensor, " ..."]]:
     return result
 
 
-def _expected(state: State) -> set[str]:
-    """What a network has that has these keys: the outer layers, and in every block up to the last one
-    what any of them has."""
+def _expected_keys(state: State) -> set[str]:
+    """Return all keys of a network that has these: the outer layers', and in every block up to the last
+    one those of any."""
     outer = {
         f"{n}.{part}" for n in ("lift", "project.0", "project.2") for part in ("weight", "bias")
     }
@@ -136,12 +141,12 @@ def _expected(state: State) -> set[str]:
     return outer | {f"blocks.{i}.{name}" for i in range(depth) for name in names}
 
 
-def _depth(state: State) -> int:
+def _count_blocks(state: State) -> int:
     return sum(key.endswith(".weights1") for key in state)
 
 
 def _original_kernel(state: State, i: int) -> Float[Tensor, "*block i o 2"]:
-    """The weight of block ``i``, ``(*block, in, out, 2)``, from one to four corners of the spectrum:
+    """Return the weight of block ``i``, ``(*block, in, out, 2)``, from one to four corners of the spectrum:
     weights2 has negative frequencies on the first axis, weights3 on the second, weights4 on both."""
     corners = [state[k] for j in range(1, 5) if (k := f"blocks.{i}.weights{j}") in state]
     if not corners[0].is_complex():

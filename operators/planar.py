@@ -80,6 +80,6 @@ class Planar(CompositeOperator):
     def forward(
         self, u: Float[Tensor, "batch in_channels lat lon"], size: Sequence[int] | None = None
     ) -> Float[Tensor, "batch out_channels lat_out lon_out"]:
-        """``(batch, in_channels, lat, lon) -> (batch, out_channels, *size)``."""
+        """Apply the flat operator to the field's rings and meridians."""
         self.check(u)
         return self.operator(u, size)

@@ -34,7 +34,8 @@ class SphericalBlock(nn.Module):
 
     def __init__(self, filter: nn.Module, width: int, hidden: int, *, norm: bool) -> None:
         super().__init__()
-        self.filter, self.norm = filter, norm
+        self.filter = filter
+        self.norm = norm
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(
@@ -123,12 +124,20 @@ class SFNO(Operator):
         super().__init__()
         self.sphere = _sphere(grid)
         self.grid = asdict(self.sphere)
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.width, self.depth, self.filter, self.scale = width, depth, filter, scale
-        self.inner, self.mlp_ratio, self.norm = inner, mlp_ratio, norm
-        self.skip, self.positions = skip, positions
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.width = width
+        self.depth = depth
+        self.filter = filter
+        self.scale = scale
+        self.inner = inner
+        self.mlp_ratio = mlp_ratio
+        self.norm = norm
+        self.skip = skip
+        self.positions = positions
         self._check_arguments(degrees)
-        rings, nodes = (self.sphere.nlat - 1) // scale + 1, self.sphere.nlon // scale
+        rings = (self.sphere.nlat - 1) // scale + 1
+        nodes = self.sphere.nlon // scale
         self.inner_size = tuple(check_size((rings, nodes)))
         resolved = min(self.sphere.lmax, SphereGrid(rings, nodes, inner).lmax)
         self.degrees = resolved if degrees is None else min(degrees, resolved)
@@ -170,8 +179,7 @@ class SFNO(Operator):
     def forward(
         self, u: Float[Tensor, "batch in_channels lat lon"], size: Sequence[int] | None = None
     ) -> Float[Tensor, "batch out_channels lat_out lon_out"]:
-        """``(batch, in_channels, lat, lon) -> (batch, out_channels, *size)``; ``size`` defaults to
-        the input's.
+        """Apply to fields on any grid of the sphere; ``size``, of the output, defaults to the input's.
 
         The output is the same function whatever ``size``: only the last synthesis and the layers
         after it work on the output's nodes.
@@ -180,12 +188,13 @@ class SFNO(Operator):
         space = check_size(u.shape[-2:])
         size = space if size is None else check_size(size)
         v = u.permute(3, 2, 0, 1)  # (lon, lat, batch, channels), see spherical_transforms.py
-        kind, degrees = self.sphere.kind, self.degrees
+        kind = self.sphere.kind
+        degrees = self.degrees
         to_output = synthesis(kind, size, degrees, u)
         c = analysis(kind, space, degrees, u)(self._with_positions(v))
-        c = self._inner_blocks(linear(c, self.lift))
+        c = self._inner_blocks(linear_without_bias(c, self.lift))
         branch = self.project(self.run(self.blocks[-1], c, to_output))
-        result = branch + to_output(linear(c, self.project))
+        result = branch + to_output(linear_without_bias(c, self.project))
         if self.skip:
             result = result + self.bypass(self._resampled(v, space, size))
         return result.permute(2, 3, 1, 0)
@@ -193,7 +202,7 @@ class SFNO(Operator):
     def _inner_blocks(
         self, c: Float[Tensor, "degree row batch channels"]
     ) -> Float[Tensor, "degree row batch channels"]:
-        """All blocks but the last, from coefficients to coefficients."""
+        """Apply all blocks but the last, from coefficients to coefficients."""
         if self.depth == 1:
             return c
         to_inner = synthesis(self.inner, self.inner_size, self.degrees, c)
@@ -215,11 +224,11 @@ class SFNO(Operator):
     def _resampled(
         self, v: Float[Tensor, "lon lat batch channels"], space: Sequence[int], size: Sequence[int]
     ) -> Float[Tensor, "lon_out lat_out batch channels"]:
-        """``(lon, lat, batch, channels)`` on another grid, with all degrees that its own
-        resolves."""
+        """Return fields on another grid, with all degrees that their own resolves."""
         if tuple(size) == tuple(space):
             return v
-        kind, degrees = self.sphere.kind, resolved_degrees(self.sphere.kind, space)
+        kind = self.sphere.kind
+        degrees = resolved_degrees(self.sphere.kind, space)
         return synthesis(kind, size, degrees, v)(analysis(kind, space, degrees, v)(v))
 
     def _check_arguments(self, degrees: int | None) -> None:
@@ -250,8 +259,8 @@ def _sphere(grid: SphereGrid | Mapping[str, Any]) -> SphereGrid:
 def normalized(
     c: Float[Tensor, "degree row batch channels"], eps: float = 1e-6
 ) -> Float[Tensor, "degree row batch channels"]:
-    """Coefficients of the fields less their mean and over their standard deviation, both over the
-    sphere's area.
+    """Return coefficients of the fields less their mean and over their standard deviation, both over
+    the sphere's area.
 
     The mean is the coefficient of degree 0, the variance by Parseval the sum of the other squares
     over 4π: exact, the same at every resolution and under every rotation, which means over the
@@ -262,7 +271,9 @@ def normalized(
     return deviation * (variance + eps).rsqrt()
 
 
-def linear(c: Float[Tensor, "*shape i"], layer: nn.Linear) -> Float[Tensor, "*shape o"]:
-    """The layer without its bias, in the precision of the coefficients."""
+def linear_without_bias(
+    c: Float[Tensor, "*shape i"], layer: nn.Linear
+) -> Float[Tensor, "*shape o"]:
+    """Apply the layer without its bias, in the precision of the coefficients."""
     with full_precision(c):
         return F.linear(c, layer.weight.to(c.dtype))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sobolev.grids.grid import AbstractGrid
 from sobolev.operators.base import Operator
-from sobolev.operators.sfno import SFNO
+from sobolev.operators.stages import check_stages
 from sobolev.operators.wrapping import CompositeOperator, check_operators
 
 Moments = tuple[int, Float[Tensor, " channels"], Float[Tensor, " channels"]]
@@ -71,9 +71,16 @@ class SpecBoost(CompositeOperator):
     ) -> None:
         super().__init__()
         check_operators("SpecBoost", stages)
-        _check_stages(stages, hand_over)
-        self.stages, self.hand_over = nn.ModuleList(stages), hand_over
-        self.in_channels, self.out_channels = stages[0].in_channels, stages[0].out_channels
+        for k, stage in enumerate(stages):
+            if isinstance(
+                stage, SpecBoost
+            ):  # its stages would have to be trained one by one as well
+                raise ValueError(f"stage {k} is a SpecBoost; give its stages one by one")
+        check_stages(stages, hand_over=hand_over)
+        self.stages = nn.ModuleList(stages)
+        self.hand_over = hand_over
+        self.in_channels = stages[0].in_channels
+        self.out_channels = stages[0].out_channels
         self.boundary = next((s.boundary for s in stages if s.boundary is not None), None)
         self.register_buffer("mean", torch.zeros(len(stages), self.out_channels))
         self.register_buffer("scale", torch.zeros(len(stages), self.out_channels))
@@ -91,7 +98,7 @@ class SpecBoost(CompositeOperator):
 
     @property
     def active(self) -> int:
-        """How many stages the prediction sums; all, unless set."""
+        """The number of stages that the prediction sums; all, unless set."""
         return self._active
 
     @active.setter
@@ -107,8 +114,7 @@ class SpecBoost(CompositeOperator):
     def forward(
         self, u: Float[Tensor, "batch in_channels *space"], size: Sequence[int] | None = None
     ) -> Float[Tensor, "batch out_channels *size"]:
-        """``(batch, in_channels, *space) -> (batch, out_channels, *size)``: the active stages'
-        sum; each is asked for ``size``."""
+        """Sum the active stages; each is asked for ``size``."""
         self.check(u)
         return self.partial(u, self.active, size)
 
@@ -118,7 +124,7 @@ class SpecBoost(CompositeOperator):
         count: int,
         size: Sequence[int] | None = None,
     ) -> Float[Tensor, "batch out_channels *size"]:
-        """What stages 0 … ``count`` − 1 predict; zero for none.
+        """Predict by stages 0 … ``count`` − 1; zero for none.
 
         With ``hand_over`` and a ``size`` other than the input's, a stage that another one follows
         is evaluated on both grids.
@@ -132,7 +138,9 @@ class SpecBoost(CompositeOperator):
         if count == 0:
             return u.new_zeros(len(u), self.out_channels, *(space if size is None else size))
         elsewhere = size is not None and tuple(size) != space
-        total, here, v = u.new_zeros(()), u.new_zeros(()), u
+        total = u.new_zeros(())
+        here = u.new_zeros(())
+        v = u
         for k in range(count):
             total = total + self._term(k, v, size)
             if self.hand_over and k + 1 < count:
@@ -146,8 +154,8 @@ class SpecBoost(CompositeOperator):
         y: Float[Tensor, "batch out_channels *size"],
         k: int,
     ) -> Float[Tensor, "batch out_channels *size"]:
-        """What the stages before ``k`` leave of the target: ``y − partial(u, k)``, on the target's
-        grid, without gradients."""
+        """Return what the stages before ``k`` leave of the target: ``y − partial(u, k)``, on the
+        target's grid, without gradients."""
         with torch.no_grad():
             return y - self.partial(u, k, y.shape[2:])
 
@@ -159,14 +167,15 @@ class SpecBoost(CompositeOperator):
     ) -> tuple[
         Float[Tensor, "batch out_channels *size"], Float[Tensor, "batch out_channels *size"]
     ]:
-        """What stage ``k`` puts out and what it should, ``(residual − μ_k) / σ_k``; both
-        ``(batch, out_channels, *space)`` on the target's grid.
+        """Return the output of stage ``k`` and its target, ``(residual − μ_k) / σ_k``, both on the grid
+        of ``y``.
 
         Raises:
             ValueError: if there is no such stage, or its scale has not been fitted.
         """
         self._check_fitted(k)
-        residual, space = self.residual(u, y, k), u.shape[2:]
+        residual = self.residual(u, y, k)
+        space = u.shape[2:]
         if k and self.hand_over:
             with torch.no_grad():
                 same = y.shape[2:] == space
@@ -205,10 +214,11 @@ class SpecBoost(CompositeOperator):
                 f"stage {k} has nothing to learn: the standard deviations of its residuals, {scale.tolist()}, "
                 "must be finite and positive"
             )
-        self.mean[k], self.scale[k] = mean.to(self.mean), scale.to(self.scale)
+        self.mean[k] = mean.to(self.mean)
+        self.scale[k] = scale.to(self.scale)
 
     def stage_parameters(self, k: int) -> Iterator[nn.Parameter]:
-        """The parameters of stage ``k``, for its optimiser."""
+        """Return the parameters of stage ``k``, for its optimiser."""
         return self._stage(k).parameters()
 
     def train_stage(self, k: int | None) -> None:
@@ -267,14 +277,15 @@ class SpecBoost(CompositeOperator):
     def _merged(
         self, moments: Moments | None, batch: Float[Tensor, "batch channels *space"]
     ) -> Moments:
-        """Count, means and sums of squared deviations with those of ``batch`` added."""
+        """Return the moments with those of ``batch`` added."""
         if batch.ndim != self.ndim + 2 or batch.shape[1] != self.out_channels:
             raise ValueError(
                 f"residuals are (batch, {self.out_channels}, *space) with {self.ndim} space axes, got a tensor of "
                 f"shape {tuple(batch.shape)}"
             )
         values = batch.double().transpose(0, 1).flatten(1)
-        n, centre = values.shape[1], values.mean(1)
+        n = values.shape[1]
+        centre = values.mean(1)
         spread = (values - centre[:, None]).square().sum(1)
         if moments is None:
             return n, centre, spread
@@ -282,48 +293,3 @@ class SpecBoost(CompositeOperator):
         shift = centre - mean
         squares = squares + spread + shift.square() * (count * n / (count + n))
         return count + n, mean + shift * (n / (count + n)), squares
-
-
-def _check_stages(stages: Sequence[Operator], hand_over: bool) -> None:
-    if not stages:
-        raise ValueError("SpecBoost needs at least one stage")
-    if len({id(stage) for stage in stages}) < len(stages):
-        raise ValueError("every stage of SpecBoost needs weights of its own; one is there twice")
-    _check_common_grid(stages)
-    first = stages[0]
-    extra = first.out_channels if hand_over else 0
-    why = " (input and prediction so far)" if hand_over else ""
-    kinds = first.boundary
-    for k, stage in enumerate(stages):
-        if isinstance(stage, SpecBoost):  # its stages would have to be trained one by one as well
-            raise ValueError(f"stage {k} is a SpecBoost; give its stages one by one")
-    for k, stage in enumerate(stages[1:], 1):
-        for name, expected, hint in (
-            ("in_channels", first.in_channels + extra, why),
-            ("out_channels", first.out_channels, ""),
-            ("ndim", first.ndim, ""),
-        ):
-            if getattr(stage, name) != expected:
-                raise ValueError(
-                    f"stage {k} needs {name}={expected}{hint} to go with stage 0, it has {getattr(stage, name)}"
-                )
-        kinds = stage.boundary if kinds is None else kinds
-        if stage.boundary is not None and stage.boundary != kinds:
-            raise ValueError(
-                f"stage {k} was built for boundary={stage.boundary}, those before it for {kinds}"
-            )
-
-
-def _check_common_grid(stages: Sequence[Operator]) -> None:
-    """Refuse stages beside an SFNO that do not work on its sphere; other operators say by
-    ``boundary`` what they work on."""
-    sphere = next((stage.sphere for stage in stages if isinstance(stage, SFNO)), None)
-    if sphere is None:
-        return
-    for k, stage in enumerate(stages):
-        try:
-            stage.check_grid(sphere)
-        except ValueError as error:
-            raise ValueError(
-                f"no grid suits all stages: on {sphere}, stage {k} says: {error}"
-            ) from error

@@ -102,12 +102,18 @@ class SpatioTemporalFNO(Operator):
         output_modes: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.modes, self.width, self.depth = list(modes), width, depth
-        self.latent_steps, self.padding = latent_steps, float(padding)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.modes = list(modes)
+        self.width = width
+        self.depth = depth
+        self.latent_steps = latent_steps
+        self.padding = float(padding)
         self.horizon = float(latent_steps if horizon is None else horizon)
         self.hidden = 4 * width if hidden is None else hidden
-        self.positions, self.residual, self.solenoidal = positions, residual, solenoidal
+        self.positions = positions
+        self.residual = residual
+        self.solenoidal = solenoidal
         self.bias = bias
         self.output_modes = self.modes if output_modes is None else list(output_modes)
         self._check_arguments()
@@ -125,7 +131,7 @@ class SpatioTemporalFNO(Operator):
 
     @property
     def step(self) -> float:
-        """Spacing of the output frames, in input spacings; may be set."""
+        """The spacing of the output frames, in input spacings; may be set."""
         return self.output.step
 
     @step.setter
@@ -134,7 +140,7 @@ class SpatioTemporalFNO(Operator):
 
     @property
     def exportable(self) -> bool:  # type: ignore[override]
-        """Unless ``solenoidal``, which takes a complex transform."""
+        """True unless ``solenoidal``, which takes a complex transform."""
         return not self.solenoidal
 
     def check_grid(self, grid: AbstractGrid) -> None:
@@ -150,8 +156,7 @@ class SpatioTemporalFNO(Operator):
         *,
         step: float | None = None,
     ) -> Float[Tensor, "batch out_channels *size t_out"]:
-        """``(batch, in_channels, *space, t_in) -> (batch, out_channels, *size)``; the last entry of
-        ``size`` is t_out.
+        """Apply to trajectories; the last entry of ``size``, of the output, is t_out.
 
         Input is first resampled to the space of ``size`` by its Fourier series. ``step`` stands in
         for the constructor's.
@@ -169,8 +174,7 @@ class SpatioTemporalFNO(Operator):
     def latent(
         self, u: Float[Tensor, "batch in_channels *space t_in"]
     ) -> Float[Tensor, "batch out_channels *space latent"]:
-        """r: ``(batch, in_channels, *space, t_in) -> (batch, out_channels, *space, 1 +
-        latent_steps)``."""
+        """Return r, at the 1 + ``latent_steps`` latent times."""
         self.check(u)
         v = self.lift(u.movedim(1, -1))
         *space, frames = v.shape[1:-1]
@@ -185,8 +189,8 @@ class SpatioTemporalFNO(Operator):
         return torch.cat([last if self.residual else torch.zeros_like(r[..., :1]), r], dim=-1)
 
     def enlarged(self, modes: Sequence[int], *, bias: bool | None = None) -> SpatioTemporalFNO:
-        """A copy whose ``output`` keeps more modes, new weights being zero: the same map, with more
-        to fine-tune.
+        """Return a copy whose ``output`` keeps more modes, new weights being zero: the same map, with
+        more to fine-tune.
 
         Args:
             modes: the new ``output_modes``, none smaller than the old.
@@ -203,7 +207,8 @@ class SpatioTemporalFNO(Operator):
         if self.bias and not bias:
             raise ValueError("the output has a bias, which an enlarged one keeps")
         larger = copy.deepcopy(self)
-        larger.output_modes, larger.bias = list(modes), bias
+        larger.output_modes = list(modes)
+        larger.bias = bias
         larger._check_arguments()
         larger.output = self._output(modes, self.step, bias).to(self.output.weight)
         larger.output.train(self.training)
@@ -262,7 +267,8 @@ class SpaceTimeBlock(nn.Module):
 
     def __init__(self, kernel: SpectralConv, width: int, hidden: int, skip: nn.Module) -> None:
         super().__init__()
-        self.kernel, self.skip = kernel, skip
+        self.kernel = kernel
+        self.skip = skip
         self.mix = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(
@@ -276,7 +282,8 @@ class LatestFrame(nn.Module):
 
     def __init__(self, width: int, steps: int, positions: bool) -> None:
         super().__init__()
-        self.width, self.steps = width, steps
+        self.width = width
+        self.steps = steps
         self.features = nn.Linear(width + 1, width, bias=False) if positions else None
 
     def forward(

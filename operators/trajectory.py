@@ -60,7 +60,10 @@ class Trajectory(CompositeOperator):
         super().__init__()
         check_operators("Trajectory", [operator])
         self.operator = operator
-        self.history, self.horizon, self.static, self.repeat = history, horizon, static, repeat
+        self.history = history
+        self.horizon = horizon
+        self.static = static
+        self.repeat = repeat
         self._check_arguments()
         states = self.operator.in_channels - static
         self.in_channels = static + (states if repeat else history * states)
@@ -86,7 +89,8 @@ class Trajectory(CompositeOperator):
     def forward(
         self, u: Float[Tensor, "batch in_channels *space"], size: Sequence[int] | None = None
     ) -> Float[Tensor, "batch out_channels *size"]:
-        """``(batch, in_channels, *space) -> (batch, out_channels, *size)``."""
+        """Apply the operator to the frames, as fields in space and time; its output frames are
+        channels."""
         self.check(u)
         fixed, frames = u.tensor_split([self.static], dim=1)
         frames = frames[:, None] if self.repeat else frames.unflatten(1, (self.history, -1))

@@ -1,4 +1,4 @@
-"""What operators have in common that are made of other operators."""
+"""The common part of operators that are made of other operators."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class CompositeOperator(Operator):
 
     @property
     def exportable(self) -> bool:  # type: ignore[override]
-        """Whether all parts are."""
+        """True if all parts are exportable."""
         return all(part.exportable for part in self.parts)
 
     @property
     def checkpointing(self) -> bool:
-        """Whether the parts recompute their activations in the backward pass."""
+        """True if all parts recompute their activations in the backward pass; setting it sets theirs."""
         return all(part.checkpointing for part in self.parts)
 
     @checkpointing.setter
@@ -45,7 +45,7 @@ class CompositeOperator(Operator):
 
 
 def check_operators(owner: str, operators: Sequence[Any]) -> None:
-    """Refuse what is no operator, descriptions of operators included.
+    """Refuse anything but operators, their descriptions included.
 
     Raises:
         ValueError: showing the first that is none.

@@ -1,1 +1,1 @@
-"""What operators are made of."""
+"""The layers that operators are made of."""

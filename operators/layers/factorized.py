@@ -54,7 +54,7 @@ class TuckerConv(FourierLayer):
         self.factors = nn.ParameterList(
             torch.empty(n, r) for n, r in zip(shape, ranks, strict=False)
         )
-        _initialise(
+        _draw_factors(
             [self.core, *self.factors], self.core[..., 0].numel(), in_channels * out_channels
         )
 
@@ -74,7 +74,8 @@ class TuckerConv(FourierLayer):
     def approximate(self, weight: Float[Tensor, "*block i o 2"]) -> None:
         """Set the factors to the best approximation of a dense ``weight``, e.g. of a trained
         ``SpectralConv``, by higher-order orthogonal iteration."""
-        tensorly, dense = _tensorly(), weight.detach().cpu().double().numpy()
+        tensorly = _tensorly()
+        dense = weight.detach().cpu().double().numpy()
         with tensorly.backend_context("numpy", local_threadsafe=True):
             core, factors = tensorly.decomposition.tucker(dense, rank=list(self.core.shape))
         parts = torch.from_numpy(factors.pop())  # full rank: absorbed into the core
@@ -108,7 +109,7 @@ class CPConv(FourierLayer):
         shape = (*self.modes.block, in_channels, out_channels, 2)
         terms = max(1, _tensorly().cp_tensor.validate_cp_rank(shape, float(rank)))
         self.factors = nn.ParameterList(torch.empty(n, terms) for n in shape)
-        _initialise(list(self.factors), terms, in_channels * out_channels)
+        _draw_factors(list(self.factors), terms, in_channels * out_channels)
 
     @property
     def weight(self) -> Float[Tensor, "*block i o 2"]:
@@ -126,7 +127,8 @@ class CPConv(FourierLayer):
         for factor in factors[1:]:
             amplitude = amplitude[..., None, :] * factor  # (*block, r)
         terms = (c @ enter) * transforms.kept(amplitude)
-        along, across = terms @ (leave * parts[0]).T, terms @ (leave * parts[1]).T
+        along = terms @ (leave * parts[0]).T
+        across = terms @ (leave * parts[1]).T
         return torch.stack([along[:, 0] - across[:, 1], across[:, 0] + along[:, 1]], dim=1)
 
     @torch.no_grad()
@@ -137,7 +139,7 @@ class CPConv(FourierLayer):
 def _enlarged(
     core: Float[Tensor, "*ranks"], factors: Sequence[Float[Tensor, "_ _"]]
 ) -> Float[Tensor, "*shape"]:
-    """Σ core[a, b, …] U[k, a] V[l, b] …, one factor per leading axis of the core."""
+    """Return Σ core[a, b, …] U[k, a] V[l, b] …, one factor per leading axis of the core."""
     for axis, factor in enumerate(factors):
         core = torch.tensordot(factor, core, dims=([1], [axis])).movedim(0, axis)
     return core
@@ -148,8 +150,8 @@ def _silence(factors: nn.ParameterList, stored: FourierModes, kept: FourierModes
         factor.index_fill_(0, rows.to(factor.device), 0.0)
 
 
-def _initialise(parts: Sequence[Float[Tensor, " ..."]], terms: int, channels: int) -> None:
-    """Normal, such that the dense weight has the mean square of ``SpectralConv``'s, 1/(3 channels²);
+def _draw_factors(parts: Sequence[Float[Tensor, " ..."]], terms: int, channels: int) -> None:
+    """Draw normal factors such that the dense weight has the mean square of ``SpectralConv``'s, 1/(3 channels²);
     each of its entries is a sum over ``terms`` products of all parts."""
     mean_square = 1 / (3 * channels**2)
     deviation = (mean_square / terms) ** (1 / (2 * len(parts)))
@@ -158,7 +160,7 @@ def _initialise(parts: Sequence[Float[Tensor, " ..."]], terms: int, channels: in
 
 
 def _tensorly() -> ModuleType:
-    """tensorly itself: tensorly-torch sets tensorly's global backend on import, which is not ours
+    """Import tensorly itself: tensorly-torch sets tensorly's global backend on import, which is not ours
     to change."""
     try:
         import tensorly

@@ -32,7 +32,7 @@ class Transforms(NamedTuple):
     def analysis(
         self, v: Float[Tensor, "batch *space channels"]
     ) -> Float[Tensor, "batch 2 modes channels"]:
-        """Coefficients of channels-last fields."""
+        """Return the coefficients of channels-last fields."""
         if not self.forward:
             return self._analysis_fft(v)
         batch, *space, channels = v.shape  # last axis first; every reshape is a view
@@ -43,16 +43,17 @@ class Transforms(NamedTuple):
     def synthesis(
         self, c: Float[Tensor, "batch 2 modes channels"]
     ) -> Float[Tensor, "batch *size channels"]:
-        """The real part of the field with these coefficients, channels last."""
+        """Return the real part of the field with these coefficients, channels last."""
         if not self.forward:
             return self._synthesis_fft(c)
-        batch, channels = c.shape[0], c.shape[-1]
+        batch = c.shape[0]
+        channels = c.shape[-1]
         for i, matrix in enumerate(self.backward):
             c = matrix @ c.reshape(batch * math.prod(self.size[:i]), matrix.shape[1], -1)
         return c.reshape(batch, *self.size, channels)
 
     def kept(self, weight: Float[Tensor, "*block_rest"]) -> Float[Tensor, " modes *rest"]:
-        """The part of ``weight`` ``(*block, ...)`` that belongs to the kept modes, ``(modes, ...)``.
+        """Return the part of ``weight`` ``(*block, ...)`` that belongs to the kept modes.
 
         The zero frequency of a block of n rows stands at n // 2, but on the last axis at 0.
         """
@@ -66,7 +67,7 @@ class Transforms(NamedTuple):
     def mixed(
         self, c: Float[Tensor, "batch 2 modes i"], weight: Float[Tensor, "*block i o 2"]
     ) -> Float[Tensor, "batch 2 modes o"]:
-        """Channels mixed mode by mode, by the part of ``weight`` that belongs to the kept modes."""
+        """Mix channels mode by mode, by the part of ``weight`` that belongs to the kept modes."""
         weight = self.kept(weight).to(c.dtype)  # (modes, in, out, 2)
         batch, _, count, channels = c.shape
         rows = c.permute(2, 0, 1, 3).reshape(count, 2 * batch, channels)
@@ -88,7 +89,7 @@ class Transforms(NamedTuple):
     def _synthesis_fft(
         self, c: Float[Tensor, "batch 2 modes channels"]
     ) -> Float[Tensor, "batch *size channels"]:
-        """Complex on all axes but the last, then real."""
+        """Transform back, complex on all axes but the last, then real."""
         block = [len(kept) for kept in self.frequencies]
         spectrum = torch.view_as_complex(c.movedim(1, -1).unflatten(1, block).contiguous())
         for i, (kept, n) in enumerate(zip(self.frequencies[:-1], self.size, strict=False), 1):
@@ -106,7 +107,7 @@ class Transforms(NamedTuple):
 
 @dataclass(frozen=True)
 class FourierModes:
-    """Which modes are kept, on axes of which kind.
+    """The modes that are kept, and the kinds of the axes.
 
     ``counts`` m are per sign, as in the FNO paper: frequencies −m … m−1 on every axis but the last,
     0 … m−1 on the last, whose negative half follows from the field being real. ``symmetric`` blocks
@@ -125,14 +126,14 @@ class FourierModes:
 
     @property
     def block(self) -> tuple[int, ...]:
-        """How many modes per axis are kept on a grid that has them all."""
+        """The number of modes per axis that are kept on a grid that has them all."""
         *first, last = self.counts
         return (*(2 * m - self.symmetric for m in first), last)
 
     def between(
         self, size_in: Sequence[int], size_out: Sequence[int], like: Float[Tensor, " ..."]
     ) -> Transforms:
-        """Transforms between two grids, in the dtype (at least float32) and on the device of
+        """Return the transforms between two grids, in the dtype (at least float32) and on the device of
         ``like``."""
         frequencies = tuple(
             self._frequencies(i, min(n_in, n_out))
@@ -158,8 +159,9 @@ class FourierModes:
         return 1.0 if self.boundary[i] == "periodic" else 1.0 + self.padding
 
     def _frequencies(self, i: int, size: int) -> range:
-        """The frequencies of axis ``i`` that a grid of ``size`` nodes tells apart."""
-        m, last = self.counts[i], i == len(self.counts) - 1
+        """Return the frequencies of axis ``i`` that a grid of ``size`` nodes tells apart."""
+        m = self.counts[i]
+        last = i == len(self.counts) - 1
         cells = (size - 1 if self.boundary[i] == "dirichlet" else size) * self._period(i)
         if cells > 2 * m:  # the usual case, decided without rounding where sizes are symbols
             return range(0 if last else -m + self.symmetric, m)
@@ -167,7 +169,7 @@ class FourierModes:
         return range(0 if last else max(-m + self.symmetric, 1 - math.ceil(cells / 2)), end)
 
     def _prefers_fft(self, size: Sequence[int]) -> bool:
-        """Whether the FFT is cheaper: its cost per value grows with log n, the matrix product's
+        """Return True if the FFT is cheaper: its cost per value grows with log n, the matrix product's
         with the modes.
 
         The constant is where the two cross on CPU (``benchmarks/spectral_conv.py``).
@@ -182,9 +184,10 @@ class FourierModes:
 def analysis_matrix(
     phase: Float[Tensor, "node mode"], weight: Float[Tensor, "node 1"], *, real_input: bool
 ) -> Float[Tensor, "part_mode node_part"]:
-    """e^{−iθ}, ``phase`` θ being ``(node, mode)``, as a real matrix from ``(node[, part])`` to
+    """Return e^{−iθ}, ``phase`` being θ, as a real matrix from ``(node[, part])`` to
     ``(part, mode)``; parts are real and imaginary."""
-    cos, sin = (phase.cos() * weight).T, (phase.sin() * weight).T
+    cos = (phase.cos() * weight).T
+    sin = (phase.sin() * weight).T
     if real_input:
         return torch.cat([cos, -sin])
     return torch.cat([torch.stack([cos, sin], dim=-1), torch.stack([-sin, cos], dim=-1)]).flatten(1)
@@ -193,11 +196,13 @@ def analysis_matrix(
 def synthesis_matrix(
     phase: Float[Tensor, "node mode"], *, real_output: bool
 ) -> Float[Tensor, "node_part part_mode"]:
-    """e^{iθ} as a real matrix from ``(part, mode)`` to ``(node[, part])``."""
-    cos, sin = phase.cos(), phase.sin()
+    """Return e^{iθ} as a real matrix from ``(part, mode)`` to ``(node[, part])``."""
+    cos = phase.cos()
+    sin = phase.sin()
     if real_output:  # the modes k and −k are conjugate: twice the real part, but for k = 0
         twice = torch.full_like(cos[:1], 2.0)
         twice[:, 0] = 1.0
         return torch.cat([cos * twice, -sin * twice], dim=1)
-    real, imaginary = torch.cat([cos, -sin], dim=1), torch.cat([sin, cos], dim=1)
+    real = torch.cat([cos, -sin], dim=1)
+    imaginary = torch.cat([sin, cos], dim=1)
     return torch.stack([real, imaginary], dim=1).flatten(0, 1)

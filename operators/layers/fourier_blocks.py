@@ -23,7 +23,8 @@ class FourierBlock(nn.Module):
     def __init__(self, kernel: FourierLayer, width: int, *, skip: str | None, norm: str | None):
         super().__init__()
         self.kernel = kernel
-        self.skip, self.norm = skip_layer(skip, width), norm_layer(norm, width)
+        self.skip = skip_layer(skip, width)
+        self.norm = norm_layer(norm, width)
 
     def forward(
         self, v: Float[Tensor, "batch *space width"], transforms: Transforms
@@ -39,9 +40,11 @@ class KernelMLPBlock(nn.Module):
         self, kernel: FourierLayer, width: int, hidden: int, *, skip: str | None, norm: str | None
     ):
         super().__init__()
-        self.kernel, self.mlp = kernel, channel_mlp(width, hidden, width)
+        self.kernel = kernel
+        self.mlp = channel_mlp(width, hidden, width)
         self.skip = skip_layer(skip, width)
-        self.norm_in, self.norm = norm_layer(norm, width), norm_layer(norm, width)
+        self.norm_in = norm_layer(norm, width)
+        self.norm = norm_layer(norm, width)
 
     def forward(
         self, v: Float[Tensor, "batch *space width"], transforms: Transforms
@@ -64,9 +67,11 @@ class TwoSkipBlock(nn.Module):
         last: bool,
     ):
         super().__init__()
-        self.kernel, self.mlp = kernel, channel_mlp(width, hidden, width)
+        self.kernel = kernel
+        self.mlp = channel_mlp(width, hidden, width)
         self.skip, self.mlp_skip = (skip_layer(kind, width) for kind in skips)
-        self.norm, self.mlp_norm = norm_layer(norm, width), norm_layer(norm, width)
+        self.norm = norm_layer(norm, width)
+        self.mlp_norm = norm_layer(norm, width)
         self.activation = nn.Identity() if last else nn.GELU()
 
     def forward(
@@ -81,7 +86,8 @@ class SoftGating(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(
         self, v: Float[Tensor, "batch *space width"]
@@ -99,7 +105,8 @@ class Standardized(nn.Module):
 
     def __init__(self, width: int, *, group: bool, epsilon: float = 1e-5) -> None:
         super().__init__()
-        self.group, self.epsilon = group, epsilon
+        self.group = group
+        self.epsilon = epsilon
         if group:
             self.weight = nn.Parameter(torch.ones(width))
             self.bias = nn.Parameter(torch.zeros(width))
@@ -128,7 +135,7 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 def skip_layer(kind: str | None, width: int) -> nn.Module | None:
-    """A map of ``width`` channels to themselves, one of ``SKIPS``; None for none."""
+    """Return a map of ``width`` channels to themselves, one of ``SKIPS``; None for none."""
     match kind:
         case "linear":
             return nn.Linear(width, width)
@@ -142,7 +149,7 @@ def skip_layer(kind: str | None, width: int) -> nn.Module | None:
 
 
 def norm_layer(kind: str | None, width: int) -> nn.Module:
-    """A normalisation of ``width`` channels, one of ``NORMS``; None for none."""
+    """Return a normalisation of ``width`` channels, one of ``NORMS``; None for none."""
     match kind:
         case "instance" | "group":
             return Standardized(width, group=kind == "group")
@@ -154,7 +161,7 @@ def norm_layer(kind: str | None, width: int) -> nn.Module:
 
 
 def channel_mlp(channels: int, hidden: int, out_channels: int) -> nn.Sequential:
-    """Two 1×1 convolutions with a GELU between them."""
+    """Return two 1×1 convolutions with a GELU between them."""
     return nn.Sequential(nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, out_channels))
 
 
@@ -163,5 +170,5 @@ def added(
     skip: nn.Module | None,
     source: Float[Tensor, "batch *space width"],
 ) -> Float[Tensor, "batch *space width"]:
-    """``v``, plus the skip of ``source`` where there is one."""
+    """Return ``v``, plus the skip of ``source`` where there is one."""
     return v if skip is None else v + skip(source)

@@ -24,8 +24,8 @@ GROUPS = ("p4", "p4m")
 
 
 def group_matrices(group: str) -> Int[Tensor, "g 2 2"]:
-    """The elements of the group as matrices on (y, x), on the CPU: the turns 1, r, r², r³, for p4m
-    followed by each of them after the reflection x → −x; ``torch.rot90`` of an array is r.
+    """Return the elements of the group as matrices on (y, x), on the CPU: the turns 1, r, r², r³, for
+    p4m followed by each of them after the reflection x → −x; ``torch.rot90`` of an array is r.
 
     >>> group_matrices("p4m").shape, group_matrices("p4")[1].tolist()
     (torch.Size([8, 2, 2]), [[0, -1], [1, 0]])
@@ -46,7 +46,7 @@ def group_matrices(group: str) -> Int[Tensor, "g 2 2"]:
 
 
 def quotients(matrices: Int[Tensor, "g 2 2"]) -> Int[Tensor, "g g"]:
-    """Which element g⁻¹h is, at [g, h]; the inverse of an orthogonal matrix is its transpose."""
+    """Return the number of g⁻¹h at [g, h]; the inverse of an orthogonal matrix is its transpose."""
     products = (matrices.mT[:, None, :, :, None] * matrices[None, :, None]).sum(-2)
     return (products[:, :, None] == matrices).flatten(-2).all(-1).int().argmax(-1)
 
@@ -54,9 +54,10 @@ def quotients(matrices: Int[Tensor, "g 2 2"]) -> Int[Tensor, "g g"]:
 def representation(
     matrices: Int[Tensor, "g 2 2"], channels: int, vectors: Sequence[Sequence[int]]
 ) -> Int[Tensor, "g c c"]:
-    """How each element acts on the channels of a field: pairs in ``vectors`` as (u_y, u_x), all
-    others not at all."""
-    dtype, device = matrices.dtype, matrices.device
+    """Return the matrices by which the elements act on the channels of a field: on pairs in ``vectors``
+    as on (u_y, u_x), on others not at all."""
+    dtype = matrices.dtype
+    device = matrices.device
     action = torch.eye(channels, dtype=dtype, device=device).repeat(len(matrices), 1, 1)
     for y, x in vectors:
         pair = torch.tensor([y, x], device=device)
@@ -64,7 +65,7 @@ def representation(
     return action
 
 
-class _Built:
+class _BuiltTensors:
     """Tensors built from parameters, kept until one of the parameters changes; never copied or
     stored along with the layer."""
 
@@ -73,8 +74,8 @@ class _Built:
         self.sources: list[Tensor] = []  # held, so that no other tensor gets their address
         self.tensors: tuple[Tensor, ...] = ()
 
-    def __reduce__(self) -> tuple[type[_Built], tuple[()]]:
-        return _Built, ()
+    def __reduce__(self) -> tuple[type[_BuiltTensors], tuple[()]]:
+        return _BuiltTensors, ()
 
 
 class BuiltLayer(nn.Module, ABC):
@@ -92,12 +93,12 @@ class BuiltLayer(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self._kept = _Built()
+        self._kept = _BuiltTensors()
         self._tables: dict[str, Tensor] = {}
 
     @abstractmethod
     def build(self) -> tuple[Float[Tensor, " ..."], ...]:
-        """The weights, from the parameters."""
+        """Build the weights from the parameters."""
 
     def tabulate(self, **tables: Shaped[Tensor, " ..."]) -> None:
         """Register tables, once the parameters are there."""
@@ -105,24 +106,27 @@ class BuiltLayer(nn.Module, ABC):
         self._place_tables()
 
     def weights(self) -> tuple[Float[Tensor, " ..."], ...]:
-        """The weights, built anew or kept."""
+        """Return the weights, built anew or kept."""
         parameters: list[Tensor] = list(self.parameters(recurse=False))
         with full_precision(parameters[0]):
             if torch.compiler.is_compiling() or any(map(_is_stand_in, parameters)):
                 return self.build()
             if self._may_change(parameters):
-                self._kept = _Built()  # a fused optimizer will not tell that it is out of date
+                # a fused optimizer will not tell that what is kept is out of date
+                self._kept = _BuiltTensors()
                 return self.build()
             key = [(p.data_ptr(), p._version, p.dtype, p.device) for p in parameters]
             if key != self._kept.key:
                 with torch.inference_mode(False), torch.no_grad():
                     self._kept.sources = [p.detach() for p in parameters]
-                    self._kept.key, self._kept.tensors = key, self.build()
+                    self._kept.tensors = self.build()
+                self._kept.key = key
             return self._kept.tensors
 
     def train(self, mode: bool = True) -> BuiltLayer:
         if mode:
-            self._kept = _Built()  # the training may be compiled, and then goes past ``weights``
+            # the training may be compiled, and then goes past ``weights``
+            self._kept = _BuiltTensors()
         return super().train(mode)
 
     def _may_change(self, parameters: list[Float[Tensor, " ..."]]) -> bool:
@@ -148,7 +152,8 @@ class BuiltLayer(nn.Module, ABC):
 
 
 def _is_stand_in(parameter: Float[Tensor, " ..."]) -> bool:
-    """torch.func's have no memory of their own, tensors of inference mode no version."""
+    """Return True for torch.func's tensors, which have no memory of their own, and those of inference
+    mode, which have no version."""
     return type(parameter) is not nn.Parameter or parameter.is_inference()
 
 
@@ -173,18 +178,19 @@ class GroupSpectralConv(BuiltLayer):
         modes: FourierModes,
     ) -> None:
         super().__init__()
-        self.block, self.order = modes.block, len(matrices)
+        self.block = modes.block
+        self.order = len(matrices)
         self.positive = (math.prod(self.block[:-1]) * (2 * self.block[-1] - 1) - 1) // 2
         shape = (self.order, in_channels, out_channels)
         self.constant = nn.Parameter(torch.empty(*shape))
         self.waves = nn.Parameter(torch.empty(self.positive, *shape, 2))
-        _init(self.order * in_channels, self.constant, self.waves)
+        _draw_weights(self.order * in_channels, self.constant, self.waves)
         self.tabulate(table=self._table(matrices))
 
     def forward(
         self, c: Float[Tensor, "batch 2 modes i"], transforms: Transforms
     ) -> Float[Tensor, "batch 2 modes o"]:
-        """``(batch, 2, modes, in_channels · |G|) -> (batch, 2, modes, out_channels · |G|)``."""
+        """Convolve: ``in_channels · |G|`` coefficients per mode to ``out_channels · |G|``."""
         c = transforms.mixed(c, *self.weights())
         return c.unflatten(3, (self.order, -1)).transpose(3, 4).flatten(3)
 
@@ -199,7 +205,7 @@ class GroupSpectralConv(BuiltLayer):
         return (weight.unflatten(0, self.block),)
 
     def _table(self, matrices: Int[Tensor, "g 2 2"]) -> Int[Tensor, "modes g g"]:
-        """Where ψ̂(g⁻¹k, g⁻¹h) stands among n = 0, 1, …, −1, −2, … times G; ``(modes, h, g)``."""
+        """Return the place of ψ̂(g⁻¹k, g⁻¹h) among n = 0, 1, …, −1, −2, … times G; ``(modes, h, g)``."""
         *space, last = self.block
         device = matrices.device
         axes = [torch.arange(n, device=device) - n // 2 for n in space]
@@ -224,11 +230,11 @@ class GroupLinear(BuiltLayer):
         self.order = len(matrices)
         self.free = nn.Parameter(torch.empty(out_channels, in_channels, self.order))
         self.bias = nn.Parameter(torch.empty(out_channels))
-        _init(in_channels * self.order, self.free, self.bias)
+        _draw_weights(in_channels * self.order, self.free, self.bias)
         self.tabulate(table=quotients(matrices))
 
     def forward(self, v: Float[Tensor, "*shape i"]) -> Float[Tensor, "*shape o"]:
-        """``(..., in_channels · |G|) -> (..., out_channels · |G|)``."""
+        """Map ``in_channels · |G|`` channels to ``out_channels · |G|``."""
         return F.linear(v, *self.weights())
 
     def build(self) -> tuple[Float[Tensor, "o i"], Float[Tensor, " o"]]:
@@ -239,7 +245,7 @@ class GroupLinear(BuiltLayer):
 
 
 class Lifting(BuiltLayer):
-    """From a field on space to one on the group, v(x, g) = A ρ(g)⁻¹ u(x) + b, with ρ the action on
+    """A map from a field on space to one on the group, v(x, g) = A ρ(g)⁻¹ u(x) + b, with ρ the action on
     the channels of u."""
 
     def __init__(
@@ -252,11 +258,11 @@ class Lifting(BuiltLayer):
         super().__init__()
         self.free = nn.Parameter(torch.empty(out_channels, in_channels))
         self.bias = nn.Parameter(torch.empty(out_channels))
-        _init(in_channels, self.free, self.bias)
+        _draw_weights(in_channels, self.free, self.bias)
         self.tabulate(action=representation(matrices, in_channels, vectors))
 
     def forward(self, u: Float[Tensor, "*shape i"]) -> Float[Tensor, "*shape o"]:
-        """``(..., in_channels) -> (..., out_channels · |G|)``."""
+        """Map ``in_channels`` channels to ``out_channels · |G|``."""
         return F.linear(u, *self.weights())
 
     def build(self) -> tuple[Float[Tensor, "o i"], Float[Tensor, " o"]]:
@@ -266,7 +272,7 @@ class Lifting(BuiltLayer):
 
 
 class Projection(BuiltLayer):
-    """From a field on the group to one on space, u(x) = Σ_g ρ(g) A v(x, g) + b, with ρ the action on
+    """A map from a field on the group to one on space, u(x) = Σ_g ρ(g) A v(x, g) + b, with ρ the action on
     the channels of u; only channels that do not turn have a bias."""
 
     def __init__(
@@ -281,14 +287,14 @@ class Projection(BuiltLayer):
         still = [i for i in range(out_channels) if i not in components]
         self.free = nn.Parameter(torch.empty(out_channels, in_channels))
         self.bias = nn.Parameter(torch.empty(len(still)))
-        _init(in_channels * len(matrices), self.free, self.bias)
+        _draw_weights(in_channels * len(matrices), self.free, self.bias)
         self.tabulate(
             action=representation(matrices, out_channels, vectors),
             still=torch.eye(out_channels, device=matrices.device)[:, still],
         )
 
     def forward(self, v: Float[Tensor, "*shape i"]) -> Float[Tensor, "*shape o"]:
-        """``(..., in_channels · |G|) -> (..., out_channels)``."""
+        """Map ``in_channels · |G|`` channels to ``out_channels``."""
         return F.linear(v, *self.weights())
 
     def build(self) -> tuple[Float[Tensor, "o i"], Float[Tensor, " o"]]:
@@ -297,7 +303,7 @@ class Projection(BuiltLayer):
         return weight, self.get_buffer("still").to(self.bias.dtype) @ self.bias
 
 
-def _init(fan_in: int, *parameters: Float[Tensor, " ..."]) -> None:
-    """Kaiming-uniform with a = √5: ±1/√fan_in."""
+def _draw_weights(fan_in: int, *parameters: Float[Tensor, " ..."]) -> None:
+    """Draw Kaiming-uniform weights with a = √5, between ±1/√fan_in."""
     for parameter in parameters:
         nn.init.uniform_(parameter, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))

@@ -15,7 +15,7 @@ from sobolev.grids.grid import Grid
 def resampled(
     u: Float[Tensor, "*batch_space"], size: Sequence[int] | None, boundary: Sequence[str]
 ) -> Float[Tensor, "*batch_size"]:
-    """``(..., *space) -> (..., *size)``; ``u`` itself where ``size`` is None or its own.
+    """Return the fields on a grid of ``size`` nodes; ``u`` itself where ``size`` is None or its own.
 
     Where all axes are periodic by the Fourier series, which is exact for what the input grid
     resolves; else linearly, axis by axis. In half precision, too, the work is done in float32.
@@ -44,7 +44,7 @@ def resampled(
 
 
 def boundaries(kinds: str | Sequence[str], ndim: int) -> list[str]:
-    """One boundary kind per axis.
+    """Return one boundary kind per axis.
 
     Raises:
         ValueError: for an unknown kind or a wrong number of them.
@@ -58,7 +58,7 @@ def boundaries(kinds: str | Sequence[str], ndim: int) -> list[str]:
 
 
 def _linear(u: Float[Tensor, "*others n"], axis: Axis, size: int) -> Float[Tensor, "*others m"]:
-    """Linear interpolation along the last axis, periodic or held constant beyond the outer cell
+    """Interpolate linearly along the last axis, periodic or held constant beyond the outer cell
     centres."""
     target = Axis(axis.name, size, boundary=axis.boundary).points(u.device)
     position = (target - axis.points(u.device)[0]) / axis.spacing

@@ -47,8 +47,7 @@ class FourierLayer(nn.Module, ABC):
         *,
         size: Sequence[int] | None = None,
     ) -> Float[Tensor, "batch *size o"]:
-        """``(batch, *space, in_channels) -> (batch, *size, out_channels)``; ``size`` defaults to
-        the input's.
+        """Apply to channels-last fields; ``size``, of the output, defaults to the input's.
 
         Layers of one network share ``transforms``, made once per call by ``modes.between``. They
         may keep fewer modes than are stored.
@@ -64,7 +63,7 @@ class FourierLayer(nn.Module, ABC):
     def mixed(
         self, c: Float[Tensor, "batch 2 modes i"], transforms: Transforms
     ) -> Float[Tensor, "batch 2 modes o"]:
-        """R_k c_k for the kept modes: ``(batch, 2, modes, in) -> (batch, 2, modes, out)``."""
+        """Return R_k c_k for the kept modes."""
 
     @abstractmethod
     def silence(self, kept: FourierModes) -> None:
@@ -128,7 +127,7 @@ def check_padding(padding: float) -> None:
 
 
 def silent_rows(stored: FourierModes, kept: FourierModes) -> list[Int[Tensor, " rows"]]:
-    """Per axis, the rows of a stored block whose frequencies are not among the ``kept`` ones."""
+    """Return, per axis, the rows of a stored block whose frequencies are not among the ``kept`` ones."""
     result = []
     for axis, (n, few) in enumerate(zip(stored.block, kept.block, strict=True)):
         first = 0 if axis == len(stored.block) - 1 else n // 2 - few // 2
@@ -138,7 +137,7 @@ def silent_rows(stored: FourierModes, kept: FourierModes) -> list[Int[Tensor, " 
 
 
 def full_precision(v: Float[Tensor, " ..."]) -> AbstractContextManager[Any]:
-    """A context without autocast on the device of ``v``, for transforms."""
+    """Return a context without autocast on the device of ``v``, for transforms."""
     if not torch.amp.is_autocast_available(v.device.type):  # the meta device has none
         return nullcontext()
     return torch.autocast(v.device.type, enabled=False)

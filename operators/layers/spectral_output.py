@@ -49,7 +49,8 @@ class SpectralOutput(nn.Module):
         super().__init__()
         kinds = ("periodic",) * (len(modes) - 1) + ("neumann",)
         self.modes = FourierModes(tuple(modes), kinds, padding)
-        self.latent_steps, self.step = latent_steps, step
+        self.latent_steps = latent_steps
+        self.step = step
         self.horizon = positive_time("horizon", horizon)
         self.solenoidal = solenoidal
         self.weight = nn.Parameter(torch.empty(*self.modes.block, channels, 2))
@@ -58,7 +59,7 @@ class SpectralOutput(nn.Module):
 
     @property
     def step(self) -> float:
-        """Spacing of the output frames, in input spacings; may be set."""
+        """The spacing of the output frames, in input spacings; may be set."""
         return self._step
 
     @step.setter
@@ -82,8 +83,8 @@ class SpectralOutput(nn.Module):
         *,
         step: float | None = None,
     ) -> Float[Tensor, "batch channels *size t"]:
-        """r(x, 0) + Q[r] at t = ``step``, 2 ``step``, …: ``(batch, channels, *space, 1 +
-        latent_steps) -> (batch, channels, *size)``; the last entry of ``size`` is t_out.
+        """Return r(x, 0) + Q[r] at t = ``step``, 2 ``step``, …; the last entry of ``size``, of the output,
+        is t_out.
 
         By default on the space grid of r, at ``latent_steps`` times, with the operator's step.
         """
@@ -98,7 +99,7 @@ class SpectralOutput(nn.Module):
         *,
         step: float | None = None,
     ) -> Float[Tensor, "batch channels *size t"]:
-        """∂t of ``forward``, per input spacing."""
+        """Return ∂t of ``forward``, per input spacing."""
         q = self._evaluated(r, size, step, order=1)
         return solenoidal(q) if self.solenoidal else q
 
@@ -144,7 +145,7 @@ class SpectralOutput(nn.Module):
         step: float,
         order: int,
     ) -> Transforms:
-        """From r to its modes and to the ``order``-th time derivative of the series at the output
+        """Return the transforms from r to its modes and to the ``order``-th time derivative of the series at the output
         times."""
         frames = self.latent_steps + 1
         t = self.modes.between((*r.shape[2:-1], frames), (*space, frames), r)
@@ -176,7 +177,7 @@ class SpectralOutput(nn.Module):
 
 
 def positive_time(name: str, value: float) -> float:
-    """A plain number, JSON-able.
+    """Return a plain number, JSON-able.
 
     Raises:
         ValueError: unless it is positive and finite.
@@ -189,7 +190,7 @@ def positive_time(name: str, value: float) -> float:
 def solenoidal(
     u: Float[Tensor, "batch d *space t"],
 ) -> Float[Tensor, "batch d *space t"]:
-    """u − ∇Δ⁻¹∇·u on a torus with axes of one length (Leray's projection); channels in the axes'
+    """Return u − ∇Δ⁻¹∇·u on a torus with axes of one length (Leray's projection); channels in the axes'
     order.
 
     The mode that a grid of even size cannot tell from its negative has no derivative.

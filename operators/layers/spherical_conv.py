@@ -34,7 +34,7 @@ class ZonalFilter(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, degrees: int) -> None:
         super().__init__()
-        self.weight = _normal(degrees, in_channels, out_channels, variance=1 / in_channels)
+        self.weight = _normal_weights(degrees, in_channels, out_channels, variance=1 / in_channels)
 
     def forward(
         self, c: Float[Tensor, "degree row batch i"]
@@ -54,7 +54,9 @@ class ComplexFilter(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, degrees: int) -> None:
         super().__init__()
-        self.weight = _normal(degrees, in_channels, out_channels, 2, variance=0.5 / in_channels)
+        self.weight = _normal_weights(
+            degrees, in_channels, out_channels, 2, variance=0.5 / in_channels
+        )
 
     def forward(
         self, c: Float[Tensor, "degree row batch i"]
@@ -80,13 +82,16 @@ class DiagonalFilter(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, degrees: int) -> None:
         super().__init__()
         self.degrees = degrees
-        self.weight = _normal(degrees**2, in_channels, out_channels, variance=0.5 / in_channels)
+        self.weight = _normal_weights(
+            degrees**2, in_channels, out_channels, variance=0.5 / in_channels
+        )
 
     def forward(
         self, c: Float[Tensor, "degree row batch i"]
     ) -> Float[Tensor, "degree row batch o"]:
-        zero, real, imaginary, *entries = _triangle(self.degrees, c.device)
-        weight, rows = self.weight.to(c.dtype), c.flatten(0, 1)
+        zero, real, imaginary, *entries = _triangle_places(self.degrees, c.device)
+        weight = self.weight.to(c.dtype)
+        rows = c.flatten(0, 1)
         with full_precision(c):
             complex_weight = torch.stack([weight[real], weight[imaginary]], dim=-1).flatten(2)
             parts = [torch.bmm(rows[e], complex_weight).unflatten(2, (-1, 2)) for e in entries[1:]]
@@ -146,14 +151,15 @@ class SphericalConv(nn.Module):
         )
         check_name("kind", kind, KINDS)
         check_name("filter", filter, FILTERS)
-        self.in_channels, self.degrees, self.kind = in_channels, degrees, kind
+        self.in_channels = in_channels
+        self.degrees = degrees
+        self.kind = kind
         self.filter = FILTERS[filter](in_channels, out_channels, degrees)
 
     def forward(
         self, u: Float[Tensor, "batch in_channels lat lon"], *, size: Sequence[int] | None = None
     ) -> Float[Tensor, "batch out_channels lat_out lon_out"]:
-        """``(batch, in_channels, lat, lon) -> (batch, out_channels, *size)``; ``size`` defaults to
-        the input's."""
+        """Apply to fields on any grid of the kind; ``size``, of the output, defaults to the input's."""
         if u.ndim != 4 or u.shape[1] != self.in_channels:
             raise ValueError(
                 f"SphericalConv expects (batch, {self.in_channels}, lat, lon), got a tensor of shape {tuple(u.shape)}"
@@ -178,27 +184,29 @@ def check_name(what: str, name: str, known: Iterable[str]) -> None:
 def _complex_product(
     real: Float[Tensor, "*shape 2"], imaginary: Float[Tensor, "*shape 2"]
 ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """Parts of the product, from those of one factor times each part of the other (last axis)."""
+    """Return the parts of the product, from those of one factor times each part of the other (last axis)."""
     return real[..., 0] - imaginary[..., 1], real[..., 1] + imaginary[..., 0]
 
 
-def _normal(*shape: int, variance: float) -> nn.Parameter:
+def _normal_weights(*shape: int, variance: float) -> nn.Parameter:
     return nn.Parameter(torch.randn(shape) * math.sqrt(variance))
 
 
 @constant_when_compiled
-def _triangle(degrees: int, device: torch.device) -> tuple[Int[Tensor, " n"], ...]:
-    return _cached_triangle(degrees, device)
+def _triangle_places(degrees: int, device: torch.device) -> tuple[Int[Tensor, " n"], ...]:
+    return _cached_triangle_places(degrees, device)
 
 
 @cached_tables(maxsize=8)
-def _cached_triangle(degrees: int, device: torch.device) -> tuple[Int[Tensor, " n"], ...]:
-    """Where a diagonal filter finds its weights, then where the coefficients stand in flat
+def _cached_triangle_places(degrees: int, device: torch.device) -> tuple[Int[Tensor, " n"], ...]:
+    """Return the places of a diagonal filter's weights, then of the coefficients in flat
     ``(degree, row)``: order 0, real parts, imaginary parts."""
     l, m = torch.ones(degrees, degrees, device="cpu").tril().nonzero().T
-    l, m = l[m > 0], m[m > 0]
+    l = l[m > 0]
+    m = m[m > 0]
     zero = torch.arange(degrees, device="cpu")
-    middle, start = l**2 + l, l * (2 * degrees - 1)
+    middle = l**2 + l
+    start = l * (2 * degrees - 1)
     indices = [zero**2 + zero, middle + m, middle - m]
     indices += [zero * (2 * degrees - 1), start + m, start + degrees - 1 + m]
     return tuple(i.to(device) for i in indices)

@@ -35,7 +35,7 @@ Tables = tuple[Float[Tensor, "_ _"], Float[Tensor, "row _ _"]]
 
 
 class Analysis(NamedTuple):
-    """From fields on a grid to their coefficients, by exact quadrature."""
+    """The map from fields on a grid to their coefficients, by exact quadrature."""
 
     fourier: Float[Tensor, "row lon"]
     legendre: Float[Tensor, "row degree lat"]
@@ -51,7 +51,7 @@ class Analysis(NamedTuple):
 
 
 class Synthesis(NamedTuple):
-    """From coefficients to the field at the nodes of a grid, whether it resolves them or not."""
+    """The map from coefficients to the field at the nodes of a grid, whether it resolves them or not."""
 
     fourier: Float[Tensor, "lon row"]
     legendre: Float[Tensor, "row lat degree"]
@@ -66,31 +66,35 @@ class Synthesis(NamedTuple):
 
 
 def analysis(kind: str, size: Sequence[int], degrees: int, like: Float[Tensor, " ..."]) -> Analysis:
-    """The transform of fields on a grid, in the dtype (at least float32) and on the device of
+    """Return the transform of fields on a grid, in the dtype (at least float32) and on the device of
     ``like``.
 
     Degrees that the grid does not resolve come out as zero.
     """
-    return Analysis(*_tables("analysis", kind, *_plain(size), degrees, *_place(like)))
+    return Analysis(
+        *_tables("analysis", kind, *_plain_sizes(size), degrees, *_device_and_dtype(like))
+    )
 
 
 def synthesis(
     kind: str, size: Sequence[int], degrees: int, like: Float[Tensor, " ..."]
 ) -> Synthesis:
-    """The transform to fields on a grid, in the dtype and on the device of ``like``."""
-    return Synthesis(*_tables("synthesis", kind, *_plain(size), degrees, *_place(like)))
+    """Return the transform to fields on a grid, in the dtype and on the device of ``like``."""
+    return Synthesis(
+        *_tables("synthesis", kind, *_plain_sizes(size), degrees, *_device_and_dtype(like))
+    )
 
 
 def unit_vectors(
     kind: str, size: Sequence[int], like: Float[Tensor, " ..."]
 ) -> Float[Tensor, "lon lat xyz"]:
-    """x, y, z of the nodes on the unit sphere, in the dtype and on the device of ``like``."""
-    return _unit_vectors(kind, *_plain(size), *_place(like))
+    """Return x, y, z of the nodes on the unit sphere, in the dtype and on the device of ``like``."""
+    return _unit_vectors(kind, *_plain_sizes(size), *_device_and_dtype(like))
 
 
 def resolved_degrees(kind: str, size: Sequence[int]) -> int:
-    """How many degrees a grid resolves."""
-    return _resolved_degrees(kind, *_plain(size))
+    """Return the number of degrees that a grid resolves."""
+    return _resolved_degrees(kind, *_plain_sizes(size))
 
 
 def check_size(size: Sequence[int]) -> Sequence[int]:
@@ -107,24 +111,24 @@ def check_size(size: Sequence[int]) -> Sequence[int]:
 
 
 def constant_when_compiled(function: Callable[P, T]) -> Callable[P, T]:
-    """The function, marked for the compiler, which calls it while it traces, with arguments that must
-    be constants, and takes the result for one: quadrature codes stay out of the graph, which is made
-    again for another grid.
+    """Mark a function for the compiler, which then calls it while it traces, with arguments that must
+    be constants, and takes the result for one.
 
-    It is what ``torch.compiler.assume_constant_result`` does; to say so that one imports the compiler,
-    which takes longer than all of sobolev.
+    So quadrature codes stay out of the graph, which is made again for another grid.
+    ``torch.compiler.assume_constant_result`` does the same, but imports the compiler first, which
+    takes two seconds.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
 
 
-def _place(like: Float[Tensor, " ..."]) -> tuple[torch.device, torch.dtype]:
-    """Transforms run in float32 at least."""
+def _device_and_dtype(like: Float[Tensor, " ..."]) -> tuple[torch.device, torch.dtype]:
+    """Return the device and the dtype of the transforms, float32 at least."""
     return like.device, torch.float64 if like.dtype == torch.float64 else torch.float32
 
 
-def _plain(size: Sequence[int]) -> tuple[int, int]:
-    """(nlat, nlon) as numbers where a graph that is being compiled has symbols for them."""
+def _plain_sizes(size: Sequence[int]) -> tuple[int, int]:
+    """Return (nlat, nlon) as numbers where a graph that is being compiled has symbols for them."""
     nlat, nlon = size
     return index(nlat), index(nlon)
 
@@ -144,20 +148,23 @@ def _cached_tables(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Tables:
-    """Tables of ``Analysis`` or ``Synthesis``, computed in float64 on the CPU."""
+    """Compute tables of ``Analysis`` or ``Synthesis``, computed in float64 on the CPU."""
     sines, weights = sines_and_weights(kind, nlat)
     legendre = legendre_functions(sines, degrees, degrees)
     order = torch.arange(degrees, dtype=torch.float64, device="cpu")[:, None]
     longitude = SphereGrid(nlat, nlon, kind).points()[1]
     amplitude = torch.full_like(order, math.sqrt(2))
     amplitude[0] = 1.0
-    cos, sin = amplitude * (order * longitude).cos(), amplitude * (order * longitude).sin()
-    fourier, legendre = torch.cat([cos, -sin[1:]]), torch.cat([legendre, legendre[1:]])
+    cos = amplitude * (order * longitude).cos()
+    sin = amplitude * (order * longitude).sin()
+    fourier = torch.cat([cos, -sin[1:]])
+    legendre = torch.cat([legendre, legendre[1:]])
     if direction == "analysis":
         legendre = legendre * weights * (2 * math.pi / nlon)
         legendre[:, SphereGrid(nlat, nlon, kind).lmax :] = 0.0
     else:
-        fourier, legendre = fourier.T, legendre.mT
+        fourier = fourier.T
+        legendre = legendre.mT
     # beside a pole the functions underflow; subnormal numbers would slow the products tenfold
     legendre = torch.where(legendre.abs() < torch.finfo(dtype).tiny ** 0.5, 0.0, legendre)
     return fourier.contiguous().to(device, dtype), legendre.contiguous().to(device, dtype)
@@ -173,6 +180,8 @@ def _unit_vectors(
     kind: str, nlat: int, nlon: int, device: torch.device, dtype: torch.dtype
 ) -> Float[Tensor, "lon lat xyz"]:
     latitude, longitude = SphereGrid(nlat, nlon, kind).points()
-    ring, z = latitude.cos(), latitude.sin().expand(nlon, nlat)
-    x, y = longitude.cos()[:, None] * ring, longitude.sin()[:, None] * ring
+    ring = latitude.cos()
+    z = latitude.sin().expand(nlon, nlat)
+    x = longitude.cos()[:, None] * ring
+    y = longitude.sin()[:, None] * ring
     return torch.stack([x, y, z], dim=-1).to(device, dtype)

@@ -28,7 +28,7 @@ _LAYOUTS = {1: torch.contiguous_format, 2: torch.channels_last, 3: torch.channel
 
 
 class CycleOptions(NamedTuple):
-    """What all levels of a V-cycle share."""
+    """Options that all levels of a V-cycle share."""
 
     boundary: tuple[str, ...]
     restrict: str = "data"
@@ -157,7 +157,7 @@ class CoarseCorrection(nn.Module):
 
 
 def stencil(channels: int, out_channels: int, options: CycleOptions, stride: int = 1) -> nn.Module:
-    """A convolution over 3 nodes per axis of an extended field."""
+    """Return a convolution over 3 nodes per axis of an extended field."""
     convolution = CONVOLUTIONS[len(options.boundary)]
     return convolution(channels, out_channels, 3, stride, bias=options.bias)
 
@@ -165,7 +165,7 @@ def stencil(channels: int, out_channels: int, options: CycleOptions, stride: int
 def extended(
     u: Float[Tensor, "batch channels *space"], boundary: Sequence[str]
 ) -> Float[Tensor, "batch channels *more"]:
-    """``(batch, channels, *space)`` with one ghost node on either side of every axis.
+    """Return fields with one ghost node on either side of every axis.
 
     >>> extended(torch.tensor([[[1.0, 2, 3]]]), ["dirichlet"])
     tensor([[[-2.,  1.,  2.,  3., -2.]]])
@@ -179,10 +179,11 @@ def extended(
 def _wrapped(
     u: Float[Tensor, "batch channels *space"], axes: Sequence[int]
 ) -> Float[Tensor, "batch channels *more"]:
-    """As ``pad(mode="circular")``, which takes three times as long and forgets the layout."""
+    """Extend periodic axes; ``pad(mode="circular")`` takes three times as long and forgets the layout."""
     for axis in axes:
         if torch.compiler.is_exporting():  # the graph would not hold for an empty inner part
-            first, last = u.narrow(axis, 0, 1), u.narrow(axis, u.shape[axis] - 1, 1)
+            first = u.narrow(axis, 0, 1)
+            last = u.narrow(axis, u.shape[axis] - 1, 1)
             u = torch.cat([last, u, first], axis)
         else:  # its gradient takes half the time
             first, inner, last = u.split([1, u.shape[axis] - 2, 1], axis)
@@ -193,22 +194,22 @@ def _wrapped(
 def _repeated(
     u: Float[Tensor, "batch channels *space"], axes: Sequence[int]
 ) -> Float[Tensor, "batch channels *more"]:
-    return F.pad(u, _around(u, axes), mode="replicate")
+    return F.pad(u, _padding_around(u, axes), mode="replicate")
 
 
 def _mirrored(
     u: Float[Tensor, "batch channels *space"], axes: Sequence[int]
 ) -> Float[Tensor, "batch channels *more"]:
-    """Odd about the end nodes."""
+    """Extend fields oddly about the end nodes."""
     sign = u.new_ones(())
     for axis in axes:
         ends = F.pad(u.new_ones(u.shape[axis]), (1, 1), value=-1.0)
         sign = sign * ends.view(-1, *[1] * (u.ndim - 1 - axis))
-    return F.pad(u, _around(u, axes), mode="reflect") * sign
+    return F.pad(u, _padding_around(u, axes), mode="reflect") * sign
 
 
-def _around(u: Float[Tensor, "batch channels *space"], axes: Sequence[int]) -> list[int]:
-    """Padding by one node on either side of ``axes``, last axis first."""
+def _padding_around(u: Float[Tensor, "batch channels *space"], axes: Sequence[int]) -> list[int]:
+    """Return the padding by one node on either side of ``axes``, last axis first."""
     return [int(axis in axes) for axis in range(u.ndim - 1, 1, -1) for _ in range(2)]
 
 
