@@ -6,6 +6,7 @@ import ast
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -52,11 +53,18 @@ def config(tmp_path, data, **trainer):
     return str(file)
 
 
-@pytest.fixture
-def trained(tmp_path, burgers_data):
-    run = tmp_path / "run"
-    assert main(["train", "--config", config(tmp_path, burgers_data), "--run", str(run)]) == 0
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory, burgers_data):
+    home = tmp_path_factory.mktemp("first")
+    run = home / "run"
+    assert main(["train", "--config", config(home, burgers_data), "--run", str(run)]) == 0
     return run
+
+
+@pytest.fixture
+def trained(tmp_path, first_run):
+    """A run of one's own, to be changed at will."""
+    return Path(shutil.copytree(first_run, tmp_path / "run"))
 
 
 def test_train_leaves_a_run_folder(trained, burgers_data):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 import torch
 from support.operators import CASES
+from support.processes import finished
 from torch import Tensor
 
 from sobolev.grids.spherical_transform import clear_tables
@@ -195,11 +194,9 @@ _PARALLEL = """
 def alone(work: str) -> str:
     """Run on every case in a process of its own, without the type checks of the test run."""
     program = _ALONE.format(folder=os.path.dirname(__file__), work=work.strip())
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    done = finished(program)
+    assert done.returncode == 0, done.output
+    return done.output
 
 
 @pytest.mark.slow

@@ -68,11 +68,11 @@ CASES = {
         ((1024,), (8192,), (33,)), (33,),
     ),
     "dirichlet 2-d": Case(
-        lambda: FNO(1, 1, (5, 4), width=8, depth=2, boundary="dirichlet", positions=True),
+        lambda: FNO(1, 1, (5, 4), width=8, depth=1, boundary="dirichlet", positions=True),
         Grid.dirichlet(21, 21), ((17, 17), (33, 33), (10, 8)), (10, 8),
     ),
     "mixed 3-d": Case(
-        lambda: FNO(1, 1, (2, 3, 2), width=6, depth=2, boundary=["neumann", "periodic", "dirichlet"]),
+        lambda: FNO(1, 1, (2, 3, 2), width=6, depth=1, boundary=["neumann", "periodic", "dirichlet"]),
         Grid(Axis("z", 8, boundary="neumann"), Axis("y", 9), Axis("x", 9, boundary="dirichlet")),
         ((8, 9, 10), (4, 7, 5), (13, 12, 11)), (4, 7, 5),
     ),

@@ -6,13 +6,12 @@ import json
 import math
 import os
 import shutil
-import subprocess
-import sys
 
 import lightning
 import numpy as np
 import pytest
 import torch
+from support.processes import finished
 from torch import nn
 
 from sobolev.datasets import BurgersRecipe, OperatorDataModule, generate
@@ -114,10 +113,8 @@ def test_a_later_stage_trains_under_ddp(burgers_data):
     """Which waits for all parameters that wanted gradients when it wrapped the module; it does so
     from the second step on."""
     program = _DISTRIBUTED.format(data=str(burgers_data))
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    done = finished(program)
+    assert done.returncode == 0, done.output
 
 
 class Band(Operator):
@@ -309,8 +306,8 @@ def test_a_boost_killed_within_a_stage_resumes_to_the_same_weights(boosted, tmp_
     arguments, undisturbed = boosted
     run = tmp_path / "run"
     given = ["boost", *arguments, "--run", str(run)]
-    done = subprocess.run([sys.executable, "-c", _KILLED, *given], capture_output=True, check=False)
-    assert done.returncode == -9, done.stderr.decode()
+    done = finished(_KILLED, *given)
+    assert done.returncode == -9, done.output
     assert load_run(run).operator.active == 1  # what was finished can be used
     kept = (run / "stage-0" / "surrogate" / "model.safetensors").stat().st_mtime_ns
     begun = command._epoch_seconds(run / "stage-1")

@@ -6,16 +6,14 @@ import csv
 import json
 import logging
 import math
-import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
 import yaml
 from lightning.pytorch.strategies import SingleDeviceStrategy
+from support.processes import finished
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sobolev import Surrogate
@@ -99,10 +97,8 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(tmp_path, opti
         "--model.optimizer", "SOAP", "--model.optimizer.interval", 2,
     )  # fmt: skip
     whole = weights(train(options("whole", *more)))
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    command = [sys.executable, "-c", KILLED, *options("killed", *more)]
-    killed = subprocess.run(command, check=False, capture_output=True, env=environment)
-    assert killed.returncode == -signal.SIGKILL
+    killed = finished(KILLED, *options("killed", *more))
+    assert killed.returncode == -signal.SIGKILL, killed.output
     run = (tmp_path / "killed").rename(tmp_path / "moved")
     litter = run / "checkpoints" / ".last.ckpt.0123.part"
     litter.write_bytes(b"half")
@@ -292,6 +288,7 @@ def test_mixed_precision_trains_and_saves_float32(tmp_path, options):
     assert scores[1]["valid_relative_l2"] == pytest.approx(scores[0]["valid_relative_l2"], rel=0.02)
 
 
+@pytest.mark.draws
 def test_a_run_tells_its_progress_and_draws_its_predictions(tmp_path, options, caplog):
     caplog.set_level(logging.INFO, "sobolev")
     run = train(options("run", "--profile", "--trainer.max_epochs", 5))
