@@ -40,7 +40,6 @@ def kernel() -> Iterator[KernelManager]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("notebooks")
 @pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb")))
 def test_notebooks_run(name, kernel, tmp_path):
     book = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
