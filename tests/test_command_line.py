@@ -108,6 +108,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
     assert sorted(f.name for f in run.glob("metrics*.csv")) == ["metrics-000.csv", "metrics.csv"]
 
 
+@pytest.mark.slow
 def test_evaluate_scores_zero_shot_resolutions_and_draws_figures(trained, burgers_data, capsys):
     arguments = ["evaluate", str(trained), "--data", str(burgers_data)]
     assert (
@@ -148,6 +149,7 @@ def test_predict_writes_netcdf(trained, burgers_data, tmp_path):
         assert result.x.attrs["boundary"] == "periodic"
 
 
+@pytest.mark.slow
 def test_generate_resume_and_verify(tmp_path, capsys):
     path = str(tmp_path / "d")
     command = ["generate", "burgers-fno", path, "--samples", "train=2", "--resolution", "256"]

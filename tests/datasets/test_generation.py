@@ -327,6 +327,7 @@ def test_copying_a_data_set_keeps_it_whole(tmp_path):
     assert verify(tmp_path / "elsewhere") == []
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_number_of_workers(tmp_path):
     alone = content(draw(tmp_path / "a"))
     assert content(draw(tmp_path / "b", workers=2)) == alone

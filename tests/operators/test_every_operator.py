@@ -84,6 +84,7 @@ def test_parameters_and_buffers_are_real(case):
     assert not any(t.is_complex() for t in [*operator.parameters(), *operator.buffers()])
 
 
+@pytest.mark.slow
 @each_operator
 def test_overfits_four_samples(case):
     operator, u = case.build(), case.input(4)
@@ -204,6 +205,7 @@ def test_compiles_without_a_graph_break():
     assert alone(_COMPILED).split("\n")[:-1] == list(CASES)
 
 
+@pytest.mark.slow
 def test_every_parameter_takes_part_so_that_distributed_training_works(tmp_path):
     assert alone(_PARALLEL.format(file=tmp_path / "meeting")).split("\n")[:-1] == list(CASES)
 

@@ -299,6 +299,7 @@ for shape in ((2, 2, 16, 18, 5), (3, 2, 21, 16, 7), (1, 2, 40, 33, 4)):  # all r
 """
 
 
+@pytest.mark.slow
 def test_exports_with_free_batch_resolution_and_number_of_frames():
     """In a process of its own, without the type checks of the test run."""
     done = finished(_EXPORTED)

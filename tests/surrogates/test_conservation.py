@@ -126,6 +126,7 @@ def test_work_stays_where_the_fields_are(sphere):
         assert module.surrogate(module._noisy(inputs, 0)).device.type == "cpu"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_an_onnx_file_keeps_it_at_every_resolution(tmp_path, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # sizes are symbols there

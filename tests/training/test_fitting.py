@@ -88,6 +88,7 @@ main(["train", *sys.argv[1:]])
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(tmp_path, options, monkeypatch):
     """SIGKILL within an epoch; the folder moves; the next start gets SIGTERM; the third is cut off
     while it writes its checkpoint; the fourth ends with equal bits, averaged weights, the optimizer's
@@ -136,6 +137,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(tmp_path, opti
     assert not list(run.rglob("*.part"))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_does_not_read_its_start_again(tmp_path, options, monkeypatch):
     """Which is gone by then, and had another normalisation: weights, averages and record are those of
     an undisturbed run."""
@@ -245,6 +247,7 @@ def test_patience_ends_a_run_and_a_stopped_run_is_complete(options, caplog, monk
     assert_equal_bits(before, weights(run))
 
 
+@pytest.mark.slow
 def test_the_found_learning_rate_trains_as_if_it_had_been_given(tmp_path, options, monkeypatch):
     """Although the trial diverges at its end."""
     plain = OperatorModule.training_step
@@ -274,6 +277,7 @@ def test_no_learning_rate_is_suggested_where_none_helps():
         steepest([10 ** (-6 + k / 10) for k in range(50)], [1.0 + k / 50 for k in range(50)])
 
 
+@pytest.mark.slow
 def test_mixed_precision_trains_and_saves_float32(tmp_path, options):
     more = ("--trainer.max_epochs", 3, "--trainer.enable_progress_bar", "false")
     full, mixed = (
@@ -288,6 +292,7 @@ def test_mixed_precision_trains_and_saves_float32(tmp_path, options):
     assert scores[1]["valid_relative_l2"] == pytest.approx(scores[0]["valid_relative_l2"], rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.draws
 def test_a_run_tells_its_progress_and_draws_its_predictions(tmp_path, options, caplog):
     caplog.set_level(logging.INFO, "sobolev")
