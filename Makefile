@@ -4,7 +4,10 @@ PDE ?= burgers
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint types clean
+# One thread a worker, and compiled Python kept: programs that tests start read it again.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
+.PHONY: setup demo test check lint types clean
 
 setup: $(VENV)/installed
 
@@ -18,7 +21,10 @@ demo: setup  ## the main job: data, training, evaluation, figures (PDE=darcy for
 	$(BIN)/sobolev demo $(PDE)
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(PYTEST)
+
+check: setup  ## the quick half of the tests, for work in progress
+	$(PYTEST) -m "not slow"
 
 lint: setup
 	$(BIN)/ruff check .

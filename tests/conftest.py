@@ -7,9 +7,16 @@ import types
 from pathlib import Path
 
 import beartype
+
+# The import hook below would compile these anew in every process: they come first, from Python's cache.
+import h5py  # noqa: F401
 import jaxtyping
+import lightning  # noqa: F401
 import pytest
+import scipy.io  # noqa: F401
 import torch
+import xarray  # noqa: F401
+from torch.utils.tensorboard import SummaryWriter
 
 # Every annotation of the package is checked while the tests run; an int may stand for a float, as PEP 484 has it.
 _checks = types.ModuleType("sobolev_type_checks")
@@ -32,6 +39,13 @@ SMALL_FLOW = NavierStokesRecipe(viscosity=0.01, time=0.7, interval=0.1, solver_r
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures for TensorBoard take longer than small trainings: only tests marked ``draws`` draw them."""
+    if "draws" not in request.keywords:
+        monkeypatch.setattr(SummaryWriter, "add_figure", lambda self, tag, figure, *_, **__: None)
 
 
 @pytest.fixture(scope="session")

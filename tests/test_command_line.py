@@ -6,6 +6,7 @@ import ast
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -52,11 +53,18 @@ def config(tmp_path, data, **trainer):
     return str(file)
 
 
-@pytest.fixture
-def trained(tmp_path, burgers_data):
-    run = tmp_path / "run"
-    assert main(["train", "--config", config(tmp_path, burgers_data), "--run", str(run)]) == 0
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory, burgers_data):
+    home = tmp_path_factory.mktemp("first")
+    run = home / "run"
+    assert main(["train", "--config", config(home, burgers_data), "--run", str(run)]) == 0
     return run
+
+
+@pytest.fixture
+def trained(tmp_path, first_run):
+    """A run of one's own, to be changed at will."""
+    return Path(shutil.copytree(first_run, tmp_path / "run"))
 
 
 def test_train_leaves_a_run_folder(trained, burgers_data):
@@ -100,6 +108,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
     assert sorted(f.name for f in run.glob("metrics*.csv")) == ["metrics-000.csv", "metrics.csv"]
 
 
+@pytest.mark.slow
 def test_evaluate_scores_zero_shot_resolutions_and_draws_figures(trained, burgers_data, capsys):
     arguments = ["evaluate", str(trained), "--data", str(burgers_data)]
     assert (
@@ -140,6 +149,7 @@ def test_predict_writes_netcdf(trained, burgers_data, tmp_path):
         assert result.x.attrs["boundary"] == "periodic"
 
 
+@pytest.mark.slow
 def test_generate_resume_and_verify(tmp_path, capsys):
     path = str(tmp_path / "d")
     command = ["generate", "burgers-fno", path, "--samples", "train=2", "--resolution", "256"]

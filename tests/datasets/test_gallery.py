@@ -95,6 +95,7 @@ def good(path, split="test", name="height"):
     return data[name].values[data.status.values == 0]
 
 
+@pytest.mark.slow
 def test_fields_without_time_become_pictures_beside_the_data(darcy_data):
     files = show(darcy_data, split="test")
     names = ["samples.png", "spectra.png", "statistics.png", "statistics.json"]

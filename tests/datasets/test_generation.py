@@ -8,8 +8,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from support.processes import started
 
 import sobolev.datasets.generating.executors as executors
 import sobolev.datasets.generating.generation as generation
@@ -152,7 +151,6 @@ import sobolev.datasets.generating.executors as executors
 import sobolev.datasets.generating.generation as generation
 from sobolev.datasets import BurgersRecipe
 generation.SHARD_SIZE = 4
-print("ready", flush=True)
 samples = {"train": 40, "test": 8}
 generation.generate(BurgersRecipe(solver_resolution=512, steps=100), sys.argv[1], samples,
 progress=False)
@@ -166,13 +164,12 @@ def test_killed_runs_continue_to_the_same_bytes(tmp_path):
 
     def run(name, seconds=None):
         """Run the writer, to its end or until it is killed."""
-        command = [sys.executable, "-c", _WRITER, str(tmp_path / name)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            process.stdout.readline()
-            if seconds is not None:
-                time.sleep(seconds)
-                process.send_signal(signal.SIGKILL)
-        return process.returncode
+        process = started(_WRITER, str(tmp_path / name))
+        if seconds is not None:
+            time.sleep(seconds)
+            process.kill()
+        process.join()
+        return process.exitcode
 
     assert run("a") == 0
     for seconds in (0.15, 0.4):
@@ -332,6 +329,7 @@ def test_copying_a_data_set_keeps_it_whole(tmp_path):
     assert verify(tmp_path / "elsewhere") == []
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_number_of_workers(tmp_path):
     alone = content(draw(tmp_path / "a"))
     assert content(draw(tmp_path / "b", workers=2)) == alone

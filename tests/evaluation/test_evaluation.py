@@ -228,6 +228,7 @@ def strict(text):
     return json.loads(text, parse_constant=refuse)
 
 
+@pytest.mark.slow
 def test_json_is_strict_and_its_numbers_are_those_of_the_fields(flow_data, tmp_path):
     surrogate = of_flow(flow_data)
     surrogate.provenance["training"] = {"seconds": 12.0}
@@ -254,6 +255,7 @@ def test_json_is_strict_and_its_numbers_are_those_of_the_fields(flow_data, tmp_p
     assert "calibrat" in written["no_certificates"]
 
 
+@pytest.mark.slow
 def test_what_it_went_on_from_other_data_cost_is_not_known(flow_data, tmp_path):
     surrogate = of_flow(flow_data)
     surrogate.provenance["training"] = {"seconds": 12.0}
@@ -273,6 +275,7 @@ def test_what_it_went_on_from_other_data_cost_is_not_known(flow_data, tmp_path):
     assert "went on from</th><td>a surrogate, weights not recorded: one &lt;step&gt;<" in report
 
 
+@pytest.mark.slow
 def test_predictions_that_are_not_finite_become_null(burgers_data, tmp_path):
     module = OperatorDataModule(burgers_data)
     surrogate = Surrogate(

@@ -84,6 +84,7 @@ def darcy_report(tmp_path_factory):
     return home / "run" / "evaluation" / "report.html"
 
 
+@pytest.mark.slow
 def test_every_number_has_its_place_and_nothing_comes_from_elsewhere(darcy_report):
     text = darcy_report.read_text()
     assert len(text) < 3e6
@@ -110,6 +111,7 @@ def test_every_number_has_its_place_and_nothing_comes_from_elsewhere(darcy_repor
     assert "seed_everything: 0" in shown
 
 
+@pytest.mark.slow
 @in_a_browser
 def test_a_browser_shows_every_picture_and_asks_nobody(darcy_report, tmp_path):
     """In a copy that is allowed one script: what has been decoded, drawn and asked for."""
@@ -159,6 +161,7 @@ def hostile(flow_data):
     return report.render(evaluation, evaluation.as_json(), report.figures(evaluation))
 
 
+@pytest.mark.slow
 def test_names_from_strangers_are_text(hostile):
     page = Page(hostile)
     assert not page.of("script")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import jaxtyping
 import pytest
 import torch
 from support.operators import CASES
+from support.processes import finished
 from torch import Tensor
 
 from sobolev.grids.spherical_transform import clear_tables
@@ -87,6 +86,7 @@ def test_parameters_and_buffers_are_real(case):
     assert not any(t.is_complex() for t in [*operator.parameters(), *operator.buffers()])
 
 
+@pytest.mark.slow
 @each_operator
 def test_overfits_four_samples(case):
     operator, u = case.build(), case.input(4)
@@ -198,11 +198,9 @@ _PARALLEL = """
 def alone(work: str) -> str:
     """Run on every case in a process of its own, without the type checks of the test run."""
     program = _ALONE.format(folder=str(TESTS), work=work.strip())
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    done = finished(program)
+    assert done.returncode == 0, done.output
+    return done.output
 
 
 @pytest.mark.slow
@@ -210,6 +208,7 @@ def test_compiles_without_a_graph_break():
     assert alone(_COMPILED).split("\n")[:-1] == list(CASES)
 
 
+@pytest.mark.slow
 def test_every_parameter_takes_part_so_that_distributed_training_works(tmp_path):
     assert alone(_PARALLEL.format(file=tmp_path / "meeting")).split("\n")[:-1] == list(CASES)
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import jaxtyping
 import pytest
 import torch
+from support.processes import finished
 from torch.nn import functional as F
 
 from sobolev import Grid
@@ -269,11 +266,5 @@ with torch.no_grad():
 
 @pytest.mark.slow
 def test_exports_with_a_free_resolution():
-    done = subprocess.run(
-        [sys.executable, "-c", _EXPORTED],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ,
-    )
-    assert done.returncode == 0, done.stderr
+    done = finished(_EXPORTED)
+    assert done.returncode == 0, done.output

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
 
 import jaxtyping
 import pytest
 import torch
 from support import rotations
+from support.processes import finished
 
 from sobolev import Grid, SphereGrid
 from sobolev.grids.spherical_transform import clear_tables
@@ -265,7 +264,5 @@ for space, size in [((8, 16), None), ((9, 17), None), ((12, 20), (8, 16))]:
 
 @pytest.mark.slow
 def test_a_compiled_operator_takes_other_resolutions():
-    done = subprocess.run(
-        [sys.executable, "-c", _COMPILED], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    done = finished(_COMPILED)
+    assert done.returncode == 0, done.output

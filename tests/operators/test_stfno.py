@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import subprocess
-import sys
 
 import jaxtyping
 import numpy as np
 import pytest
 import torch
+from support.processes import finished
 from torch import Tensor
 from torch.func import functional_call
 
@@ -300,13 +299,12 @@ for shape in ((2, 2, 16, 18, 5), (3, 2, 21, 16, 7), (1, 2, 40, 33, 4)):  # all r
 """
 
 
+@pytest.mark.slow
 def test_exports_with_free_batch_resolution_and_number_of_frames():
     """In a process of its own, without the type checks of the test run."""
-    done = subprocess.run(
-        [sys.executable, "-c", _EXPORTED], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    errors = [float(line) for line in done.stdout.split()]
+    done = finished(_EXPORTED)
+    assert done.returncode == 0, done.output
+    errors = [float(line) for line in done.output.split()]
     assert len(errors) == 3
     assert max(errors) < 1e-5
 

@@ -252,6 +252,7 @@ def test_unfit_forcing_and_grid_are_refused():
         NavierStokes(0.1, fine).solve(w, TORUS, 1.0)
 
 
+@pytest.mark.slow
 def test_a_flow_forced_from_rest_is_followed():
     """Of the default step nothing is known at rest; the reference takes many small ones."""
     force = lambda y, x: 10 * (torch.sin(x + y) + torch.cos(2 * y))  # noqa: E731

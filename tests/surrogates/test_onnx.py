@@ -68,11 +68,11 @@ CASES = {
         ((1024,), (8192,), (33,)), (33,),
     ),
     "dirichlet 2-d": Case(
-        lambda: FNO(1, 1, (5, 4), width=8, depth=2, boundary="dirichlet", positions=True),
+        lambda: FNO(1, 1, (5, 4), width=8, depth=1, boundary="dirichlet", positions=True),
         Grid.dirichlet(21, 21), ((17, 17), (33, 33), (10, 8)), (10, 8),
     ),
     "mixed 3-d": Case(
-        lambda: FNO(1, 1, (2, 3, 2), width=6, depth=2, boundary=["neumann", "periodic", "dirichlet"]),
+        lambda: FNO(1, 1, (2, 3, 2), width=6, depth=1, boundary=["neumann", "periodic", "dirichlet"]),
         Grid(Axis("z", 8, boundary="neumann"), Axis("y", 9), Axis("x", 9, boundary="dirichlet")),
         ((8, 9, 10), (4, 7, 5), (13, 12, 11)), (4, 7, 5),
     ),
@@ -114,6 +114,7 @@ def test_one_file_serves_every_resolution_to_1e_5_of_torch(case, tmp_path):
     assert [(o.name, o.shape) for o in session.get_outputs()] == [("outputs", names)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [CASES["periodic 2-d"], CASES["dirichlet 2-d"]])
 def test_torch_export_takes_other_sizes_and_refuses_those_that_lack_modes(case):
     surrogate = case.build()
@@ -133,6 +134,7 @@ def small(operator: Operator | None = None) -> Surrogate:
     return Surrogate(operator, Grid.periodic(16), [INPUT], [OUTPUT], SCALES).eval()
 
 
+@pytest.mark.slow
 def test_a_double_surrogate_becomes_a_float32_file(tmp_path):
     surrogate = small().double()
     file = surrogate.export_onnx(tmp_path / "s.onnx")
@@ -198,6 +200,7 @@ def test_outputs_of_zero_can_be_compared(monkeypatch):
     compare(surrogate, 0.0, monkeypatch)
 
 
+@pytest.mark.slow
 def test_a_grid_with_far_fewer_modes_than_the_operator_does(tmp_path):
     operator = FNO(1, 1, (12,), width=4, depth=1)
     surrogate = Surrogate(operator, Grid.periodic(8), [INPUT], [OUTPUT], SCALES).eval()
@@ -218,6 +221,7 @@ class Bound(FNO):
         return super().forward(u, size) * (2.0 if u.shape[-1] % 3 == 0 else 1.0)
 
 
+@pytest.mark.slow
 def test_operators_that_cannot_be_exported_are_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match=r"this Rigid cannot be exported .* FNO.* can\."):
         small(Rigid(1, 1, (3,), width=4, depth=1)).export_onnx(tmp_path / "s.onnx")
@@ -238,6 +242,7 @@ def test_the_packages_that_are_missing_are_named(tmp_path, monkeypatch):
         small().export_onnx(tmp_path / "s.onnx")
 
 
+@pytest.mark.slow
 def test_the_command_line_exports_a_run(tmp_path, capsys):
     small().save(tmp_path / "run" / "surrogate")
     assert main(["onnx", str(tmp_path / "run"), str(tmp_path / "s.onnx")]) == 0

@@ -58,6 +58,7 @@ def state(grid: SphereGrid = GAUSS, count: int = 2) -> xr.Dataset:
     return xr.Dataset({n: (("sample", "lat", "lon"), v) for n, v in fields.items()}, coords)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*does not have many workers.*")
 @pytest.mark.filterwarnings("ignore:.*treespec.*", "ignore:.*number of training batches.*")

@@ -6,13 +6,12 @@ import json
 import math
 import os
 import shutil
-import subprocess
-import sys
 
 import lightning
 import numpy as np
 import pytest
 import torch
+from support.processes import finished
 from torch import nn
 
 from sobolev.datasets import BurgersRecipe, OperatorDataModule, generate
@@ -111,14 +110,13 @@ assert (operator.scale[1] > 0).all()
 """
 
 
+@pytest.mark.slow
 def test_a_later_stage_trains_under_ddp(burgers_data):
     """Which waits for all parameters that wanted gradients when it wrapped the module; it does so
     from the second step on."""
     program = _DISTRIBUTED.format(data=str(burgers_data))
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    done = finished(program)
+    assert done.returncode == 0, done.output
 
 
 class Band(Operator):
@@ -306,12 +304,13 @@ def weights(run):
     return Surrogate.load(run / "surrogate").state_dict()
 
 
+@pytest.mark.slow
 def test_a_boost_killed_within_a_stage_resumes_to_the_same_weights(boosted, tmp_path):
     arguments, undisturbed = boosted
     run = tmp_path / "run"
     given = ["boost", *arguments, "--run", str(run)]
-    done = subprocess.run([sys.executable, "-c", _KILLED, *given], capture_output=True, check=False)
-    assert done.returncode == -9, done.stderr.decode()
+    done = finished(_KILLED, *given)
+    assert done.returncode == -9, done.output
     assert Surrogate.load(run).operator.active == 1  # what was finished can be used
     kept = (run / "stage-0" / "surrogate" / "model.safetensors").stat().st_mtime_ns
     begun = command._epoch_seconds(run / "stage-1")
@@ -325,6 +324,7 @@ def test_a_boost_killed_within_a_stage_resumes_to_the_same_weights(boosted, tmp_
     assert (run / "stage-0" / "surrogate" / "model.safetensors").stat().st_mtime_ns == kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conserve", [False, True])
 def test_a_boosted_run_says_what_each_stage_left(boosted, tmp_path, conserve):
     arguments, run = boosted
@@ -351,6 +351,7 @@ def test_a_boosted_run_says_what_each_stage_left(boosted, tmp_path, conserve):
     )
 
 
+@pytest.mark.slow
 def test_a_boost_in_double_precision_is_judged_like_any(boosted):
     _, run = boosted
     data, surrogate = OperatorDataModule(run.parent / "data"), Surrogate.load(run)
@@ -358,6 +359,7 @@ def test_a_boost_in_double_precision_is_judged_like_any(boosted):
     assert command._scores(surrogate.double(), data, "valid") == pytest.approx(scores, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_later_stage_that_does_not_help_is_left_out(boosted, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(
         command, "_scores", lambda surrogate, *_: {"relative_l2": float(surrogate.operator.active)}
@@ -373,6 +375,7 @@ def test_a_later_stage_that_does_not_help_is_left_out(boosted, tmp_path, monkeyp
     assert "no later stage improves on stage 0" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_comparison_matches_parameters_and_averages_the_ensemble(boosted):
     arguments, run = boosted
     data = OperatorDataModule(run.parent / "data")
@@ -409,6 +412,7 @@ def test_a_comparison_matches_parameters_and_averages_the_ensemble(boosted):
     assert (run / "single" / "surrogate" / "model.safetensors").stat().st_mtime_ns == kept
 
 
+@pytest.mark.slow
 def test_a_boost_goes_on_with_its_own_settings_and_data_only(boosted, tmp_path, caplog):
     arguments, run = boosted
     resumed = [*arguments, "--run", str(run), "--resume"]
@@ -436,6 +440,7 @@ def test_a_boost_goes_on_with_its_own_settings_and_data_only(boosted, tmp_path, 
         aside.rename(place)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_boosted_is_refused_before_anything_is_written(boosted, tmp_path):
     arguments, run = [*boosted[0], "--run", str(tmp_path / "run")], tmp_path / "run"
     fno = {"class_path": "FNO", "init_args": {"in_channels": 1, "out_channels": 1, "modes": [4]}}

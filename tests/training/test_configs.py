@@ -111,6 +111,7 @@ def small_data(tmp_path_factory, burgers_data, darcy_data):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @each_config
 def test_trains_at_small_size(name, small_data, tmp_path, monkeypatch):
     content = yaml.safe_load(text_of(name))

@@ -22,6 +22,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.slow
 def test_accumulated_and_shared_batches_train_as_one_batch(tmp_path, darcy_data):
     """Batches of 8 of 16 training samples, turned by symmetries; 3 validation samples, which two
     processes cannot share evenly. In float64, so that equal means equal."""

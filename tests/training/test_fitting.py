@@ -6,16 +6,14 @@ import csv
 import json
 import logging
 import math
-import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
 import yaml
 from lightning.pytorch.strategies import SingleDeviceStrategy
+from support.processes import finished
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sobolev import Surrogate
@@ -90,6 +88,7 @@ main(["train", *sys.argv[1:]])
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(tmp_path, options, monkeypatch):
     """SIGKILL within an epoch; the folder moves; the next start gets SIGTERM; the third is cut off
     while it writes its checkpoint; the fourth ends with equal bits, averaged weights, the optimizer's
@@ -99,10 +98,8 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(tmp_path, opti
         "--model.optimizer", "SOAP", "--model.optimizer.interval", 2,
     )  # fmt: skip
     whole = weights(train(options("whole", *more)))
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    command = [sys.executable, "-c", KILLED, *options("killed", *more)]
-    killed = subprocess.run(command, check=False, capture_output=True, env=environment)
-    assert killed.returncode == -signal.SIGKILL
+    killed = finished(KILLED, *options("killed", *more))
+    assert killed.returncode == -signal.SIGKILL, killed.output
     run = (tmp_path / "killed").rename(tmp_path / "moved")
     litter = run / "checkpoints" / ".last.ckpt.0123.part"
     litter.write_bytes(b"half")
@@ -140,6 +137,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(tmp_path, opti
     assert not list(run.rglob("*.part"))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_does_not_read_its_start_again(tmp_path, options, monkeypatch):
     """Which is gone by then, and had another normalisation: weights, averages and record are those of
     an undisturbed run."""
@@ -249,6 +247,7 @@ def test_patience_ends_a_run_and_a_stopped_run_is_complete(options, caplog, monk
     assert_equal_bits(before, weights(run))
 
 
+@pytest.mark.slow
 def test_the_found_learning_rate_trains_as_if_it_had_been_given(tmp_path, options, monkeypatch):
     """Although the trial diverges at its end."""
     plain = OperatorModule.training_step
@@ -278,6 +277,7 @@ def test_no_learning_rate_is_suggested_where_none_helps():
         steepest([10 ** (-6 + k / 10) for k in range(50)], [1.0 + k / 50 for k in range(50)])
 
 
+@pytest.mark.slow
 def test_mixed_precision_trains_and_saves_float32(tmp_path, options):
     more = ("--trainer.max_epochs", 3, "--trainer.enable_progress_bar", "false")
     full, mixed = (
@@ -292,6 +292,8 @@ def test_mixed_precision_trains_and_saves_float32(tmp_path, options):
     assert scores[1]["valid_relative_l2"] == pytest.approx(scores[0]["valid_relative_l2"], rel=0.02)
 
 
+@pytest.mark.slow
+@pytest.mark.draws
 def test_a_run_tells_its_progress_and_draws_its_predictions(tmp_path, options, caplog):
     caplog.set_level(logging.INFO, "sobolev")
     run = train(options("run", "--profile", "--trainer.max_epochs", 5))

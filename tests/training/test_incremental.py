@@ -95,6 +95,7 @@ def test_a_training_that_goes_on_keeps_the_weights(data, tmp_path):
     assert operator.blocks[0].kernel.weight[5].abs().max() > 0.5 * before > 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_every_number_of_modes_is_compiled(data, tmp_path, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

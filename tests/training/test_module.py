@@ -434,6 +434,7 @@ def test_what_training_cannot_start_from_is_refused(flow_data, tmp_path):
         BoostingModule(SpecBoost([network(2), network(2)]), data, start=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_curriculum_on_the_command_line(flow_data, tmp_path):
     """One step first, then from there unrolled; the second run resumes where it was, not at the start."""
     settings = {

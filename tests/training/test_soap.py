@@ -95,6 +95,7 @@ def test_biases_get_adamw():
     )
 
 
+@pytest.mark.slow
 def test_bases_become_the_eigenvectors():
     """Of gradients whose second moments are known."""
     left, right = rotation(8, 0), rotation(5, 1)
