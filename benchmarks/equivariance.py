@@ -56,8 +56,8 @@ def main() -> None:
     parser.add_argument("data", help="folder of the data set")
     options = parser.parse_args()
     surrogate = Surrogate.load(options.run)
-    window = surrogate.provenance["data"].get("window", (1, 1))
-    resolution = surrogate.provenance["data"]["resolution"][0]
+    window = surrogate.provenance.data.window or (1, 1)
+    resolution = surrogate.provenance.data.resolution[0]
     data = OperatorDataModule(options.data, resolution=resolution, window=window)
     grid = data.grid
     kinds = [(a.boundary, a.size, a.length) for a in grid.axes] if isinstance(grid, Grid) else []
@@ -65,7 +65,7 @@ def main() -> None:
         raise ValueError(
             f"quarter turns about node 0 are symmetries of square tori; {options.data} lies on {grid}"
         )
-    protocol = surrogate.provenance.get("protocol", "protocol unknown")
+    protocol = surrogate.provenance.protocol or "protocol unknown"
     print(f"{options.run}: {type(surrogate.operator).__name__}, {protocol}\n")
     print("| turned by | relative L² | over unturned | defect |")
     print("|---|---|---|---|")

@@ -67,7 +67,6 @@ from sobolev.datasets import OperatorDataModule
 from sobolev.grids.norms import relative_error
 from sobolev.operators import Operator
 from sobolev.solvers import AbstractGrid, SphereGrid
-from sobolev.surrogates.rollout import rollout
 from sobolev.training import OperatorModule
 from sobolev.training.callbacks.checkpoints import WholeCheckpoints
 from sobolev.training.runs.configurations import CONFIGS
@@ -272,7 +271,7 @@ def rollout_errors(module: OperatorModule, data: OperatorDataModule) -> dict[str
     over, last = [], []
     for i in range(0, len(whole), BATCH):
         inputs, targets = whole[i : i + BATCH]
-        p = surrogate.comparable(rollout(surrogate, inputs, horizon)).double()
+        p = surrogate.comparable(surrogate.unrolled(inputs, horizon)).double()
         y = surrogate.comparable(targets.unflatten(1, (horizon, -1))).double()
         over.append(relative_error(p.flatten(1, 2), y.flatten(1, 2), data.grid))
         last.append(relative_error(p[:, -1], y[:, -1], data.grid))
@@ -423,7 +422,7 @@ def trained(
     return Result(
         label, type(trainer.optimizers[0]).__name__, module.learning_rate, count(module),
         clock.spent / 60, len(clock.times), 1e3 * statistics.median(clock.times),
-        module.surrogate.provenance["protocol"], loss_in_words(settings.words), scores,
+        module.surrogate.provenance.protocol, loss_in_words(settings.words), scores,
     )  # fmt: skip
 
 

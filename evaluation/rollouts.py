@@ -16,7 +16,6 @@ from sobolev.grids import AbstractGrid, energy_spectrum
 from sobolev.grids.norms import relative_error
 from sobolev.surrogates import Surrogate
 from sobolev.surrogates.applying import apply, comfortable_batch
-from sobolev.surrogates.rollout import State, rollout
 from sobolev.training.metrics import correlation_time, integral_error
 
 TRAJECTORIES = 32
@@ -44,8 +43,7 @@ class Rollouts:
     @property
     def start(self) -> Tensor:
         """The last given frame, ``(sample, quantity, *space)``."""
-        history = self.surrogate.in_time.history
-        return State.of(self.inputs, history, len(self.surrogate.quantities)).frames[:, -1]
+        return self.surrogate.state_of(self.inputs).frames[:, -1]
 
     @property
     def finite(self) -> Tensor:
@@ -176,14 +174,7 @@ def roll_out(
     grid = surrogate.grid.resized(*module.grid.shape)
 
     def continued(u: Tensor) -> Tensor:
-        given = u.to(surrogate.input_mean)
-        return rollout(
-            surrogate,
-            given,
-            window.horizon,
-            window=surrogate.in_time,
-            quantities=len(surrogate.quantities),
-        ).cpu()
+        return surrogate.unrolled(u, window.horizon).cpu()
 
     size = comfortable_batch(grid)
     apply(surrogate, surrogate, inputs[:1], batch_size=1)  # warm up

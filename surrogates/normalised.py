@@ -19,6 +19,7 @@ from sobolev.operators import Operator
 from sobolev.surrogates.conservation import KeptIntegrals
 from sobolev.surrogates.meaning import Meaning, check_channels
 from sobolev.surrogates.provenance import Provenance
+from sobolev.surrogates.rollout import State, rollout
 
 
 class NormalisedOperator(nn.Module):
@@ -143,6 +144,35 @@ class NormalisedOperator(nn.Module):
             v = self.integrals(normalised, v, means, (self.input_scale, self.output_scale))
         v = v * self.output_scale + self.output_mean
         return self.grid.resized(*v.shape[2:]).without_border(v, cells=self.grid)
+
+    def unrolled(
+        self,
+        inputs: Float[Tensor, "batch inputs ..."],
+        frames: int,
+        *,
+        gradient_frames: int | None = None,
+    ) -> Float[Tensor, "batch frames quantities ..."]:
+        """Predict the ``frames`` that follow ``inputs``, as ``rollout`` does.
+
+        Raises:
+            ValueError: for a surrogate that is not in time, or counts below 1.
+        """
+        return rollout(
+            self,
+            inputs.to(self.input_mean.dtype),
+            frames,
+            window=self.in_time,
+            quantities=len(self.quantities),
+            gradient_frames=gradient_frames,
+        )
+
+    def state_of(self, inputs: Float[Tensor, "batch inputs ..."]) -> State:
+        """Return static inputs and frames of input channels.
+
+        Raises:
+            ValueError: for a surrogate that is not in time.
+        """
+        return State.of(inputs, self.in_time.history, len(self.quantities))
 
     def comparable(
         self, fields: Float[Tensor, "*lead_and_space"]

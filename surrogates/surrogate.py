@@ -147,8 +147,8 @@ class Surrogate(NormalisedOperator):
             symmetries = declared_symmetries(self.provenance.data)
             if not elements(symmetries, self.grid.ndim)[1:]:
                 raise ValueError(
-                    "the training data declare no symmetry to average over, but for shifts; name those that their "
-                    "equation has"
+                    "the recipe of the training data declares no symmetry to average over, but for shifts; name "
+                    "those that its equation has"
                 )
         record = self.provenance.with_parts(calibration=None)
         other = copy.copy(self)

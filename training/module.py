@@ -20,7 +20,6 @@ from sobolev.grids.checks import check_whole
 from sobolev.grids.streams import Key, stream
 from sobolev.operators import Operator, SpecBoost, channel_axes
 from sobolev.operators.layers.spectral_conv import full_precision
-from sobolev.surrogates.rollout import State, rollout
 from sobolev.training.losses import FieldLoss, SobolevLoss, made_for
 from sobolev.training.metrics import RelativeError
 from sobolev.training.noise import with_noise
@@ -245,13 +244,8 @@ class OperatorModule(lightning.LightningModule):
         if self.surrogate.window is None:
             prediction = self.surrogate(inputs)[:, None]
         else:
-            prediction = rollout(
-                self.surrogate,
-                inputs.to(self.surrogate.input_mean.dtype),
-                self.frames,
-                window=self.surrogate.in_time,
-                quantities=len(self.surrogate.quantities),
-                gradient_frames=self.gradient_frames,
+            prediction = self.surrogate.unrolled(
+                inputs, self.frames, gradient_frames=self.gradient_frames
             )
         targets = targets.unflatten(1, (self.frames, -1))
         return self.surrogate.comparable(prediction), self.surrogate.comparable(targets)
@@ -264,9 +258,8 @@ class OperatorModule(lightning.LightningModule):
         seed = stream(self.seed, Key.NOISE, self.global_step, batch_idx, self.global_rank)
         dice = torch.Generator(inputs.device).manual_seed(int(seed.integers(2**63)))
         quantities = len(self.surrogate.quantities)
-        state = State.of(inputs, self.surrogate.in_time.history, quantities)
         return with_noise(
-            state,
+            self.surrogate.state_of(inputs),
             self.noise * self.surrogate.output_scale[:quantities],
             self.surrogate.grid,
             pink=self.noise_spectrum == "pink",

@@ -17,7 +17,7 @@ import xarray as xr
 
 from sobolev import Grid, Surrogate
 from sobolev.__main__ import main
-from sobolev.certification import calibrate, certificate_of, effectivity
+from sobolev.certification import calibrate, certificate_of, certified, effectivity
 from sobolev.certification.calibration import conformal_quantile
 from sobolev.certification.certificates import Guarantee
 from sobolev.certification.residuals import residual_norm
@@ -33,6 +33,7 @@ from sobolev.grids.description import axis_coords
 from sobolev.grids.streams import stream
 from sobolev.operators import FNO
 from sobolev.solvers import Darcy, SphereGrid
+from sobolev.surrogates.files import meaning_digest
 
 TWO_PHASE = DarcyRecipe(solver_resolution=25)
 N = 25
@@ -158,7 +159,7 @@ def fields(data: xr.Dataset, name: str) -> torch.Tensor:
 @pytest.mark.parametrize("kind", [Surrogate, Imperfect], ids=["untrained", "imperfect"])
 def test_predictions_are_certified_and_left_alone(kind):
     judged, data = surrogate(kind=kind), dataset()
-    plain, found = judged.predict(data), judged.predict(data, certify=True)
+    plain, found = judged.predict(data), certified(judged, data)
     xr.testing.assert_identical(found.drop_vars("error_bound"), plain)
     bound, error = found.error_bound, true_errors(media(count=4), fields(found, "pressure"))
     assert bound.dims == ("sample",)
@@ -168,13 +169,13 @@ def test_predictions_are_certified_and_left_alone(kind):
     assert bound.attrs["guaranteed"] == 1
     assert bound.attrs["norm"].startswith("energy")
     assert "same grid" in bound.attrs["reference"]
-    alone = judged.predict(data.isel(sample=0), certify=True).error_bound
+    alone = certified(judged, data.isel(sample=0)).error_bound
     assert alone.item() == pytest.approx(bound.values[0], rel=1e-3)
 
 
 def test_a_tolerance_is_kept_and_what_is_within_it_stays(tmp_path):
     judged, data = surrogate(kind=Imperfect), dataset()
-    plain, found = judged.predict(data), judged.predict(data, tolerance=1e-2)
+    plain, found = judged.predict(data), certified(judged, data, tolerance=1e-2)
     error = true_errors(media(count=4), fields(found, "pressure"))
     assert (error <= found.error_bound.values).all()
     assert (found.error_bound <= 1e-2).all()
@@ -184,7 +185,7 @@ def test_a_tolerance_is_kept_and_what_is_within_it_stays(tmp_path):
     np.testing.assert_array_equal(found.pressure[:2], plain.pressure[:2])
     assert (error[2:] < 0.2 * true_errors(media(count=4), fields(plain, "pressure"))[2:]).all()
     iterations = found.iterations.values
-    cold = surrogate().predict(data, tolerance=1e-2).iterations.values
+    cold = certified(surrogate(), data, tolerance=1e-2).iterations.values
     assert (iterations[:2] == 0).all()
     assert (iterations[2:] > 0).all()
     assert (iterations < cold).all()
@@ -194,15 +195,15 @@ def test_a_tolerance_is_kept_and_what_is_within_it_stays(tmp_path):
     again = xr.open_dataset(tmp_path / "p.nc", engine="h5netcdf")
     xr.testing.assert_equal(again, found)
     assert again.treatment.attrs["flag_values"].tolist() == [0, 1]
-    largest = float(judged.predict(data, certify=True).error_bound.max())
-    loose = judged.predict(data, tolerance=1.001 * largest)
+    largest = certified(float(judged, data).error_bound.max())
+    loose = certified(judged, data, tolerance=1.001 * largest)
     np.testing.assert_array_equal(loose.pressure, plain.pressure)
     assert not loose.treatment.any()
 
 
 def test_effectivity_is_the_bound_over_the_error():
     judged, data = surrogate(kind=Imperfect), dataset()
-    found = judged.predict(data, certify=True)
+    found = certified(judged, data)
     a, p = fields(data, "permeability"), fields(found, "pressure")
     truth = effectivity(judged, a, p, torch.full_like(p, math.nan), GRID)
     np.testing.assert_allclose(truth.error, true_errors(a, p), rtol=1e-3)
@@ -213,9 +214,9 @@ def test_effectivity_is_the_bound_over_the_error():
 
 def test_certificates_with_another_default_device():
     judged, data = surrogate(), dataset()
-    expected = judged.predict(data, tolerance=1e-2)
+    expected = certified(judged, data, tolerance=1e-2)
     with torch.device("meta"):
-        found = judged.predict(data, tolerance=1e-2)
+        found = certified(judged, data, tolerance=1e-2)
     np.testing.assert_array_equal(found.pressure, expected.pressure)
 
 
@@ -233,11 +234,11 @@ def test_certificates_are_refused_where_none_is_known(recipe, message):
     if isinstance(grid, SphereGrid):
         judged = surrogate()  # an FNO is not for spheres; its meaning is exchanged
         judged.grid, judged.inputs, judged.outputs = grid, [*recipe.outputs], [*recipe.outputs]
-        judged.provenance = {"data": {"recipe": recipe.configuration()}}
+        judged.record(data={"recipe": recipe.configuration()})
     else:
         with_inputs = replace_inputs(recipe)
         judged = surrogate(with_inputs, grid=grid)
-        judged.provenance = {"data": {"recipe": recipe.configuration()}}
+        judged.record(data={"recipe": recipe.configuration()})
     with pytest.raises(ValueError, match=message):
         certificate_of(judged)
 
@@ -259,27 +260,26 @@ def replace_inputs(recipe):
         ({"tolerance": math.nan}, "between 0 and 1, got nan"),
         ({"tolerance": "small"}, "between 0 and 1, got 'small'"),
         ({"tolerance": True}, "between 0 and 1, got True"),
-        ({"certify": True, "resolution": 49}, "49 × 49 nodes, and it is given on 25 × 25"),
     ],
 )
 def test_unfit_options_are_refused(monkeypatch, options, message):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(ValueError, match=message):
-        surrogate().predict(dataset(1), **options)
+        certified(surrogate(), dataset(1), **options)
 
 
 def test_unfit_fields_are_refused():
     data = dataset(1)
     with pytest.raises(ValueError, match="must be positive and finite; 1 of 1 fields"):
-        surrogate().predict(-data, certify=True)
+        certified(surrogate(), -data)
     with pytest.raises(ArithmeticError, match="where float64 cannot meet it"):
-        surrogate().predict(data, tolerance=1e-18)
+        certified(surrogate(), data, tolerance=1e-18)
     with pytest.raises(ValueError, match=r"along 'treatment'.*rename the dimension"):
-        surrogate().predict(data.rename(sample="treatment"), tolerance=0.1)
+        certified(surrogate(), data.rename(sample="treatment"), tolerance=0.1)
     unknown = surrogate()
-    unknown.provenance = {}
+    unknown.record(data={})
     with pytest.raises(ValueError, match="equation the predictions should obey is not known"):
-        unknown.predict(data, certify=True)
+        certified(unknown, data)
     assert "error_bound" not in unknown.predict(data)
 
 
@@ -318,9 +318,9 @@ def test_a_certificate_of_other_variables_is_refused():
 )
 def test_recipes_of_strangers_are_checked_and_run_nothing(change, message):
     judged = surrogate()
-    judged.provenance["data"]["recipe"] |= change
+    judged.record(data={"recipe": {**judged.provenance.data.recipe, **change}})
     with pytest.raises(ValueError, match=message):
-        judged.predict(dataset(1), certify=True)
+        certified(judged, dataset(1))
 
 
 @pytest.mark.parametrize("recipe", ["DarcyRecipe", ["DarcyRecipe"], 7])
@@ -328,24 +328,36 @@ def test_what_is_no_recipe_is_refused(recipe, tmp_path):
     with pytest.raises(ValueError, match="recipe of class"):
         recipe_from(recipe)
     for data in ({"recipe": recipe}, recipe):
-        judged = surrogate()
-        judged.provenance["data"] = data
-        judged.save(tmp_path / "s")
-        with pytest.raises(ValueError, match=r"surrogate\.json: the provenance needs an object"):
-            Surrogate.load(tmp_path / "s")
+        with pytest.raises(ValueError, match="the provenance needs"):
+            surrogate().record(data=data)
+        with pytest.raises(ValueError, match=r"surrogate\.json: the provenance needs"):
+            Surrogate.load(forged(tmp_path / "s", data))
     for data, message in (
-        ({"window": 7}, r"surrogate\.json does not describe a surrogate"),
-        ({"window": [1, 1, "1"]}, "stride"),
-        ({"window": [1, 1, 1], "interval": "1"}, "interval between frames is a positive number"),
+        (
+            {"window": 7},
+            r"surrogate\.json: the provenance needs list\[int\] for window of data, got 7",
+        ),
+        ({"window": [1, 1, "1"]}, "for window of data"),
+        ({"window": [1, 1, 0]}, "stride"),
+        ({"window": [1, 1, 1], "interval": "1"}, "for interval of data"),
+        ({"window": [1, 1, 1], "interval": -1.0}, "interval between frames is a positive number"),
     ):
-        judged = surrogate()
-        judged.provenance["data"] = data
-        judged.save(tmp_path / "s")
         with pytest.raises(ValueError, match=message):
-            Surrogate.load(tmp_path / "s")
+            Surrogate.load(forged(tmp_path / "s", data))
 
 
-@pytest.mark.parametrize(("count", "quantile"), [(9, 0.9), (19, 0.9), (30, 0.5)])
+def forged(path, data):
+    """A saved surrogate whose file says this of its data, with checksums that fit."""
+    surrogate().save(path)
+    file = path / "surrogate.json"
+    content = json.loads(file.read_text())
+    content["provenance"]["data"] = data
+    del content["self_sha256"]
+    content["self_sha256"] = meaning_digest(content)
+    file.write_text(json.dumps(content))
+    return path
+
+
 def test_conformal_quantiles_cover_as_they_say(count, quantile):
     """Of n + 1 exchangeable scores the last is at most the k-th smallest of the others with probability
     k / (n + 1), whatever their distribution."""
@@ -395,16 +407,16 @@ def test_trajectories_get_the_error_that_calibration_has_seen(flow, flow_data, t
     again = Surrogate.load(tmp_path / "s")
     assert certificate_of(again).calibration == found
     given = xr.Dataset({"vorticity": (("sample", "y", "x"), inputs[:3, 0])}, axis_coords(data.grid))
-    bound = again.predict(given, certify=True).error_bound
+    bound = certified(again, given).error_bound
     np.testing.assert_allclose(bound, found.factor * residual_norm(again, inputs[:3]), rtol=1e-6)
     assert bound.attrs["guaranteed"] == 0
     assert bound.attrs["coverage"] == 0.8
     assert bound.attrs["calibration_samples"] == 11
     uncalibrated = copy.copy(again)
-    uncalibrated.provenance = {"data": again.provenance["data"]}
+    uncalibrated.record(calibration=None)
     for one in (again, uncalibrated):  # which is not sent to be calibrated first
         with pytest.raises(ValueError, match="guaranteed, as it is for Darcy flow"):
-            one.predict(given, tolerance=0.1)
+            certified(one, given, tolerance=0.1)
 
     options = ["calibrate", str(tmp_path / "s"), "--data", str(flow_data), "--split", "train"]
     assert main([*options, "--quantile", "0.8"]) == 0
@@ -425,7 +437,7 @@ def test_trajectories_get_the_error_that_calibration_has_seen(flow, flow_data, t
 
 def test_calibration_refuses_what_was_trained_on(flow, flow_data):
     judged, data = flow
-    judged.provenance["data"] = data.provenance
+    judged.record(data=data.provenance)
     with pytest.raises(
         ValueError, match=r"trained on trajectories of this split, 'train'.*another"
     ):
@@ -453,7 +465,7 @@ def test_calibration_refuses_what_says_nothing(flow, flow_data):
         {"vorticity": (("y", "x"), torch.rand(32, 32).numpy())}, axis_coords(Grid.periodic(32, 32))
     )
     with pytest.raises(ValueError, match=r"calibrated on 16 × 16 nodes.*errors on 32 × 32"):
-        judged.predict(fine, certify=True)
+        certified(judged, fine)
 
 
 @pytest.mark.parametrize(
@@ -472,10 +484,9 @@ def test_damaged_calibrations_are_refused(flow, damage):
     judged, _ = flow
     good = {"factor": 2.0, "quantile": 0.9, "samples": 20, "resolution": [16, 16]}
     whole = isinstance(damage, dict) and damage != {"factor": 1.0}
-    judged.provenance["calibration"] = {**good, **damage} if whole else damage
     with pytest.raises(ValueError, match="calibration is damaged"):
-        certificate_of(judged)
-    judged.provenance["calibration"] = json.loads(json.dumps(good))
+        judged.record(calibration={**good, **damage} if whole else damage)
+    judged.record(calibration=json.loads(json.dumps(good)))
     assert certificate_of(judged).calibration.factor == 2.0
 
 

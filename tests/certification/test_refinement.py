@@ -300,7 +300,7 @@ def test_says_which_operators_can_be_refined_and_which_frames_fit():
     with pytest.raises(ValueError, match=r"Trajectory\(SpatioTemporalFNO.*this surrogate is FNO"):
         refined(fno, torch.zeros(1, 2, N, N))
     unknown = flow_surrogate()
-    del unknown.provenance["data"]["recipe"]
+    unknown.record(data={**unknown.provenance["data"], "recipe": None})
     with pytest.raises(ValueError, match=r"not known.*provenance says nothing"):
         refined(unknown, torch.zeros(1, 2, N, N))
     surrogate = flow_surrogate()

@@ -12,10 +12,10 @@ import torch
 
 from sobolev import Grid, Surrogate
 from sobolev.datasets import BurgersRecipe, Manifest, OperatorDataModule, Recipe, open_dataset
-from sobolev.evaluation import break_even as breakeven
+from sobolev.datasets.recipes.capabilities import Loosenable, scaled
+from sobolev.evaluation import cheaper_solves
 from sobolev.evaluation.break_even import BreakEven
-from sobolev.evaluation.cheaper_solves import Solve
-from sobolev.evaluation.cheaper_solves import SolverProblem as Problem
+from sobolev.evaluation.cheaper_solves import Solve, SolverProblem
 from sobolev.evaluation.comparison import Comparison, evaluate
 from sobolev.evaluation.judged import evaluate_run
 from sobolev.evaluation.record import finite
@@ -159,7 +159,7 @@ def test_break_even_is_what_was_spent_over_what_is_saved():
 
 
 @dataclass(frozen=True)
-class Toy(Recipe):
+class Toy(Loosenable, Recipe):
     """A solver of error 1/n + 1/steps, which takes n · steps seconds a field."""
 
     steps: int = 64
@@ -177,18 +177,25 @@ class Toy(Recipe):
         self.clock[0][0] += len(inputs) * grid.shape[0] * self.steps
         return inputs + (1 / grid.shape[0] + 1 / self.steps)
 
-    draw = refined = residual = solve
+    draw = refined = solve
+
+    @property
+    def setting(self):
+        return f"steps {self.steps}"
+
+    def looser(self):
+        return scaled(self, "steps", 0.5, last=4)
 
 
 def test_the_cheapest_solve_of_equal_error_is_found(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(breakeven.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(breakeven, "PATIENCE", math.inf)
+    monkeypatch.setattr(cheaper_solves.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(cheaper_solves, "PATIENCE", math.inf)
     grid, fields = Grid.periodic(64), torch.ones(2, 1, 64, dtype=torch.float64)
     error = lambda u: (u - fields).abs().amax((1, 2))  # noqa: E731
-    problem = Problem(Toy(clock=(now,)), fields, grid, grid, error)
+    problem = SolverProblem(Toy(clock=(now,)), fields, grid, grid, error)
     for wanted in (0.4, 0.2, 0.1, 0.05):
-        tried = list(breakeven._tried(problem, wanted, lambda text: None))
+        tried = list(cheaper_solves.solves(problem, wanted, lambda text: None))
         for s in tried:
             if s.relative_l2 is not None:
                 steps = int(s.setting.split()[1])
@@ -209,7 +216,7 @@ def test_a_coarse_burgers_solve_is_judged_on_the_evaluation_grid():
     inputs = recipe.draw([np.random.default_rng(i) for i in range(2)])
     truth = fine.subsample(recipe.solve(inputs, fine), grid)
     error = lambda u: (u - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)  # noqa: E731
-    found, _ = breakeven._judged(Problem(recipe, inputs, fine, grid, error), 32)
+    found, _ = cheaper_solves._judged(SolverProblem(recipe, inputs, fine, grid, error), 32)
     coarse = recipe.grid(32)
     again = recipe.solve(fine.resample(inputs, coarse), coarse)[:, 0].numpy()
     spectrum = np.fft.rfft(again)  # trigonometric interpolation from 32 to 64 nodes
@@ -231,12 +238,12 @@ def strict(text):
 @pytest.mark.slow
 def test_json_is_strict_and_its_numbers_are_those_of_the_fields(flow_data, tmp_path):
     surrogate = of_flow(flow_data)
-    surrogate.provenance["training"] = {"seconds": 12.0}
+    surrogate.record(training={"seconds": 12.0})
     more = {**surrogate.provenance["data"], "train_samples": 30}
     before = {"data": more, "training": {"seconds": 3.0}}
-    surrogate.provenance["start"] = before
+    surrogate.record(start=before)
     folder = surrogate.save(tmp_path / "run" / "surrogate")
-    (score,) = evaluate_run(folder.parent, flow_data, trajectories=2)
+    (score,) = evaluate_run(folder.parent, flow_data, trajectories=2).scores
     written = strict((tmp_path / "run" / "evaluation" / "evaluation.json").read_text())
     assert written["schema"] == 1
     assert written["scores"][0]["relative_l2"] == score.relative_l2
@@ -258,12 +265,11 @@ def test_json_is_strict_and_its_numbers_are_those_of_the_fields(flow_data, tmp_p
 @pytest.mark.slow
 def test_what_it_went_on_from_other_data_cost_is_not_known(flow_data, tmp_path):
     surrogate = of_flow(flow_data)
-    surrogate.provenance["training"] = {"seconds": 12.0}
+    surrogate.record(training={"seconds": 12.0})
     data = {**surrogate.provenance["data"], "seed": 99}
-    surrogate.provenance["start"] = {
-        "data": data, "training": {"seconds": 3.0}, "protocol": "one <step>",
-    }  # fmt: skip
-    surrogate.conserved = {surrogate.outputs[0].name: surrogate.inputs[-1].name}
+    surrogate.record(start={"data": data, "training": {"seconds": 3.0}, "protocol": "one <step>"})
+    kept = {surrogate.outputs[0].name: surrogate.inputs[-1].name}
+    surrogate.meaning = replace(surrogate.meaning, conserved=kept)
     surrogate.save(tmp_path / "alone")
     evaluate_run(tmp_path / "alone", flow_data, trajectories=2, out=tmp_path / "out")
     written = strict((tmp_path / "out" / "evaluation.json").read_text())
@@ -284,7 +290,7 @@ def test_predictions_that_are_not_finite_become_null(burgers_data, tmp_path):
     )  # fmt: skip
     next(surrogate.operator.parameters()).data.fill_(torch.nan)
     surrogate.save(tmp_path / "alone")
-    scores = evaluate_run(tmp_path / "alone", burgers_data, out=tmp_path / "out")
+    scores = evaluate_run(tmp_path / "alone", burgers_data, out=tmp_path / "out").scores
     assert math.isnan(scores[0].relative_l2)
     written = strict((tmp_path / "out" / "evaluation.json").read_text())
     assert written["scores"][0]["relative_l2"] is None

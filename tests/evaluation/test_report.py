@@ -16,7 +16,7 @@ from sobolev import Surrogate
 from sobolev.datasets import DarcyRecipe, Manifest, OperatorDataModule, generate
 from sobolev.evaluation import report
 from sobolev.evaluation.comparison import evaluate, fields_at
-from sobolev.evaluation.judged import _command, evaluate_run
+from sobolev.evaluation.judged import evaluate_run
 from sobolev.evaluation.record import Evaluation
 from sobolev.evaluation.rollouts import roll_out, whole_window
 from sobolev.grids.variables import Variable
@@ -74,8 +74,8 @@ def darcy_report(tmp_path_factory):
         DarcyRecipe(solver_resolution=33), home / "data", {"train": 8, "test": 4}, resolution=17, progress=False
     )  # fmt: skip
     surrogate = surrogate_of(data, boundary="dirichlet")
-    surrogate.provenance["training"] = {"seconds": 60.0, "epochs": 2}
-    surrogate.provenance["protocol"] = "one map, no time"
+    surrogate.record(training={"seconds": 60.0, "epochs": 2})
+    surrogate.record(protocol="one map, no time")
     surrogate.save(home / "run" / "surrogate")
     rows = "epoch,step,train/loss,valid/relative_l2\n0,1,0.9,0.8\n1,2,0.5,0.4\n"
     (home / "run" / "metrics.csv").write_text(rows)
@@ -150,15 +150,17 @@ def hostile(flow_data):
     score, comparison = evaluate(honest, flow_data, 16)
     rolled = roll_out(honest, fields_at(flow_data, 16, "test", whole_window(honest, manifest)))
     rolled = replace(rolled, surrogate=surrogate, time_units=HOSTILE)
-    surrogate.provenance |= {"protocol": HOSTILE, "training": HOSTILE, HOSTILE: [HOSTILE]}
-    surrogate.provenance["data"]["recipe"] = HOSTILE
+    drawn = {**surrogate.provenance["data"], "recipe": {"class": HOSTILE}, "path": HOSTILE}
+    surrogate.record(
+        protocol=HOSTILE, training={"optimizer": HOSTILE}, data=drawn, **{HOSTILE: [HOSTILE]}
+    )
     path = Path(HOSTILE)
     evaluation = Evaluation(
-        surrogate, path, path, HOSTILE, manifest, _command(path, path, [16], "test", path, True, 3, False),
-        [replace(score, relative_l2_of={HOSTILE: 0.1})], {16: replace(comparison, surrogate=surrogate)}, rolled,
-        None, HOSTILE, None, HOSTILE,
+        surrogate, path, path, HOSTILE, manifest, f"sobolev evaluate {HOSTILE}",
+        [replace(score, relative_l2_of={HOSTILE: 0.1})], {(16, 16): replace(comparison, surrogate=surrogate)}, rolled,
+        None, HOSTILE, None, None, HOSTILE,
     )  # fmt: skip
-    return report.render(evaluation, evaluation.as_json(), report.figures(evaluation))
+    return report.render(evaluation, evaluation.to_json(), report.figures(evaluation))
 
 
 @pytest.mark.slow

@@ -17,7 +17,6 @@ from sobolev.datasets import PRESETS, OperatorDataModule, generate
 from sobolev.grids.variables import Variable
 from sobolev.operators import FNO, SFNO
 from sobolev.surrogates.files import meaning_digest
-from sobolev.surrogates.rollout import rollout
 from sobolev.training import OperatorModule
 
 HEAT = Variable("before", "heat before", "J"), Variable("after", "heat after", "J")
@@ -110,7 +109,7 @@ def test_mass_is_kept_over_a_rollout_in_single_precision(sphere):
     with torch.no_grad():
         operator.project.weight.mul_(1e-2)
         inputs = data.pairs("test")[:1][0]
-        frames = rollout(module.surrogate, inputs, 200)
+        frames = module.surrogate.unrolled(inputs, 200)
     assert (frames[:, -1] - inputs).abs().amax((0, 2, 3)).min() > 0  # something has happened
     mass = (frames[:, :, 2].double() * data.grid.quadrature()).sum((-2, -1))
     first = (inputs[:, 2].double() * data.grid.quadrature()).sum((-2, -1))

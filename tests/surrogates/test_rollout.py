@@ -16,7 +16,6 @@ from sobolev.datasets.loading.windows import Window
 from sobolev.grids.description import axis_coords
 from sobolev.grids.variables import Variable
 from sobolev.operators import Operator
-from sobolev.surrogates.rollout import State, rollout
 
 STEP = 0.1
 SPEED, DIFFUSIVITY = torch.tensor([1.0, -0.5])[:, None], torch.tensor([0.01, 0.02])[:, None]
@@ -119,7 +118,7 @@ def test_applications_compose_to_the_flow_of_a_linear_problem(problem):
     surrogate = in_time(Transport(), LINE, Window(2, 2), [SOURCE], mean=0.3).double()
     given = torch.from_numpy(frames[:, :2]).flatten(1, 2)
     inputs = torch.cat([torch.from_numpy(source)[:, None], given], dim=1)
-    found = rollout(surrogate, inputs, 7)
+    found = surrogate.unrolled(inputs, 7)
     assert found.shape == (3, 7, 2, 11)
     np.testing.assert_allclose(found.numpy(), frames[:, 2:], atol=1e-12)
 
@@ -158,7 +157,7 @@ def test_gradients_pass_through_so_many_applications(reach, depths):
     """u_n = θⁿ u₀; a path through d applications contributes d θ^{n−1} u₀, and reaches u₀ if d = n."""
     surrogate = single(Linear(0.75)).double()
     u = torch.randn(2, 1, 11, dtype=torch.float64, requires_grad=True)
-    frames = rollout(surrogate, u, 5, gradient_frames=reach)
+    frames = surrogate.unrolled(u, 5, gradient_frames=reach)
     for n, depth in enumerate(depths, start=1):
         theta, start = surrogate.operator.factor, (u,) if depth == n else ()
         found = torch.autograd.grad(frames[:, n - 1].sum(), [theta, *start], retain_graph=True)
@@ -180,7 +179,7 @@ def test_the_pushforwards_gradient_is_that_of_the_last_application_alone(problem
     source, frames = (torch.from_numpy(v) for v in problem)
     surrogate = in_time(Scaled(), LINE, Window(2, 2), [SOURCE]).double()
     u = torch.cat([source[:, None], frames[:, :2].flatten(1, 2)], dim=1)
-    rollout(surrogate, u, 6, gradient_frames=1).square().sum().backward()
+    surrogate.unrolled(u, 6, gradient_frames=1).square().sum().backward()
     by_hand = 0.0
     for _ in range(3):
         new = surrogate(u)
@@ -231,7 +230,7 @@ def test_the_state_slides(problem):
     source, frames = (torch.from_numpy(v) for v in problem)
     surrogate = in_time(Transport(), LINE, Window(2, 2), [SOURCE])
     u = torch.cat([source[:, None], frames[:, :2].flatten(1, 2)], dim=1)
-    state = State.of(surrogate, u)
+    state = surrogate.state_of(u)
     assert torch.equal(state.inputs, u)
     assert torch.equal(state.advanced(frames[:, 2:3]).frames, frames[:, 1:3])
     assert torch.equal(state.advanced(frames[:, 2:7]).frames, frames[:, 5:7])
@@ -270,9 +269,9 @@ def test_what_is_not_in_time_cannot_be_rolled_out(problem):
     with pytest.raises(ValueError, match="maps single fields"):
         still.rollout(given, 2)
     with pytest.raises(ValueError, match="maps single fields"):
-        rollout(still, torch.ones(1, 1, 11), 2)
+        still.unrolled(torch.ones(1, 1, 11), 2)
     with pytest.raises(ValueError, match="does not know when its frames are"):
         single(Linear(1.0), interval=None).rollout(given, 2)
     for wrong in ({"frames": 0}, {"frames": 2, "gradient_frames": 0}):
         with pytest.raises(ValueError, match=r"whole numbers of at least 1; \w*frames has"):
-            rollout(single(Linear(1.0)), torch.ones(1, 1, 11), **wrong)
+            single(Linear(1.0)).unrolled(torch.ones(1, 1, 11), **wrong)

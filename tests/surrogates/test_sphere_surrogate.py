@@ -78,7 +78,7 @@ def test_from_shallow_water_data_to_a_judged_surrogate(water, tmp_path):
     u = data.pairs("test")[:][0]
     assert torch.equal(module.surrogate.eval()(u), again(u))
     assert again.grid == GAUSS
-    scores = evaluate_run(tmp_path / "run", water, [8, 16, 20])
+    scores = evaluate_run(tmp_path / "run", water, [8, 16, 20]).scores
     assert [s.resolution for s in scores] == [8, 16, 20]
     assert all(math.isfinite(s.relative_l2) and s.samples == 4 for s in scores)
     pictures = {f.name for f in (tmp_path / "run" / "evaluation").glob("*.png")}
@@ -87,7 +87,7 @@ def test_from_shallow_water_data_to_a_judged_surrogate(water, tmp_path):
 
 def test_fields_of_every_resolution_are_those_of_one_trajectory(water, surrogate):
     """Cut from the stored fields (8, 12) or drawn again (20, 24): the same harmonics up to degree 7."""
-    surrogate.provenance["data"] = {"window": [1, 1, 1]}
+    surrogate.record(data={"window": [1, 1, 1]})
     modes = {}
     for n in (8, 12, 16, 20, 24):
         comparison = evaluate(surrogate, water, n)[1]

@@ -15,6 +15,7 @@ import xarray as xr
 
 from sobolev import Axis, Grid, Surrogate
 from sobolev.__main__ import main
+from sobolev.certification import certified
 from sobolev.datasets import PRESETS, DarcyRecipe, generate, open_dataset
 from sobolev.grids.norms import relative_error
 from sobolev.grids.symmetries import elements, turned
@@ -108,9 +109,10 @@ def darcy(tmp_path_factory):
 def test_the_recipe_says_over_what_and_the_file_keeps_it(darcy, tmp_path):
     """Against the eight images of the square, made and undone with numpy."""
     path, plain = darcy
-    plain.provenance["calibration"] = {"factor": 1.0}
+    good = {"factor": 1.0, "quantile": 0.9, "samples": 20, "resolution": [17, 17]}
+    plain.record(calibration=good)
     averaged = plain.symmetrized()
-    del plain.provenance["calibration"]
+    plain.record(calibration=None)
     assert averaged.provenance == plain.provenance
     assert (plain.symmetries, averaged.symmetries) == ((), ("reflections", "transposition"))
     given = open_dataset(path, "test")
@@ -153,7 +155,7 @@ def test_from_the_command_line(darcy, tmp_path, capsys):
 def test_a_certificate_bounds_the_average(darcy):
     path, plain = darcy
     given = open_dataset(path, "test")
-    bounds = [s.predict(given, certify=True).error_bound for s in (plain, plain.symmetrized())]
+    bounds = [certified(s, given).error_bound for s in (plain, plain.symmetrized())]
     assert np.isfinite(bounds[1]).all()
     assert not np.allclose(bounds[0], bounds[1])
 

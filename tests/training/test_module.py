@@ -24,7 +24,6 @@ from sobolev.grids.norms import relative_error
 from sobolev.grids.variables import Variable
 from sobolev.operators import FNO, Operator, SpecBoost, Trajectory
 from sobolev.solvers import NavierStokes
-from sobolev.surrogates.rollout import rollout
 from sobolev.training import FrameLoss, OperatorModule, SobolevLoss
 from sobolev.training.boosting.stages import BoostingModule
 
@@ -119,7 +118,7 @@ def test_each_quantity_is_scored_by_itself(warming):
     scores = trainer().validate(module, data, verbose=False)[0]
     inputs, y = data.pairs("valid")[:]
     with torch.no_grad():
-        p = rollout(module.surrogate, inputs, 2).double().numpy()
+        p = module.surrogate.unrolled(inputs, 2).double().numpy()
     y = y.double().numpy().reshape(p.shape)
     for i, v in enumerate(data.states):
         error, size = p[:, :, i] - y[:, :, i], y[:, :, i] - data.statistics[v.name][0]
@@ -167,7 +166,7 @@ def test_frames_of_one_quantity_keep_the_published_relative_error(flow_data):
     scores = trainer().validate(module, data, verbose=False)[0]
     inputs, y = data.pairs("valid")[:]
     with torch.no_grad():
-        p = rollout(module.surrogate, inputs, 6)[:, :, 0]
+        p = module.surrogate.unrolled(inputs, 6)[:, :, 0]
     expected = ((p - y).flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1)).mean()
     assert scores["valid/relative_l2"] == pytest.approx(expected.item(), rel=1e-5)
     assert sorted(scores) == ["valid/relative_h1", "valid/relative_l2"]
@@ -233,7 +232,7 @@ def test_the_loss_sees_trajectories_and_the_given_frames_are_not_among_them(flow
     module.on_train_start()
     inputs, y = data.pairs("train")[:5]
     loss = module.training_step((inputs, y), 0)
-    p = rollout(module.surrogate, inputs, 4)[:, :, 0]
+    p = module.surrogate.unrolled(inputs, 4)[:, :, 0]
     frames = (p - y).flatten(2).norm(dim=2) / y.flatten(2).norm(dim=2)
     assert loss.item() == pytest.approx(frames.mean().item(), rel=1e-6)
     scale = data.statistics["vorticity"][1]
@@ -389,7 +388,7 @@ def test_training_goes_on_with_the_function_that_was_saved(flow_data, tmp_path):
     first = OperatorModule(
         network(2), OperatorDataModule(flow_data, window=(2, 1), train_samples=4)
     )
-    first.surrogate.provenance["training"] = {"seconds": 7.0}
+    first.surrogate.record(training={"seconds": 7.0})
     first.surrogate.save(tmp_path / "run" / "surrogate")
     data = OperatorDataModule(flow_data, window=(2, 3))
     inputs = data.pairs("train").inputs[:4]
