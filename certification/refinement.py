@@ -35,7 +35,7 @@ from sobolev.grids.description import axis_coords
 from sobolev.solvers.elliptic.fast_poisson import five_point_eigenvalues
 from sobolev.solvers.elliptic.stiffness import Stiffness, check_permeability
 from sobolev.solvers.inner_products import norm
-from sobolev.solvers.least_squares import Problem, minimised
+from sobolev.solvers.least_squares import LeastSquares, minimised
 from sobolev.surrogates.rollout import continued, frames_as_inputs
 from sobolev.surrogates.surrogate import Surrogate, comfortable_batch
 from sobolev.surrogates.tensors import fields_of
@@ -187,7 +187,7 @@ def refined(
     return Refinement(problem.prediction(), before, after, iterations, seconds)
 
 
-def _problem(surrogate: Surrogate, inputs: Tensor, modes: Sequence[int] | None) -> Problem:
+def _problem(surrogate: Surrogate, inputs: Tensor, modes: Sequence[int] | None) -> LeastSquares:
     recipe = recipe_of(surrogate)
     if isinstance(recipe, NavierStokesRecipe):
         return FlowProblem(surrogate, inputs, modes)
@@ -199,7 +199,7 @@ def _problem(surrogate: Surrogate, inputs: Tensor, modes: Sequence[int] | None) 
     )
 
 
-class FlowProblem(Problem):
+class FlowProblem(LeastSquares):
     """η of ``residual_norm`` for a predicted trajectory plus a series in space and time.
 
     Computed in the modes that the 2/3 rule keeps, at the nodes of a Gauss quadrature in time, to which
@@ -306,7 +306,7 @@ class FlowProblem(Problem):
         self.turn = turn[which.flatten()]
 
 
-class PressureProblem(Problem):
+class PressureProblem(LeastSquares):
     """‖f + ∇·(a∇u)‖_{H⁻¹} for a predicted pressure plus a sine series, on the solver's five points: the
     dual of ‖∇·‖, with its eigenvalues of −Δ."""
 
