@@ -1,4 +1,4 @@
-"""Where a grid meets JSON, and the coordinates of an ``xr.Dataset``."""
+"""Grids as JSON, and as the coordinates of an ``xr.Dataset``."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from sobolev.grids.grid import AbstractGrid, Grid
 
 
-class FourierModes:
+class TorusModes:
     """The modes k = 0 … K along the last axis, and −K … K, in this order, along the others.
 
     Those of the last axis with k < 0 follow from û(−k) = û(k)*. Modes are scaled like means over the
@@ -24,7 +24,7 @@ class FourierModes:
             is free of aliasing; else all but the Nyquist modes, K = (n − 1)//2.
 
     >>> grid = Grid.periodic(8, length=2 * math.pi)
-    >>> modes = FourierModes(grid, torch.device("cpu"))
+    >>> modes = TorusModes(grid, torch.device("cpu"))
     >>> modes.wavenumbers[0].tolist(), modes.transform(grid.points()[0].cos()).real.tolist()
     ([0.0, 1.0, 2.0], [0.0, 0.5, 0.0])
 

@@ -12,21 +12,21 @@ from sobolev.solvers.inner_products import dot, norm
 
 _PATIENCE = 200  # iterations without a new least residual
 
-Fields = Float[Tensor, "batch y x"]
-Numbers = Float[Tensor, " batch"]
-Measure = Callable[[Fields, Fields, Numbers], Numbers]
+BatchOfFields = Float[Tensor, "batch y x"]
+BatchOfNumbers = Float[Tensor, " batch"]
+ErrorMeasure = Callable[[BatchOfFields, BatchOfFields, BatchOfNumbers], BatchOfNumbers]
 """The size of an error from x, r and r·z."""
 
 
 def conjugate_gradients(
-    A: Callable[[Fields], Fields],
+    A: Callable[[BatchOfFields], BatchOfFields],
     b: Float[Tensor, "batch y x"],
-    precondition: Callable[[Fields], Fields],
+    precondition: Callable[[BatchOfFields], BatchOfFields],
     target: Float[Tensor, " batch"],
     iterations: Int[Tensor, " batch"],
     *,
     most: int,
-    measure: Measure = lambda x, r, rz: norm(r),
+    measure: ErrorMeasure = lambda x, r, rz: norm(r),
 ) -> Float[Tensor, "batch y x"]:
     """Return x with A x ≈ b, by preconditioned conjugate gradients (Saad 2003, algorithm 9.1).
 

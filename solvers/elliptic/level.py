@@ -63,7 +63,7 @@ class Prolongation:
     deficit: dict[Offset, Tensor]
 
 
-class Level:
+class MultigridLevel:
     """A matrix, the interpolation from the next coarser grid, and the cycle.
 
     Both are scaled so that the diagonal is one: relaxing is then no division, and float32 meets no

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sobolev.grids.grid import Grid
-from sobolev.solvers.elliptic.level import Level
+from sobolev.solvers.elliptic.level import MultigridLevel
 from sobolev.solvers.elliptic.stencils import Stencil, neighbours, summed
 from sobolev.solvers.elliptic.stiffness import Stiffness, check_permeability
 from sobolev.solvers.inner_products import norm
@@ -61,9 +61,9 @@ class Multigrid:
         self.stiffness = Stiffness(permeability.detach().double(), grid)
         links, excess = self.stiffness.links()
         self.shape = excess.shape
-        self.levels: list[Level] = []
+        self.levels: list[MultigridLevel] = []
         while excess[0].numel() > _COARSEST:
-            self.levels.append(Level(links, excess, dtype))
+            self.levels.append(MultigridLevel(links, excess, dtype))
             links, excess = self.levels[-1].coarser
         self.inverse = _dense_inverse(links, excess, scaled=bool(self.levels)).to(dtype)
 

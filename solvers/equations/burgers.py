@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from sobolev.grids.fourier import FourierModes
+from sobolev.grids.fourier import TorusModes
 from sobolev.grids.grid import Grid
 from sobolev.solvers.integrators import (
     ETDRK4,
@@ -85,7 +85,7 @@ class Burgers(Semilinear):
         """
         self._check(initial, grid)
         moments, single = check_times(times)
-        modes = FourierModes(grid, initial.device)
+        modes = TorusModes(grid, initial.device)
         k = modes.wavenumbers[0]
         v = modes.transform(initial.double())
         rate = self._step_rate(initial, float(k[1]), float(k[-1]), moments[-1] or 1.0)
@@ -104,15 +104,15 @@ class Burgers(Semilinear):
         return result.to(initial.dtype)
 
     def _advanced(
-        self, v: Complex[Tensor, "batch k"], modes: FourierModes, interval: float, rate: float
-    ) -> tuple[Complex[Tensor, "batch fewer_k"], FourierModes]:
+        self, v: Complex[Tensor, "batch k"], modes: TorusModes, interval: float, rate: float
+    ) -> tuple[Complex[Tensor, "batch fewer_k"], TorusModes]:
         """Return the modes after ``interval``, and on which grid: those that have decayed are dropped."""
         count = max(1, math.ceil(interval * rate - 1e-9))
         symbol = self.symbol(modes.wavenumbers[0])
         stepper = ETDRK4(symbol, self._right_side(modes), interval / count)
         for i in range(count):
             if i % 8 == 0 and (half := _half_is_empty(v, modes.shape[0])):
-                modes = FourierModes(modes.grid.resized(half), v.device)
+                modes = TorusModes(modes.grid.resized(half), v.device)
                 kept = len(modes.wavenumbers[0])
                 v = v[..., :kept]
                 stepper = stepper.restricted(kept, self._right_side(modes))
@@ -131,7 +131,7 @@ class Burgers(Semilinear):
         """
         grid.check(u)
         grid.check(time_derivative)
-        modes = FourierModes(grid, u.device)
+        modes = TorusModes(grid, u.device)
         k = modes.wavenumbers[0].to(u.dtype)
         linear = self.symbol(modes.wavenumbers[0]).to(u.dtype) * modes.transform(u)
         return time_derivative - modes.inverse(linear + self.nonlinear(u, modes.transform, k))
@@ -149,7 +149,7 @@ class Burgers(Semilinear):
                 f"{float(initial.abs().max()):.2g}, which the equation forbids; use more steps or a finer grid"
             )
 
-    def _right_side(self, modes: FourierModes) -> Nonlinear:
+    def _right_side(self, modes: TorusModes) -> Nonlinear:
         k = modes.wavenumbers[0]
         return lambda v: self.nonlinear(modes.inverse(v), modes.transform, k)
 

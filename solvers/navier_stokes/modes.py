@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from sobolev.grids.fourier import FourierModes
+from sobolev.grids.fourier import TorusModes
 from sobolev.grids.grid import Grid
 
 
-class FlowModes(FourierModes):
+class FlowModes(TorusModes):
     """The modes of a vorticity without its mean: ky = −K … K in rows, kx = 0 … K in columns.
 
     Storing them from −K upwards, rather than in the order of the FFT, turns the field on the nodes

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sobolev import GaussianRandomField, Grid
-from sobolev.grids.fourier import FourierModes
+from sobolev.grids.fourier import TorusModes
 
 CPU = torch.device("cpu")
 
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("dealiased", [True, False])
 def test_fields_within_the_cutoff_come_back_and_others_are_cut(shape, dealiased):
     grid = Grid.periodic(*shape, length=2.5)
-    modes = FourierModes(grid, CPU, dealiased=dealiased)
+    modes = TorusModes(grid, CPU, dealiased=dealiased)
     u = GaussianRandomField(grid, alpha=2.0, tau=3.0, zero_mean=False).sample(3)
     cut = modes.inverse(modes.transform(u))
     torch.testing.assert_close(modes.inverse(modes.transform(cut)), cut)
@@ -28,7 +28,7 @@ def test_fields_within_the_cutoff_come_back_and_others_are_cut(shape, dealiased)
 
 def test_wavenumbers_differentiate():
     grid = Grid.periodic(16, 24, length=(2 * math.pi, 3.0))
-    modes = FourierModes(grid, CPU)
+    modes = TorusModes(grid, CPU)
     y, x = torch.meshgrid(*grid.points(), indexing="ij")
     u = torch.sin(3 * y) * torch.cos(4 * math.pi / 3 * x)
     ky, kx = modes.wavenumbers
@@ -41,4 +41,4 @@ def test_wavenumbers_differentiate():
 
 def test_axes_with_ends_are_refused():
     with pytest.raises(ValueError, match="periodic axes"):
-        FourierModes(Grid.dirichlet(8), CPU)
+        TorusModes(Grid.dirichlet(8), CPU)
