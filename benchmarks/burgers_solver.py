@@ -17,7 +17,7 @@ from torch import Tensor
 from sobolev import GaussianRandomField, Grid, sobolev_norm
 from sobolev.solvers import Burgers
 
-cole_hopf = runpy.run_path(str(Path(__file__).parents[1] / "tests/solvers/exact.py"))["cole_hopf"]
+cole_hopf = runpy.run_path(str(Path(__file__).parents[1] / "tests/support/exact.py"))["cole_hopf"]
 
 
 def main() -> None:

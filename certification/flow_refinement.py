@@ -19,13 +19,13 @@ from sobolev.certification.paths import (
 )
 from sobolev.certification.time_bases import FourierBasis, combined
 from sobolev.datasets.recipes.base import Recipe
-from sobolev.solvers.least_squares import Problem
+from sobolev.solvers.least_squares import LeastSquares
 from sobolev.surrogates import Surrogate
 
 _INDEPENDENT = 1e-10  # functions of time count from this share of the largest singular value on
 
 
-class FlowProblem(Problem):
+class FlowProblem(LeastSquares):
     """η of ``residual_norm`` for a predicted trajectory plus a series in space and time.
 
     Computed in the modes that the 2/3 rule keeps, at the nodes of a Gauss quadrature in time, to which

@@ -10,13 +10,14 @@ from torch.nn.functional import pad
 
 from sobolev.certification.paths import flat_grid
 from sobolev.grids import Grid
-from sobolev.solvers.elliptic.darcy import five_point_eigenvalues
-from sobolev.solvers.elliptic.multigrid import Stiffness, check_permeability
-from sobolev.solvers.least_squares import Problem, norm
+from sobolev.solvers.elliptic.fast_poisson import five_point_eigenvalues
+from sobolev.solvers.elliptic.stiffness import Stiffness, check_permeability
+from sobolev.solvers.inner_products import norm
+from sobolev.solvers.least_squares import LeastSquares
 from sobolev.surrogates import Surrogate
 
 
-class PressureProblem(Problem):
+class PressureProblem(LeastSquares):
     """‖f + ∇·(a∇u)‖_{H⁻¹} for a predicted pressure plus a sine series, on the solver's five points: the
     dual of ‖∇·‖, with its eigenvalues of −Δ."""
 

@@ -18,7 +18,8 @@ from sobolev.certification.pressure_refinement import PressureProblem
 from sobolev.datasets.recipes.base import Recipe
 from sobolev.datasets.recipes.capabilities import PressureEquation, VorticityEquation
 from sobolev.grids.checks import check_whole
-from sobolev.solvers.least_squares import Problem, minimised, norm
+from sobolev.solvers.inner_products import norm
+from sobolev.solvers.least_squares import LeastSquares, minimised
 from sobolev.surrogates import Surrogate
 from sobolev.surrogates.applying import apply, comfortable_batch, evaluating
 from sobolev.surrogates.datasets import dataset_of
@@ -174,7 +175,7 @@ def _problem(
     inputs: Tensor,
     modes: Sequence[int] | None,
     recipes: Sequence[type[Recipe]],
-) -> Problem:
+) -> LeastSquares:
     recipe = recipe_of(surrogate.provenance.data, recipes)
     if isinstance(recipe, VorticityEquation):
         return FlowProblem(surrogate, inputs, modes, recipes)

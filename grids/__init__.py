@@ -6,6 +6,7 @@ from sobolev.grids.grid import AbstractGrid, Grid
 from sobolev.grids.norms import energy_spectrum, sobolev_norm
 from sobolev.grids.random_fields import GaussianRandomField
 from sobolev.grids.sphere import SphereGrid
+from sobolev.grids.variables import Variable
 
 __all__ = [
     "AbstractGrid",
@@ -13,6 +14,7 @@ __all__ = [
     "GaussianRandomField",
     "Grid",
     "SphereGrid",
+    "Variable",
     "energy_spectrum",
     "sobolev_norm",
 ]

@@ -1,4 +1,4 @@
-"""Grids that know the eigenbasis of their Laplacian.
+"""One coordinate direction, and the eigenfunctions of −d²/dx² along it.
 
 An axis fixes where its nodes lie and which functions it expands a field in:
 
@@ -22,7 +22,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 BOUNDARIES = ("periodic", "dirichlet", "neumann")
 
@@ -61,6 +63,7 @@ class Axis:
         if isinstance(self.size, np.integer):
             object.__setattr__(self, "size", int(self.size))
         least = 3 if self.boundary == "dirichlet" else 1
+        # sizes are symbols while torch.export traces
         whole = isinstance(self.size, (int, torch.SymInt)) and not isinstance(self.size, bool)
         if not whole or self.size < least:
             raise ValueError(
@@ -70,29 +73,29 @@ class Axis:
 
     @property
     def spacing(self) -> float:
-        """Distance between neighbouring nodes."""
+        """The distance between neighbouring nodes."""
         return self.length / (self.size - 1 if self.boundary == "dirichlet" else self.size)
 
     @property
     def mode_count(self) -> int:
-        """How many eigenfunctions the axis resolves."""
+        """The number of eigenfunctions that the axis resolves."""
         return self.size - 2 if self.boundary == "dirichlet" else self.size
 
-    def points(self, device: torch.device | str = "cpu") -> Tensor:
-        """Node coordinates, float64, shape ``(size,)``."""
+    def points(self, device: torch.device | str = "cpu") -> Float[Tensor, " size"]:
+        """Return the coordinates of the nodes, in float64."""
         shift = 0.5 if self.boundary == "neumann" else 0.0
         index = torch.arange(self.size, dtype=torch.float64, device=device)
         return self.origin + self.spacing * (index + shift)
 
-    def weights(self, device: torch.device | str = "cpu") -> Tensor:
-        """Quadrature weights of the nodes (trapezoids or cells), float64, summing to ``length``."""
+    def weights(self, device: torch.device | str = "cpu") -> Float[Tensor, " size"]:
+        """Return the quadrature weights of the nodes (trapezoids or cells), which sum to ``length``, in float64."""
         weights = torch.full((self.size,), self.spacing, dtype=torch.float64, device=device)
         if self.boundary == "dirichlet":
             weights[0] = weights[-1] = self.spacing / 2
         return weights
 
-    def wavenumbers(self, device: torch.device | str = "cpu") -> Tensor:
-        """Angular wavenumber of each eigenfunction, float64, shape ``(mode_count,)``.
+    def wavenumbers(self, device: torch.device | str = "cpu") -> Float[Tensor, " mode"]:
+        """Return the angular wavenumber of each eigenfunction, in float64.
 
         On a periodic axis the cosines come first (k = 0 … n//2), then the sines (k = 1 …).
         """
@@ -104,8 +107,8 @@ class Axis:
         whole = torch.arange(first, first + self.mode_count, dtype=torch.float64, device=device)
         return math.pi / self.length * whole
 
-    def basis(self, points: Tensor) -> Tensor:
-        """The eigenfunctions at any ``points``, float64, shape ``(mode_count, len(points))``."""
+    def basis(self, points: Float[Tensor, " point"]) -> Float[Tensor, "mode point"]:
+        """Return the eigenfunctions at any ``points``, in float64."""
         x = points.to(torch.float64) - self.origin
         phase = self.wavenumbers(x.device)[:, None] * x
         if self.boundary == "dirichlet":
@@ -115,120 +118,51 @@ class Axis:
             values[0] = 1 / math.sqrt(self.length)
             return values
         cosines = self.size // 2 + 1
-        values = torch.cat([phase[:cosines].cos(), phase[cosines:].sin()]) * math.sqrt(
-            2 / self.length
-        )
+        values = torch.cat([phase[:cosines].cos(), phase[cosines:].sin()])
+        values = values * math.sqrt(2 / self.length)
         values[0] = 1 / math.sqrt(self.length)
-        if (
-            self.size % 2 == 0
-        ):  # the Nyquist cosine is normalised on the nodes, where its square is 1
+        if self.size % 2 == 0:
+            # the Nyquist cosine is normalised on the nodes, where its square is 1
             values[cosines - 1] /= math.sqrt(2)
         return values
 
-    def to_modes(self, u: Tensor) -> Tensor:
-        """Coefficients along the last axis: ``(..., size) -> (..., mode_count)``."""
-        return _FORWARD[self.boundary](u) * math.sqrt(self.spacing)
+    def to_modes(self, u: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch mode"]:
+        """Return the coefficients along the last axis."""
+        return _TO_MODES[self.boundary](u) * math.sqrt(self.spacing)
 
-    def from_modes(self, c: Tensor) -> Tensor:
-        """Node values along the last axis: ``(..., mode_count) -> (..., size)``."""
-        return _INVERSE[self.boundary](c) / math.sqrt(self.spacing)
+    def from_modes(self, c: Float[Tensor, "*batch mode"]) -> Float[Tensor, "*batch size"]:
+        """Return the values at the nodes along the last axis."""
+        return _FROM_MODES[self.boundary](c) / math.sqrt(self.spacing)
 
-    def _transplanted(self, c: Tensor, other: Axis) -> Tensor:
-        """Coefficients on an axis of the same kind and another size: cut or padded along the last
-        axis."""
+    def carried_over(
+        self, c: Float[Tensor, "*batch mode"], other: Axis
+    ) -> Float[Tensor, "*batch other_mode"]:
+        """Return the coefficients on an axis of the same kind and another size: ``c`` cut or padded along
+        the last axis."""
         if self.boundary != "periodic":
-            width = other.mode_count - self.mode_count
-            return torch.nn.functional.pad(c, (0, width)) if width >= 0 else c[..., :width]
+            return _cut_or_padded(c, other.mode_count)
         cosines, sines = c.tensor_split([self.size // 2 + 1], dim=-1)
-        if (
-            self.size % 2 == 0 and other.size != self.size
-        ):  # Nyquist: the same amplitude, another normalisation
+        # the Nyquist cosine keeps its amplitude and changes its normalisation
+        if self.size % 2 == 0 and other.size != self.size:
             cosines = torch.cat([cosines[..., :-1], cosines[..., -1:] / math.sqrt(2)], dim=-1)
-        width = other.size // 2 + 1 - cosines.shape[-1]
-        cosines = (
-            torch.nn.functional.pad(cosines, (0, width)) if width >= 0 else cosines[..., :width]
-        )
+        cosines = _cut_or_padded(cosines, other.size // 2 + 1)
         if other.size % 2 == 0 and other.size < self.size:
             cosines = torch.cat([cosines[..., :-1], cosines[..., -1:] * math.sqrt(2)], dim=-1)
-        width = (other.size + 1) // 2 - 1 - sines.shape[-1]
-        sines = torch.nn.functional.pad(sines, (0, width)) if width >= 0 else sines[..., :width]
+        sines = _cut_or_padded(sines, (other.size + 1) // 2 - 1)
         return torch.cat([cosines, sines], dim=-1)
 
 
-def _fourier(u: Tensor) -> Tensor:
-    """Orthonormal real Fourier transform: cosines, then sines."""
-    n = u.shape[-1]
-    v = torch.fft.rfft(u, norm="ortho") * math.sqrt(2)
-    cosines = torch.cat([v.real[..., :1] / math.sqrt(2), v.real[..., 1:]], dim=-1)
-    if n % 2 == 0:
-        cosines = torch.cat([cosines[..., :-1], cosines[..., -1:] / math.sqrt(2)], dim=-1)
-    return torch.cat([cosines, -v.imag[..., 1 : (n + 1) // 2]], dim=-1)
+def slice_of_nodes(axis: Axis, target: Axis) -> slice:
+    """Return the slice of ``axis`` that holds the nodes of ``target``.
 
+    >>> slice_of_nodes(Axis("x", 8), Axis("x", 4))
+    slice(0, None, 2)
 
-def _inverse_fourier(c: Tensor) -> Tensor:
-    n = c.shape[-1]
-    real, imaginary = c.tensor_split([n // 2 + 1], dim=-1)
-    scale = torch.full((n // 2 + 1,), 1 / math.sqrt(2), dtype=c.dtype, device=c.device)
-    scale[0] = 1.0
-    if n % 2 == 0:
-        scale[-1] = 1.0
-    missing = n // 2 - imaginary.shape[-1]  # the sine of the Nyquist mode vanishes on the nodes
-    imaginary = torch.nn.functional.pad(-imaginary, (1, missing))
-    return torch.fft.irfft(torch.complex(real * scale, imaginary * scale), n=n, norm="ortho")
-
-
-def _inner_sine(u: Tensor) -> Tensor:
-    """Orthonormal DST-I, its own inverse, by the real FFT of the odd extension."""
-    n = u.shape[-1]
-    zero = u.new_zeros((*u.shape[:-1], 1))
-    odd = torch.cat([zero, u, zero, -u.flip(-1)], dim=-1)
-    return torch.fft.rfft(odd).imag[..., 1 : n + 1] * (-math.sqrt(0.5 / (n + 1)))
-
-
-def _sine(u: Tensor) -> Tensor:
-    return _inner_sine(u[..., 1:-1])
-
-
-def _inverse_sine(c: Tensor) -> Tensor:
-    return torch.nn.functional.pad(_inner_sine(c), (1, 1))
-
-
-def _cosine(u: Tensor) -> Tensor:
-    """Orthonormal DCT-II by one real FFT of the same length (Makhoul 1980)."""
-    n = u.shape[-1]
-    w = torch.fft.rfft(torch.cat([u[..., ::2], u[..., 1::2].flip(-1)], dim=-1)) * _quarter_shift(
-        n, u
-    )
-    c = torch.cat([w.real, -w.imag[..., 1 : (n + 1) // 2].flip(-1)], dim=-1) * math.sqrt(2 / n)
-    return torch.cat([c[..., :1] / math.sqrt(2), c[..., 1:]], dim=-1)
-
-
-def _inverse_cosine(c: Tensor) -> Tensor:
-    n = c.shape[-1]
-    c = torch.cat([c[..., :1] * math.sqrt(2), c[..., 1:]], dim=-1) * math.sqrt(n / 2)
-    mirrored = torch.cat([torch.zeros_like(c[..., :1]), c.flip(-1)[..., : n // 2]], dim=-1)
-    w = torch.complex(c[..., : n // 2 + 1], -mirrored) * _quarter_shift(n, c).conj()
-    v = torch.fft.irfft(w, n=n)
-    half = (n + 1) // 2
-    u = torch.empty_like(v)
-    u[..., ::2], u[..., 1::2] = v[..., :half], v[..., half:].flip(-1)
-    return u
-
-
-def _quarter_shift(n: int, like: Tensor) -> Tensor:
-    angle = torch.arange(n // 2 + 1, dtype=like.dtype, device=like.device) * (-math.pi / (2 * n))
-    return torch.polar(torch.ones_like(angle), angle)
-
-
-_FORWARD = {"periodic": _fourier, "dirichlet": _sine, "neumann": _cosine}
-_INVERSE = {"periodic": _inverse_fourier, "dirichlet": _inverse_sine, "neumann": _inverse_cosine}
-
-
-def _picked(axis: Axis, target: Axis) -> slice:
-    """The slice of ``axis`` that holds the nodes of ``target``."""
+    Raises:
+        ValueError: if some of them are no nodes of ``axis``, saying which sizes are possible.
+    """
     nodal = axis.boundary == "dirichlet"
-    cells, wanted = axis.size - nodal, target.size - nodal
-    stride, rest = divmod(cells, wanted)
+    stride, rest = divmod(axis.size - nodal, target.size - nodal)
     fits = rest == 0 and stride >= 1 and not (axis.boundary == "neumann" and stride % 2 == 0)
     if replace(target, size=axis.size) != axis or not fits:
         raise ValueError(
@@ -239,7 +173,7 @@ def _picked(axis: Axis, target: Axis) -> slice:
 
 
 def subsampled_sizes(axis: Axis) -> list[int]:
-    """Every size to which ``axis`` can be subsampled, largest first.
+    """Return every size to which ``axis`` can be subsampled, largest first.
 
     >>> subsampled_sizes(Axis("x", 85, boundary="dirichlet"))
     [85, 43, 29, 22, 15, 13, 8, 7, 5, 4, 3]
@@ -249,3 +183,78 @@ def subsampled_sizes(axis: Axis) -> list[int]:
     step = 2 if axis.boundary == "neumann" else 1
     sizes = (cells // stride + nodal for stride in range(1, cells + 1, step) if cells % stride == 0)
     return [size for size in sizes if size >= (3 if nodal else 1)]
+
+
+def _cut_or_padded(c: Float[Tensor, "*batch n"], count: int) -> Float[Tensor, "*batch m"]:
+    width = count - c.shape[-1]
+    return pad(c, (0, width)) if width >= 0 else c[..., :width]
+
+
+def _fourier(u: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+    """Return the orthonormal real Fourier transform: cosines, then sines."""
+    n = u.shape[-1]
+    v = torch.fft.rfft(u, norm="ortho") * math.sqrt(2)
+    cosines = torch.cat([v.real[..., :1] / math.sqrt(2), v.real[..., 1:]], dim=-1)
+    if n % 2 == 0:
+        cosines = torch.cat([cosines[..., :-1], cosines[..., -1:] / math.sqrt(2)], dim=-1)
+    return torch.cat([cosines, -v.imag[..., 1 : (n + 1) // 2]], dim=-1)
+
+
+def _inverse_fourier(c: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+    n = c.shape[-1]
+    real, imaginary = c.tensor_split([n // 2 + 1], dim=-1)
+    scale = torch.full((n // 2 + 1,), 1 / math.sqrt(2), dtype=c.dtype, device=c.device)
+    scale[0] = 1.0
+    if n % 2 == 0:
+        scale[-1] = 1.0
+    missing = n // 2 - imaginary.shape[-1]  # the sine of the Nyquist mode vanishes on the nodes
+    imaginary = pad(-imaginary, (1, missing))
+    return torch.fft.irfft(torch.complex(real * scale, imaginary * scale), n=n, norm="ortho")
+
+
+def _sine(u: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n-2"]:
+    return _inner_sine(u[..., 1:-1])
+
+
+def _inverse_sine(c: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n+2"]:
+    return pad(_inner_sine(c), (1, 1))
+
+
+def _inner_sine(u: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+    """Return the orthonormal DST-I, its own inverse, by the real FFT of the odd extension."""
+    n = u.shape[-1]
+    zero = u.new_zeros((*u.shape[:-1], 1))
+    odd = torch.cat([zero, u, zero, -u.flip(-1)], dim=-1)
+    return torch.fft.rfft(odd).imag[..., 1 : n + 1] * (-math.sqrt(0.5 / (n + 1)))
+
+
+def _cosine(u: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+    """Return the orthonormal DCT-II by one real FFT of the same length (Makhoul 1980)."""
+    n = u.shape[-1]
+    even_then_odd = torch.cat([u[..., ::2], u[..., 1::2].flip(-1)], dim=-1)
+    w = torch.fft.rfft(even_then_odd) * _quarter_shift(n, u)
+    c = torch.cat([w.real, -w.imag[..., 1 : (n + 1) // 2].flip(-1)], dim=-1) * math.sqrt(2 / n)
+    return torch.cat([c[..., :1] / math.sqrt(2), c[..., 1:]], dim=-1)
+
+
+def _inverse_cosine(c: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+    n = c.shape[-1]
+    c = torch.cat([c[..., :1] * math.sqrt(2), c[..., 1:]], dim=-1) * math.sqrt(n / 2)
+    mirrored = torch.cat([torch.zeros_like(c[..., :1]), c.flip(-1)[..., : n // 2]], dim=-1)
+    w = torch.complex(c[..., : n // 2 + 1], -mirrored) * _quarter_shift(n, c).conj()
+    even_then_odd = torch.fft.irfft(w, n=n)
+    half = (n + 1) // 2
+    u = torch.empty_like(even_then_odd)
+    u[..., ::2] = even_then_odd[..., :half]
+    u[..., 1::2] = even_then_odd[..., half:].flip(-1)
+    return u
+
+
+def _quarter_shift(n: int, like: Tensor) -> Complex[Tensor, " half"]:
+    """Return e^{−iπk/2n}, which moves a field by a quarter of a node, for k = 0 … n//2."""
+    angle = torch.arange(n // 2 + 1, dtype=like.dtype, device=like.device) * (-math.pi / (2 * n))
+    return torch.polar(torch.ones_like(angle), angle)
+
+
+_TO_MODES = {"periodic": _fourier, "dirichlet": _sine, "neumann": _cosine}
+_FROM_MODES = {"periodic": _inverse_fourier, "dirichlet": _inverse_sine, "neumann": _inverse_cosine}

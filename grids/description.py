@@ -1,4 +1,4 @@
-"""Where a grid meets JSON, and the coordinates of an ``xr.Dataset``."""
+"""Grids as JSON, and as the coordinates of an ``xr.Dataset``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sobolev.grids.grid import AbstractGrid, Grid
 from sobolev.grids.sphere import SphereGrid
 from sobolev.grids.spherical_transform import KINDS
 
-_NODES = {
+_NODES_IN_WORDS = {
     "periodic": "the end point left out",
     "dirichlet": "both end points included",
     "neumann": "cell centres",
@@ -151,25 +151,27 @@ def _axis_of(dataset: xr.Dataset, axis: Axis) -> Axis:
         raise ValueError(
             f"the {len(nodes)} nodes of {axis.name!r} run from {nodes[0]:.6g} to {nodes[-1]:.6g}; the surrogate "
             f"needs evenly spaced nodes from {expected[0]:.6g} to {expected[-1]:.6g} "
-            f"({axis.boundary}: {_NODES[axis.boundary]})"
+            f"({axis.boundary}: {_NODES_IN_WORDS[axis.boundary]})"
         )
     return sized
 
 
 def _sphere_of(dataset: xr.Dataset, grid: SphereGrid) -> SphereGrid:
     latitude, longitude = (_coordinate(dataset, name) for name in grid.dims)
-    kind, radius = latitude.attrs.get("grid", grid.kind), _radius(latitude, grid.radius)
+    kind = latitude.attrs.get("grid", grid.kind)
+    radius = _radius(latitude, grid.radius)
     if kind != grid.kind:
         raise ValueError(f"the latitudes are {kind}; the surrogate was trained on {grid.kind}")
     if not math.isclose(radius, grid.radius, rel_tol=1e-6):
         raise ValueError(
             f"the dataset's sphere has radius {radius:g}; the surrogate was trained on radius {grid.radius:g}"
         )
-    rings, nodes = _degrees(latitude, "north"), _degrees(longitude, "east")
+    rings = _degrees(latitude, "north")
+    nodes = _degrees(longitude, "east")
     sized = grid.resized(len(rings), len(nodes))
-    if not _lie_on(rings, sized, 0):
+    if not _are_nodes_of(rings, sized, 0):
         raise ValueError(_wrong_latitudes(rings, sized))
-    if not _lie_on(nodes, sized, 1):
+    if not _are_nodes_of(nodes, sized, 1):
         raise ValueError(
             f"the {len(nodes)} longitudes run from {nodes[0]:.6g}° to {nodes[-1]:.6g}°; the surrogate needs them "
             f"evenly spaced from 0° to {360 - 360 / len(nodes):.6g}°, eastward"
@@ -179,10 +181,10 @@ def _sphere_of(dataset: xr.Dataset, grid: SphereGrid) -> SphereGrid:
 
 def _wrong_latitudes(rings: np.ndarray, grid: SphereGrid) -> str:
     needs = f"the surrogate needs them {grid.kind}, from north to south"
-    if _lie_on(rings[::-1], grid, 0):
+    if _are_nodes_of(rings[::-1], grid, 0):
         remedy = 'dataset.sortby("lat", ascending=False) turns them'
         return f"the latitudes run from south to north; {needs}: {remedy}"
-    others = [k for k in KINDS if k != grid.kind and _lie_on(rings, replace(grid, kind=k), 0)]
+    others = [k for k in KINDS if k != grid.kind and _are_nodes_of(rings, replace(grid, kind=k), 0)]
     if others:
         return f"the latitudes are {others[0]}; {needs}"
     first, last = np.degrees(grid.points()[0].numpy()[[0, -1]])
@@ -192,8 +194,8 @@ def _wrong_latitudes(rings: np.ndarray, grid: SphereGrid) -> str:
     )
 
 
-def _lie_on(nodes: np.ndarray, grid: SphereGrid, axis: int) -> bool:
-    """Whether ``nodes``, in degrees, are those of an axis of ``grid``."""
+def _are_nodes_of(nodes: np.ndarray, grid: SphereGrid, axis: int) -> bool:
+    """Return true if ``nodes``, in degrees, are those of an axis of ``grid``."""
     expected = np.degrees(grid.points()[axis].numpy())
     return np.allclose(nodes, expected, rtol=0, atol=0.18 / grid.shape[axis])
 
@@ -209,7 +211,7 @@ def _radius(latitude: xr.DataArray, default: float) -> float:
 
 
 def _degrees(coordinate: xr.DataArray, direction: str) -> np.ndarray:
-    """Angles in degrees, which is what CF takes them to be where no unit is given."""
+    """Return angles in degrees, which is what CF takes them to be where no unit is given."""
     values = np.asarray(coordinate.values, dtype=np.float64)
     units = str(coordinate.attrs.get("units", "degrees"))
     if re.fullmatch(rf"degrees?(_?{direction}|_?{direction[0].upper()})?", units):

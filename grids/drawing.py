@@ -25,7 +25,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 from PIL import Image
 
-from sobolev.grids import AbstractGrid, Axis, Grid, SphereGrid
+from sobolev.grids.axis import Axis
+from sobolev.grids.grid import AbstractGrid, Grid
+from sobolev.grids.sphere import SphereGrid
 from sobolev.grids.variables import Variable
 
 INK = "#222222"
@@ -33,7 +35,8 @@ BLUE = "#1f77b4"
 TRUTH = INK
 PREDICTION = BLUE
 ERROR = "#d62728"
-_DPI, _ANIMATION_DPI = 150, 100
+_DPI = 150
+_ANIMATION_DPI = 100
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Scale:
 
     @classmethod
     def of(cls, values: np.ndarray) -> Scale:
-        low, high = float(values.min()), float(values.max())
+        low = float(values.min())
+        high = float(values.max())
         if min(-low, high) > 0.01 * max(-low, high):
             bound = max(-low, high)
             usual = float(np.quantile(np.abs(values), 0.999))
@@ -69,7 +73,7 @@ class Scale:
         return {"norm": norm, "cmap": self.map}
 
     def bar(self, figure: Figure, panels: np.ndarray, label: str, *, shrink: float = 1.0) -> None:
-        """A colour bar for a panel, a row or a figure of them."""
+        """Draw a colour bar for a panel, a row or a figure of them."""
         rows = panels.flat[0].get_gridspec().nrows
         spanned = rows if panels.ndim == 2 else 1
         bar = figure.colorbar(
@@ -83,7 +87,7 @@ class Scale:
 
 
 def label_of(variable: Variable) -> str:
-    """Long name and units, with exponents raised."""
+    """Return long name and units, with exponents raised."""
     raised = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
     units = re.sub(r"(?<=[A-Za-z])\^?(-?\d+)", lambda m: m[1].translate(raised), variable.units)
     text = variable.long_name if units in ("1", "") else f"{variable.long_name} ({units})"
@@ -93,10 +97,12 @@ def label_of(variable: Variable) -> str:
 def panels_of(
     grid: AbstractGrid, rows: int, columns: int, heading: float = 0.3
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of equal panels in the proportions of the domain."""
-    width, height = 2.2, 1.65
+    """Return a figure of equal panels in the proportions of the domain."""
+    width = 2.2
+    height = 1.65
     if isinstance(grid, SphereGrid):
-        width, height = 2.4, 1.2
+        width = 2.4
+        height = 1.2
     elif grid.ndim == 2:
         vertical, horizontal = flat_grid(grid).axes
         width = 1.6
@@ -118,7 +124,7 @@ def panels_of(
 
 
 def label_map(axes: Axes, grid: AbstractGrid, *, x: bool = True, y: bool = True) -> None:
-    """Names and ends of the axes of a map; a sphere has neither."""
+    """Write names and ends at the axes of a map; a sphere has neither."""
     if isinstance(grid, SphereGrid):
         return
     axes.tick_params(labelsize=7, length=2.5)
@@ -132,14 +138,14 @@ def label_map(axes: Axes, grid: AbstractGrid, *, x: bool = True, y: bool = True)
 
 
 def _ends(axis: Axis) -> tuple[list[float], list[str]]:
-    """Where an axis begins and ends; 2π is called so."""
+    """Return the two ends of an axis, and their names; 2π is called so."""
     ends = [axis.origin, axis.origin + axis.length]
     names = ["2π" if math.isclose(end, 2 * math.pi, rel_tol=1e-6) else f"{end:.4g}" for end in ends]
     return ends, names
 
 
 def name_row(axes: Axes, text: str, grid: AbstractGrid) -> None:
-    """A name to the left of a row of maps."""
+    """Write a name to the left of a row of maps."""
     if isinstance(grid, SphereGrid):
         place: Any = {"x": -0.02, "y": 0.5, "rotation": 90, "ha": "right", "va": "center"}
         axes.text(s=text, fontsize=8, transform=axes.transAxes, **place)
@@ -150,17 +156,18 @@ def name_row(axes: Axes, text: str, grid: AbstractGrid) -> None:
 def draw_field(
     axes: Axes, field: np.ndarray, grid: AbstractGrid, scale: Scale, *, step: int = 1
 ) -> Artist:
-    """Every ``step``-th node of a field as a line or a map; the artist can be redrawn."""
+    """Draw every ``step``-th node of a field as a line or a map; the artist can be redrawn."""
     image = _image(field, grid, step)
     if isinstance(grid, SphereGrid):
         _draw_graticule(axes)
         return axes.imshow(image, origin="lower", extent=(-2, 2, -1, 1), **scale.colours)
     starts, spacings = _nodes(grid, step)
     if grid.ndim == 1:
-        return axes.plot(starts[0] + spacings[0] * np.arange(len(image)), image, color=BLUE, lw=1)[
-            0
-        ]
-    (bottom, left), (dy, dx), (rows, columns) = starts, spacings, image.shape
+        x = starts[0] + spacings[0] * np.arange(len(image))
+        return axes.plot(x, image, color=BLUE, lw=1)[0]
+    bottom, left = starts
+    dy, dx = spacings
+    rows, columns = image.shape
     extent = (
         left - dx / 2,
         left + (columns - 0.5) * dx,
@@ -182,7 +189,7 @@ def redraw_field(artist: Artist, field: np.ndarray, grid: AbstractGrid, *, step:
 
 
 def _image(field: np.ndarray, grid: AbstractGrid, step: int) -> np.ndarray:
-    """What is drawn of every ``step``-th node: periodic axes are closed, a sphere is projected."""
+    """Return the picture of every ``step``-th node: periodic axes are closed, a sphere is projected."""
     if isinstance(grid, SphereGrid):
         rows, columns, outside = _mollweide(grid, step)
         return np.ma.masked_array(field[rows, columns], outside)
@@ -192,7 +199,7 @@ def _image(field: np.ndarray, grid: AbstractGrid, step: int) -> np.ndarray:
 
 
 def _nodes(grid: AbstractGrid, step: int) -> tuple[list[float], list[float]]:
-    """The first of every ``step``-th node of each axis, and their distance."""
+    """Return the first of every ``step``-th node of each axis, and their distance."""
     axes = flat_grid(grid).axes
     return [float(axis.points()[0]) for axis in axes], [axis.spacing * step for axis in axes]
 
@@ -204,7 +211,7 @@ def flat_grid(grid: AbstractGrid) -> Grid:
 
 
 def _draw_graticule(axes: Axes) -> None:
-    """Outline, meridians every 90° and parallels every 30° of Mollweide's projection."""
+    """Draw outline, meridians every 90° and parallels every 30° of Mollweide's projection."""
     angle = np.linspace(-math.pi / 2, math.pi / 2, 91)
     for fraction in (-1.0, -0.5, 0.0, 0.5, 1.0):
         width = 0.8 if abs(fraction) == 1 else 0.25
@@ -219,9 +226,10 @@ def _draw_graticule(axes: Axes) -> None:
 
 @functools.lru_cache(maxsize=4)
 def _mollweide(grid: SphereGrid, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each pixel of an image [−2, 2] × [−1, 1], 180° E in the middle: the nearest ring and node
+    """Return for each pixel of an image [−2, 2] × [−1, 1], 180° E in the middle, the nearest ring and node
     of every ``step``-th, and whether it lies outside of the ellipse."""
-    height, width = (np.arange(240) + 0.5) / 120 - 1, (np.arange(480) + 0.5) / 120 - 2
+    height = (np.arange(240) + 0.5) / 120 - 1
+    width = (np.arange(480) + 0.5) / 120 - 2
     y, x = np.meshgrid(height, width, indexing="ij")
     angle = np.arcsin(y)
     latitude = np.arcsin((2 * angle + np.sin(2 * angle)) / math.pi)
@@ -255,7 +263,7 @@ def save_figure(figure: Figure, file: Path) -> Path:
 
 
 def save_gif(file: Path, figure: Figure, pictures: Iterator[None], rate: int, colours: str) -> None:
-    """A GIF of the colours of one map and of greys: a palette of its own per frame would flicker, and
+    """Write a GIF of the colours of one map and of greys: a palette of its own per frame would flicker, and
     one guessed from the frame is poor at the ends of the map."""
     shades = 255 * colormaps[colours](np.linspace(0, 1, 128))[:, :3]
     greys = np.linspace(0, 255, 40)[:, None].repeat(3, axis=1)
@@ -263,7 +271,8 @@ def save_gif(file: Path, figure: Figure, pictures: Iterator[None], rate: int, co
     palette = Image.new("P", (1, 1))
     mixed = [shades, 0.6 * shades[::2], greys, blues]  # thin lines darken what they cross
     palette.putpalette(np.concatenate(mixed).round().astype(np.uint8).tobytes())
-    canvas, images = FigureCanvasAgg(figure), []
+    canvas = FigureCanvasAgg(figure)
+    images = []
     figure.set_dpi(_ANIMATION_DPI)
     for _ in pictures:
         canvas.draw()

@@ -11,8 +11,10 @@ from torch import Tensor
 from sobolev.grids.grid import AbstractGrid
 
 
-def sobolev_norm(u: Tensor, grid: AbstractGrid, order: float = 0.0) -> Tensor:
-    """‖u‖_{H^s} = (Σ_k (1 + λ_k)^s |û_k|²)^½, with λ_k the eigenvalues of −Δ on ``grid``.
+def sobolev_norm(
+    u: Float[Tensor, "*batch_and_space"], grid: AbstractGrid, order: float = 0.0
+) -> Float[Tensor, "*batch"]:
+    """Return ‖u‖_{H^s} = (Σ_k (1 + λ_k)^s |û_k|²)^½, with λ_k the eigenvalues of −Δ on ``grid``.
 
     Args:
         u: fields, ``(..., *grid.shape)``.
@@ -39,8 +41,10 @@ def sobolev_norm(u: Tensor, grid: AbstractGrid, order: float = 0.0) -> Tensor:
     return torch.linalg.vector_norm(weighted, dim=tuple(range(-len(grid.mode_shape), 0)))
 
 
-def energy_spectrum(u: Tensor, grid: AbstractGrid) -> tuple[Tensor, Tensor]:
-    """Energy Σ|û_k|² per shell of wavenumber: ``(shells,)`` and ``(..., shells)``.
+def energy_spectrum(
+    u: Float[Tensor, "*batch_and_space"], grid: AbstractGrid
+) -> tuple[Float[Tensor, " shell"], Float[Tensor, "*batch shell"]]:
+    """Return the wavenumbers of the shells, and the energy Σ|û_k|² in each.
 
     Shells are as wide as the smallest wavenumber of the grid and centred on its multiples; on a
     sphere each degree l is a shell, with wavenumber √(l(l+1))/r. Their energies sum to ‖u‖²_{L²}.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.grids.grid import AbstractGrid
@@ -46,31 +47,29 @@ class GaussianRandomField:
             raise ValueError(
                 f"need tau >= 0, sigma > 0 and a finite alpha, got {tau=}, {sigma=}, {alpha=}"
             )
-        self.grid, self.alpha, self.tau, self.sigma, self.zero_mean = (
-            grid,
-            alpha,
-            tau,
-            sigma,
-            zero_mean,
-        )
+        self.grid = grid
+        self.alpha = alpha
+        self.tau = tau
+        self.sigma = sigma
+        self.zero_mean = zero_mean
         constant = grid.eigenvalues() == 0
         if tau == 0 and not zero_mean and bool(constant.any()):
             raise ValueError(
                 "tau=0 gives the constant mode infinite variance; use zero_mean=True or tau > 0"
             )
 
-    def standard_deviations(self, device: torch.device | str = "cpu") -> Tensor:
-        """Standard deviation of each mode's coefficient, float64, shape ``grid.mode_shape``."""
+    def standard_deviations(self, device: torch.device | str = "cpu") -> Float[Tensor, "*modes"]:
+        """Return the standard deviation of each mode's coefficient, in float64."""
         eigenvalues = self.grid.eigenvalues(device)
         scale = self.sigma * (eigenvalues + self.tau**2) ** (-self.alpha / 2)
-        return (
-            torch.where(eigenvalues == 0, torch.zeros_like(scale), scale)
-            if self.zero_mean
-            else scale
-        )
+        if not self.zero_mean:
+            return scale
+        return torch.where(eigenvalues == 0, torch.zeros_like(scale), scale)
 
-    def sample(self, count: int, seed: int = 0, *, device: torch.device | str = "cpu") -> Tensor:
-        """``count`` fields, float64, ``(count, *grid.shape)``; field i depends on ``(seed, i)``
+    def sample(
+        self, count: int, seed: int = 0, *, device: torch.device | str = "cpu"
+    ) -> Float[Tensor, " count *space"]:
+        """Return ``count`` fields, in float64; field i depends on ``(seed, i)``
         alone."""
         if count < 0:
             raise ValueError(f"count must not be negative, got {count}")
@@ -78,13 +77,12 @@ class GaussianRandomField:
 
     def draw(
         self, streams: Sequence[np.random.Generator], *, device: torch.device | str = "cpu"
-    ) -> Tensor:
-        """One field from each random stream, float64, ``(len(streams), *grid.shape)``."""
+    ) -> Float[Tensor, " stream *space"]:
+        """Return one field from each random stream, in float64."""
         if not streams:
             return torch.empty(0, *self.grid.shape, dtype=torch.float64, device=device)
         noise = np.empty((len(streams), *self.grid.mode_shape))
         for target, generator in zip(noise, streams, strict=True):
             generator.standard_normal(out=target)
-        return self.grid.from_modes(
-            torch.from_numpy(noise).to(device) * self.standard_deviations(device)
-        )
+        coefficients = torch.from_numpy(noise).to(device) * self.standard_deviations(device)
+        return self.grid.from_modes(coefficients)

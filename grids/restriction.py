@@ -90,7 +90,9 @@ class Restriction:
             grid.subsample(torch.zeros(grid.shape, device="cpu"), coarser)
         return coarser
 
-    def __call__(self, u: Float[Tensor, "*lead_and_space"], grid: AbstractGrid) -> Tensor:
+    def __call__(
+        self, u: Float[Tensor, "*batch_and_space"], grid: AbstractGrid
+    ) -> Float[Tensor, "*batch_and_other_space"]:
         """Return ``u``, ``(..., *grid.shape)``, as ``(..., *sizes)``."""
         coarser = self.target(grid)
         picked = grid.can_subsample(coarser) if self.how is None else self.how == "subsample"

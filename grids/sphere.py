@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int, Real
 from torch import Tensor
 
 from sobolev.grids.grid import AbstractGrid
@@ -79,21 +80,22 @@ class SphereGrid(AbstractGrid):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Nodes per axis."""
+        """The numbers of rings and of nodes per ring."""
         return self.nlat, self.nlon
 
     @property
     def ndim(self) -> int:
+        """The number of axes of a field."""
         return 2
 
     @property
     def dims(self) -> tuple[str, ...]:
-        """Names of the axes."""
+        """The names of the axes."""
         return "lat", "lon"
 
     @property
     def lmax(self) -> int:
-        """How many degrees the grid resolves: l runs over 0 … lmax − 1."""
+        """The number of degrees that the grid resolves: l runs over 0 … lmax − 1."""
         exact = self.nlat if self.kind == "legendre-gauss" else (self.nlat + 1) // 2
         return min(exact, (self.nlon + 1) // 2)
 
@@ -102,8 +104,10 @@ class SphereGrid(AbstractGrid):
         """One flat axis of lmax² modes."""
         return (self.lmax**2,)
 
-    def points(self, device: torch.device | str = "cpu") -> tuple[Tensor, ...]:
-        """Latitudes from north to south and longitudes in [0, 2π), both in radians, float64."""
+    def points(
+        self, device: torch.device | str = "cpu"
+    ) -> tuple[Float[Tensor, " lat"], Float[Tensor, " lon"]]:
+        """Return the latitudes from north to south and the longitudes in [0, 2π), in radians and float64."""
         if self.kind == "equiangular":  # evenly spaced to the last digit, which arcsines are not
             ring = torch.arange(self.nlat, dtype=torch.float64, device=device)
             latitude = (self.nlat - 1 - 2 * ring) * (math.pi / 2 / (self.nlat - 1))
@@ -112,47 +116,51 @@ class SphereGrid(AbstractGrid):
         node = torch.arange(self.nlon, dtype=torch.float64, device=device)
         return latitude, node * (2 * math.pi / self.nlon)
 
-    def quadrature(self, device: torch.device | str = "cpu") -> Tensor:
-        """Area of each node, float64, ``(nlat, nlon)``, summing to 4πr²; exact for harmonics of
-        degree below 2 lmax − 1."""
+    def quadrature(self, device: torch.device | str = "cpu") -> Float[Tensor, "lat lon"]:
+        """Return the area of each node, in float64; they sum to 4πr² and are exact for harmonics of degree
+        below 2 lmax − 1."""
         weights = sines_and_weights(self.kind, self.nlat)[1].to(device)
         return (weights * (2 * math.pi / self.nlon * self.radius**2))[:, None].expand(self.shape)
 
-    def eigenvalues(self, device: torch.device | str = "cpu") -> Tensor:
-        """Eigenvalues l(l+1)/r² of −Δ for each mode, float64, shape ``mode_shape``."""
+    def eigenvalues(self, device: torch.device | str = "cpu") -> Float[Tensor, " mode"]:
+        """Return the eigenvalue l(l+1)/r² of −Δ for each mode, in float64."""
         l = self.shells(device)[1]
         return (l * (l + 1)).double() / self.radius**2
 
-    def shells(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-        """The wavenumber √(l(l+1))/r of each degree, and the degree of each mode."""
+    def shells(
+        self, device: torch.device | str = "cpu"
+    ) -> tuple[Float[Tensor, " degree"], Int[Tensor, " mode"]]:
+        """Return the wavenumber √(l(l+1))/r of each degree, and the degree of each mode."""
         l = torch.arange(self.lmax, device=device)
         wavenumbers = (l * (l + 1)).double().sqrt() / self.radius
         return wavenumbers, l.repeat_interleave(2 * l + 1, output_size=self.lmax**2)
 
-    def to_modes(self, u: Tensor) -> Tensor:
-        """Coefficients in the orthonormal harmonics: ``(..., nlat, nlon) -> (..., lmax²)``."""
+    def to_modes(self, u: Real[Tensor, "*batch lat lon"]) -> Float[Tensor, "*batch mode"]:
+        """Return the coefficients in the orthonormal harmonics: ``(..., nlat, nlon) -> (..., lmax²)``."""
         self.check(u)
-        transform, layout = _transform(self, u.device, u.dtype)
+        transform, flat = _transform(self, u.device, u.dtype)
         a = transform.analysis(u).movedim((0, 1), (-4, -3)).flatten(-4)
-        return a[..., layout.position] * layout.scale
+        return a[..., flat.position] * flat.scale
 
-    def from_modes(self, c: Tensor) -> Tensor:
-        """The field with these coefficients: ``(..., lmax²) -> (..., nlat, nlon)``."""
+    def from_modes(self, c: Float[Tensor, "*batch mode"]) -> Float[Tensor, "*batch lat lon"]:
+        """Return the field with these coefficients: ``(..., lmax²) -> (..., nlat, nlon)``."""
         self.check(c, modes=True)
-        transform, layout = _transform(self, c.device, c.dtype)
+        transform, flat = _transform(self, c.device, c.dtype)
         a = c.new_zeros(*c.shape[:-1], 4 * self.lmax * transform.half)
-        a = a.index_copy(-1, layout.position, c / layout.scale)
+        a = a.index_copy(-1, flat.position, c / flat.scale)
         a = a.unflatten(-1, (2, self.lmax, 2, transform.half)).movedim((-4, -3), (0, 1))
         return transform.synthesis(a)
 
     def resized(self, *sizes: int) -> SphereGrid:
-        """The same sphere with ``nlat, nlon`` other numbers of nodes."""
+        """Return the same sphere with ``nlat, nlon`` other numbers of nodes."""
         if len(sizes) != 2:
             raise ValueError(f"a sphere is resized to nlat and nlon, got {sizes}")
         nlat, nlon = sizes
         return replace(self, nlat=nlat, nlon=nlon)
 
-    def resample(self, u: Tensor, other: AbstractGrid) -> Tensor:
+    def resample(
+        self, u: Float[Tensor, "*batch lat lon"], other: AbstractGrid
+    ) -> Float[Tensor, "*batch other_lat other_lon"]:
         """Evaluate the expansion of ``u`` in harmonics on another grid of the same sphere.
 
         Exact for every field that both grids resolve; degrees beyond the other's are left out.
@@ -164,7 +172,9 @@ class SphereGrid(AbstractGrid):
         width = target.lmax**2 - self.lmax**2
         return target.from_modes(torch.nn.functional.pad(self.to_modes(u), (0, width)))
 
-    def subsample(self, u: Tensor, coarser: AbstractGrid) -> Tensor:
+    def subsample(
+        self, u: Float[Tensor, "*batch lat lon"], coarser: AbstractGrid
+    ) -> Float[Tensor, "*batch other_lat other_lon"]:
         """Pick the values of ``u`` at the nodes of ``coarser``, every one of which must be a node
         here."""
         self.check(u)
@@ -172,36 +182,19 @@ class SphereGrid(AbstractGrid):
         return u[..., ::lat, ::lon]
 
     def can_subsample(self, coarser: AbstractGrid) -> bool:
-        """Whether every node of ``coarser`` is a node of this grid."""
+        """Return true if every node of ``coarser`` is a node of this grid."""
         try:
             self._strides(coarser)
         except ValueError:
             return False
         return True
 
-    def without_border(self, u: Tensor, cells: AbstractGrid | None = None) -> Tensor:
-        """``u`` itself: a sphere has no border."""
+    def without_border(
+        self, u: Float[Tensor, "*batch lat lon"], cells: AbstractGrid | None = None
+    ) -> Float[Tensor, "*batch lat lon"]:
+        """Return ``u`` itself: a sphere has no border."""
         self.check(u)
         return u
-
-    def check(self, u: Tensor, *, modes: bool = False) -> None:
-        """Refuse a tensor that is no real field on this grid.
-
-        Raises:
-            ValueError: for no tensor, a wrong trailing shape, or a dtype other than float32 and float64.
-        """
-        if not isinstance(u, Tensor):
-            raise ValueError(
-                f"expected a torch tensor, got {type(u).__name__}; torch.from_numpy makes one"
-            )
-        expected = self.mode_shape if modes else self.shape
-        if tuple(u.shape[max(u.ndim - len(expected), 0) :]) != expected:
-            what = "mode coefficients" if modes else "a field"
-            raise ValueError(
-                f"expected {what} of shape (..., {', '.join(map(str, expected))}), got {tuple(u.shape)}"
-            )
-        if u.dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"expected a float32 or float64 tensor, got {u.dtype}")
 
     def _of_same_sphere(self, other: AbstractGrid) -> SphereGrid:
         if not isinstance(other, SphereGrid):
@@ -213,7 +206,7 @@ class SphereGrid(AbstractGrid):
         return other
 
     def _strides(self, coarser: AbstractGrid) -> tuple[int, int]:
-        """The steps along latitude and longitude that lead from node to node of ``coarser``."""
+        """Return the steps along latitude and longitude that lead from node to node of ``coarser``."""
         target = self._of_same_sphere(coarser)
         lon, lon_rest = divmod(self.nlon, target.nlon)
         nodes = [self.nlon // s for s in _divisors(self.nlon)]
@@ -221,7 +214,9 @@ class SphereGrid(AbstractGrid):
             lat, lat_rest = divmod(self.nlat - 1, target.nlat - 1)
             rings = [(self.nlat - 1) // s + 1 for s in _divisors(self.nlat - 1)]
         else:  # Gauss rings of different numbers share at most the equator
-            lat, lat_rest, rings = 1, self.nlat - target.nlat, [self.nlat]
+            lat = 1
+            lat_rest = self.nlat - target.nlat
+            rings = [self.nlat]
         if self.kind != target.kind or lat_rest or lon_rest or not (lat and lon):
             raise ValueError(
                 f"the nodes of {target} are not among those of {self}, which can be subsampled to kind={self.kind!r}, "
@@ -232,30 +227,32 @@ class SphereGrid(AbstractGrid):
 
 
 @dataclass(frozen=True, eq=False)
-class _Layout:
-    """Where the flat modes stand in the order-major form (last axes parity, order, part, j), and the
-    factor from complex coefficients on the unit sphere to real ones on this sphere."""
+class _FlatModes:
+    """The places of the flat modes in the order-major form (last axes parity, order, part, j), and the
+    factors from complex coefficients on the unit sphere to real ones on this sphere."""
 
-    position: Tensor
-    scale: Tensor
+    position: Int[Tensor, " mode"]
+    scale: Float[Tensor, " mode"]
 
 
 @cached_tables(maxsize=8)
 def _transform(
     grid: SphereGrid, device: torch.device, dtype: torch.dtype
-) -> tuple[HarmonicTransform, _Layout]:
+) -> tuple[HarmonicTransform, _FlatModes]:
     lmax = grid.lmax
     transform = harmonic_transform(
         grid.kind, grid.nlat, grid.nlon, lmax, lmax, device=device, dtype=dtype
     )
     l = grid.shells(device)[1]
     order = torch.arange(lmax**2, device=device) - l * (l + 1)
-    m, sine = order.abs(), (order < 0).long()
-    parity, j = (l - m) % 2, (l - m) // 2
+    m = order.abs()
+    sine = (order < 0).long()
+    parity = (l - m) % 2
+    j = (l - m) // 2
     position = ((parity * lmax + m) * 2 + sine) * transform.half + j
     # u = Σ_m≥0 (2 − δ_m0) P (Re a cos mλ − Im a sin mλ)
     scale = torch.where(order == 0, 1.0, math.sqrt(2) * (1 - 2 * sine).double()) * grid.radius
-    return transform, _Layout(position, scale.to(dtype))
+    return transform, _FlatModes(position, scale.to(dtype))
 
 
 def _divisors(n: int) -> list[int]:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -29,7 +30,7 @@ _caches: list[Any] = []
 
 
 def cached_tables(maxsize: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Keep the tables that the decorated function made for its last ``maxsize`` arguments.
+    """Make a decorator that keeps the tables which a function made for its last ``maxsize`` arguments.
 
     They are plain tensors whoever asks first. Those made in inference mode could not serve a backward
     pass later, and those made while ``torch.export`` traces would be its fake tensors.
@@ -55,8 +56,8 @@ def clear_tables() -> None:
 
 
 @cached_tables(maxsize=32)
-def sines_and_weights(kind: str, nlat: int) -> tuple[Tensor, Tensor]:
-    """sin φ of the rings from north to south and their weights, which sum to 2; float64 on the CPU.
+def sines_and_weights(kind: str, nlat: int) -> tuple[Float[Tensor, " lat"], Float[Tensor, " lat"]]:
+    """Return sin φ of the rings from north to south and their weights, which sum to 2; float64 on the CPU.
 
     Legendre–Gauss rings avoid the poles; equiangular ones (Clenshaw–Curtis) have a ring on each.
     Both are made exactly symmetric about the equator.
@@ -67,7 +68,8 @@ def sines_and_weights(kind: str, nlat: int) -> tuple[Tensor, Tensor]:
     # the library allocates on the default device and would otherwise hand out meta or CUDA tensors
     with torch.device("cpu"):
         x, w = rule(nlat, -1, 1)
-        x, w = x.double(), w.double()
+        x = x.double()
+        w = w.double()
         return (x.flip(0) - x) / 2, (w + w.flip(0)) / 2
 
 
@@ -97,8 +99,12 @@ class HarmonicTransform:
         dtype: torch.dtype,
         over_cosine: bool = False,
     ) -> None:
-        self.nlat, self.nlon, self.degrees, self.orders = nlat, nlon, degrees, orders
-        self.rings, self.half = (nlat + 1) // 2, (degrees + 1) // 2
+        self.nlat = nlat
+        self.nlon = nlon
+        self.degrees = degrees
+        self.orders = orders
+        self.rings = (nlat + 1) // 2
+        self.half = (degrees + 1) // 2
         sines, weights = sines_and_weights(kind, nlat)
         table = _legendre_table(sines[: self.rings], degrees, orders, over_cosine)
         weights = weights[: self.rings] * (2 * math.pi / nlon)
@@ -106,20 +112,26 @@ class HarmonicTransform:
             weights[-1] /= 2
         # beside a pole P_lm underflows for large m; subnormal numbers would slow the products tenfold
         table[table.abs() < torch.finfo(dtype).tiny ** 0.5] = 0.0
-        self.table, self.weights = table.to(device, dtype), weights.to(device, dtype)
+        self.table = table.to(device, dtype)
+        self.weights = weights.to(device, dtype)
 
-    def analysis(self, u: Tensor) -> Tensor:
-        """Coefficients ``(2, orders, ..., 2, half)`` of the fields ``(..., nlat, nlon)``."""
+    def analysis(
+        self, u: Float[Tensor, "*batch lat lon"]
+    ) -> Float[Tensor, "2 order *batch 2 half"]:
+        """Return the coefficients of fields."""
         batch = u.shape[:-2]
         by_order = torch.fft.rfft(u)[..., : self.orders].movedim(-1, 0).contiguous()
         v = torch.view_as_real(by_order).mT  # (orders, ..., 2, nlat)
-        north, south = v[..., : self.rings], v[..., self.nlat - self.rings :].flip(-1)
+        north = v[..., : self.rings]
+        south = v[..., self.nlat - self.rings :].flip(-1)
         folded = torch.stack((north + south, north - south)).mul_(self.weights)
         rows = folded.reshape(2 * self.orders, -1, self.rings)
         return torch.bmm(rows, self.table).reshape(2, self.orders, *batch, 2, self.half)
 
-    def synthesis(self, a: Tensor) -> Tensor:
-        """The fields ``(..., nlat, nlon)`` with these coefficients."""
+    def synthesis(
+        self, a: Float[Tensor, "2 order *batch 2 half"]
+    ) -> Float[Tensor, "*batch lat lon"]:
+        """Return the fields with these coefficients."""
         batch = a.shape[2:-2]
         rows = torch.bmm(a.reshape(2 * self.orders, -1, self.half), self.table.mT)
         even, odd = rows.reshape(2, self.orders, *batch, 2, self.rings).unbind(0)
@@ -128,14 +140,14 @@ class HarmonicTransform:
         by_order = torch.complex(v[..., 0, :], v[..., 1, :])
         return torch.fft.irfft(by_order.movedim(0, -1), n=self.nlon, norm="forward")
 
-    def degree(self) -> Tensor:
-        """l of each entry, int64, ``(2, orders, half)``, on the device of the tables."""
+    def degree(self) -> Int[Tensor, "2 order half"]:
+        """Return l of each entry, int64, on the device of the tables."""
         device = self.table.device
         parity, m, j = (torch.arange(n, device=device) for n in (2, self.orders, self.half))
         return m[:, None] + parity[:, None, None] + 2 * j
 
-    def present(self) -> Tensor:
-        """Which entries are no padding, ``(2, orders, half)``."""
+    def present(self) -> Bool[Tensor, "2 order half"]:
+        """Return true for every entry that is no padding."""
         return self.degree() < self.degrees
 
 
@@ -151,22 +163,26 @@ def harmonic_transform(
     dtype: torch.dtype,
     over_cosine: bool = False,
 ) -> HarmonicTransform:
-    """The one ``HarmonicTransform`` with these arguments; it is read-only, its tables are shared."""
+    """Return the one ``HarmonicTransform`` with these arguments; it is read-only, its tables are shared."""
     return HarmonicTransform(
         kind, nlat, nlon, degrees, orders, device=device, dtype=dtype, over_cosine=over_cosine
     )
 
 
-def legendre_functions(sines: Tensor, degrees: int, orders: int) -> Tensor:
-    """P_lm at sin φ, float64 on the CPU, ``(orders, degrees, len(sines))``; zero for m > l."""
+def legendre_functions(
+    sines: Float[Tensor, " lat"], degrees: int, orders: int
+) -> Float[Tensor, "order degree lat"]:
+    """Return P_lm at sin φ, float64 on the CPU; zero for m > l."""
     from torch_harmonics.legendre import legpoly
 
     with torch.device("cpu"):
         return legpoly(orders, degrees, sines, csphase=False)
 
 
-def _legendre_table(sines: Tensor, degrees: int, orders: int, over_cosine: bool) -> Tensor:
-    """P_lm of the northern rings, float64, ``(2 · orders, rings, half)``, zero where padded."""
+def _legendre_table(
+    sines: Float[Tensor, " ring"], degrees: int, orders: int, over_cosine: bool
+) -> Float[Tensor, "both_parities ring half"]:
+    """Return P_lm of the northern rings, float64, zero where padded."""
     values = legendre_functions(sines, degrees, orders)
     if over_cosine:
         cosines = (1 - sines**2).sqrt()
@@ -175,6 +191,7 @@ def _legendre_table(sines: Tensor, degrees: int, orders: int, over_cosine: bool)
         values[:, :, pole] = 0.0
         if orders > 1:
             l = torch.arange(degrees, dtype=torch.float64, device="cpu")
+            # P_l1 / cos φ → √(l(l+1)(2l+1)/16π) at the poles
             limit = (l * (l + 1) * (2 * l + 1) / (16 * math.pi)).sqrt()
             values[1][:, pole] = limit[:, None]
     half = (degrees + 1) // 2

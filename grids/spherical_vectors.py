@@ -16,15 +16,17 @@ which the grid resolves, at the poles too.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.grids.sphere import SphereGrid
 from sobolev.grids.spherical_transform import HarmonicTransform, cached_tables, harmonic_transform
 
 
-def velocity(vorticity: Tensor, divergence: Tensor, grid: SphereGrid) -> Tensor:
-    """The wind ``(..., 2, nlat, nlon)`` with this vorticity and divergence, both ``(..., nlat,
-    nlon)``.
+def velocity(
+    vorticity: Float[Tensor, "*batch lat lon"], divergence: Float[Tensor, " ..."], grid: SphereGrid
+) -> Float[Tensor, "*batch 2 lat lon"]:
+    """Return the wind with this vorticity and divergence, which have one shape.
 
     The mean of a vorticity or divergence over the sphere is zero; a mean that is given is ignored.
 
@@ -46,8 +48,10 @@ def velocity(vorticity: Tensor, divergence: Tensor, grid: SphereGrid) -> Tensor:
     return calculus.wind(potential, stream).reshape(*vorticity.shape[:-2], 2, *grid.shape)
 
 
-def gradient(u: Tensor, grid: SphereGrid) -> Tensor:
-    """The gradient ``(..., 2, nlat, nlon)`` of the fields ``(..., nlat, nlon)``."""
+def gradient(
+    u: Float[Tensor, "*batch lat lon"], grid: SphereGrid
+) -> Float[Tensor, "*batch 2 lat lon"]:
+    """Return the gradient of fields."""
     grid.check(u)
     calculus = _calculus(grid, u.device, u.dtype)
     potential = calculus.modes(u) / grid.radius
@@ -55,8 +59,10 @@ def gradient(u: Tensor, grid: SphereGrid) -> Tensor:
     return wind.reshape(*u.shape[:-2], 2, *grid.shape)
 
 
-def vorticity_and_divergence(wind: Tensor, grid: SphereGrid) -> tuple[Tensor, Tensor]:
-    """Vorticity and divergence, both ``(..., nlat, nlon)``, of a wind ``(..., 2, nlat, nlon)``."""
+def vorticity_and_divergence(
+    wind: Float[Tensor, "... lat lon"], grid: SphereGrid
+) -> tuple[Float[Tensor, "*batch lat lon"], Float[Tensor, "*batch lat lon"]]:
+    """Return the vorticity and the divergence of a wind ``(..., 2, lat, lon)``."""
     grid.check(wind)
     if wind.ndim < 3 or wind.shape[-3] != 2:
         raise ValueError(
@@ -65,7 +71,8 @@ def vorticity_and_divergence(wind: Tensor, grid: SphereGrid) -> tuple[Tensor, Te
         )
     calculus = _calculus(grid, wind.device, wind.dtype)
     a, b = calculus.vector.analysis(wind.reshape(-1, 2, *grid.shape)).unbind(3)
-    curl, divergence = calculus.maps.curl(a, b), calculus.maps.divergence(a, b)
+    curl = calculus.maps.curl(a, b)
+    divergence = calculus.maps.divergence(a, b)
     shape = (*wind.shape[:-3], *grid.shape)
     return calculus.field(curl).reshape(shape), calculus.field(divergence).reshape(shape)
 
@@ -79,7 +86,8 @@ class TangentMaps:
     """
 
     def __init__(self, transform: HarmonicTransform) -> None:
-        dtype, device = transform.table.dtype, transform.table.device
+        dtype = transform.table.dtype
+        device = transform.table.device
         degree = transform.degree()[:, :, None, None]
         m = torch.arange(transform.orders, device=device)[:, None, None, None]
         l = degree.double()
@@ -92,39 +100,55 @@ class TangentMaps:
         )
         self.m = m.to(dtype)
 
-    def east(self, a: Tensor) -> Tensor:
-        """∂/∂λ: multiplication by im."""
+    def east(
+        self, a: Float[Tensor, "2 order batch 2 half"]
+    ) -> Float[Tensor, "2 order batch 2 half"]:
+        """Return ∂a/∂λ: multiplication by im."""
         return torch.stack((-a[..., 1, :], a[..., 0, :]), dim=-2) * self.m
 
-    def north(self, a: Tensor) -> Tensor:
-        """cos φ ∂/∂φ."""
-        below, above = _neighbours(a)
+    def north(
+        self, a: Float[Tensor, "2 order batch 2 half"]
+    ) -> Float[Tensor, "2 order batch 2 half"]:
+        """Return cos φ ∂a/∂φ."""
+        below, above = _of_next_degrees(a)
         return self.from_below * below + self.from_above * above
 
-    def north_transposed(self, a: Tensor) -> Tensor:
-        """The transpose of ``north`` between coefficients."""
-        below, above = _neighbours(a)
+    def north_transposed(
+        self, a: Float[Tensor, "2 order batch 2 half"]
+    ) -> Float[Tensor, "2 order batch 2 half"]:
+        """Return the transpose of ``north`` between coefficients, applied to a."""
+        below, above = _of_next_degrees(a)
         return self.back_below * below + self.back_above * above
 
-    def components(self, potential: Tensor, stream: Tensor) -> tuple[Tensor, Tensor]:
-        """u cos φ and v cos φ."""
+    def components(
+        self,
+        potential: Float[Tensor, "2 order batch 2 half"],
+        stream: Float[Tensor, "2 order batch 2 half"],
+    ) -> tuple[Float[Tensor, "2 order batch 2 half"], Float[Tensor, "2 order batch 2 half"]]:
+        """Return u cos φ and v cos φ."""
         return (
             self.east(potential) - self.north(stream),
             self.east(stream) + self.north(potential),
         )
 
-    def curl(self, a: Tensor, b: Tensor) -> Tensor:
-        """From the coefficients of u/cos φ and v/cos φ; integration by parts moves the derivative
-        along the meridian to the harmonics."""
+    def curl(
+        self, a: Float[Tensor, "2 order batch 2 half"], b: Float[Tensor, "2 order batch 2 half"]
+    ) -> Float[Tensor, "2 order batch 2 half"]:
+        """Return the curl from the coefficients of u/cos φ and v/cos φ; integration by parts moves the
+        derivative along the meridian to the harmonics."""
         return self.east(b) + self.north_transposed(a)
 
-    def divergence(self, a: Tensor, b: Tensor) -> Tensor:
-        """From the same coefficients as ``curl``."""
+    def divergence(
+        self, a: Float[Tensor, "2 order batch 2 half"], b: Float[Tensor, "2 order batch 2 half"]
+    ) -> Float[Tensor, "2 order batch 2 half"]:
+        """Return the divergence from the same coefficients as ``curl``."""
         return self.east(a) - self.north_transposed(b)
 
 
-def _neighbours(a: Tensor) -> tuple[Tensor, Tensor]:
-    """The coefficients of degree l − 1 and l + 1 in the places of l."""
+def _of_next_degrees(
+    a: Float[Tensor, "2 order batch 2 half"],
+) -> tuple[Float[Tensor, "2 order batch 2 half"], Float[Tensor, "2 order batch 2 half"]]:
+    """Return the coefficients of degree l − 1 and l + 1 in the places of l."""
     even, odd = a.unbind(0)
     pad = torch.nn.functional.pad
     return torch.stack((pad(odd, (1, -1)), even)), torch.stack((odd, pad(even, (-1, 1))))
@@ -153,16 +177,20 @@ class _Calculus:
         self.inverse_laplacian = -((l > 0) / (l * (l + 1)).clamp_min(1).double()).to(dtype)
         self.maps = TangentMaps(self.scalar)
 
-    def modes(self, u: Tensor) -> Tensor:
-        """Coefficients ``(2, orders, batch, 2, half)`` of the degrees the grid resolves."""
+    def modes(self, u: Float[Tensor, "*batch lat lon"]) -> Float[Tensor, "2 order batch 2 half"]:
+        """Return the coefficients of the degrees the grid resolves."""
         return self.scalar.analysis(u.reshape(-1, *self.grid.shape)) * self.resolved
 
-    def field(self, a: Tensor) -> Tensor:
-        """The field of a derivative on the unit sphere, brought to the radius of this one."""
+    def field(self, a: Float[Tensor, "2 order batch 2 half"]) -> Float[Tensor, "batch lat lon"]:
+        """Return the field of a derivative on the unit sphere, brought to the radius of this one."""
         return self.scalar.synthesis(a * self.resolved) / self.grid.radius
 
-    def wind(self, potential: Tensor, stream: Tensor) -> Tensor:
-        """The wind ``(batch, 2, nlat, nlon)`` of potentials on the unit sphere."""
+    def wind(
+        self,
+        potential: Float[Tensor, "2 order batch 2 half"],
+        stream: Float[Tensor, "2 order batch 2 half"],
+    ) -> Float[Tensor, "batch 2 lat lon"]:
+        """Return the wind of potentials on the unit sphere."""
         components = torch.stack(self.maps.components(potential, stream), dim=3)
         return self.vector.synthesis(components)
 

@@ -26,9 +26,10 @@ import itertools
 from collections.abc import Callable, Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from sobolev.grids import AbstractGrid, Grid
+from sobolev.grids.grid import AbstractGrid, Grid
 
 SYMMETRIES = (
     "odd reflection", "reflections", "transposition", "quarter turns", "shifts", "diagonal glides",
@@ -36,13 +37,13 @@ SYMMETRIES = (
 
 
 def turned(
-    u: Tensor,
+    u: Float[Tensor, "*batch_and_space"],
     grid: AbstractGrid,
     symmetries: Sequence[str],
     coins: Sequence[int],
     offsets: Sequence[int] = (),
-) -> Tensor:
-    """``u``, ``(..., *space)``, under one element of the group, and shifted by ``offsets`` nodes."""
+) -> Float[Tensor, "*batch_and_other_space"]:
+    """Return ``u``, ``(..., *space)``, under one element of the group, and shifted by ``offsets`` nodes."""
     if "odd reflection" in symmetries and coins[0]:
         u = -_reflected(u, grid, [0])
     if "reflections" in symmetries:
@@ -62,9 +63,12 @@ def turned(
 
 
 def turned_back(
-    u: Tensor, grid: AbstractGrid, symmetries: Sequence[str], coins: Sequence[int]
-) -> Tensor:
-    """The inverse of ``turned`` without shifts."""
+    u: Float[Tensor, "*batch_and_space"],
+    grid: AbstractGrid,
+    symmetries: Sequence[str],
+    coins: Sequence[int],
+) -> Float[Tensor, "*batch_and_other_space"]:
+    """Return the inverse of ``turned`` without shifts, applied to ``u``."""
     if "diagonal glides" in symmetries:
         for _ in range(coins[1] + 2 * coins[2]):
             u = -u.roll([n // 4 for n in u.shape[-2:]], (-2, -1)).transpose(-1, -2)
@@ -82,7 +86,7 @@ def turned_back(
 
 
 def elements(symmetries: Sequence[str], ndim: int) -> list[tuple[int, ...]]:
-    """The coins of every element of the group, the identity first; of shifts none.
+    """Return the coins of every element of the group, the identity first; of shifts none.
 
     >>> elements(["reflections", "transposition"], 2)[:3]
     [(0, 0, 0), (0, 0, 1), (0, 1, 0)]
@@ -102,20 +106,22 @@ def elements(symmetries: Sequence[str], ndim: int) -> list[tuple[int, ...]]:
 
 
 def exchanges_axes(symmetries: Sequence[str], coins: Sequence[int]) -> bool:
-    """Whether ``turned`` makes rows of columns."""
+    """Return true if ``turned`` makes rows of columns."""
     odd_turn = "quarter turns" in symmetries and coins[0] == 1
     odd_glide = "diagonal glides" in symmetries and coins[1] == 1
     return (odd_turn != odd_glide) != ("transposition" in symmetries and coins[-1] == 1)
 
 
 def averaged(
-    operator: Callable[[Tensor, Sequence[int] | None], Tensor],
-    u: Tensor,
+    operator: Callable[
+        [Float[Tensor, "batch ..."], Sequence[int] | None], Float[Tensor, "batch ..."]
+    ],
+    u: Float[Tensor, "batch ..."],
     size: Sequence[int] | None,
     grid: AbstractGrid,
     symmetries: Sequence[str],
-) -> Tensor:
-    """1/|G| Σ_g g⁻¹ F(g u), with F(u, size) the ``operator``, whose outputs have ``size``."""
+) -> Float[Tensor, "batch ..."]:
+    """Return 1/|G| Σ_g g⁻¹ F(g u), with F(u, size) the ``operator``, whose outputs have ``size``."""
     images = []
     for coins in elements(symmetries, grid.ndim):
         crosswise = exchanges_axes(symmetries, coins)
@@ -165,7 +171,7 @@ def _check_eighths(sizes: Sequence[int]) -> None:
 
 
 def _half_turned(u: Tensor) -> Tensor:
-    """u(1/8 − x, 1/8 − y)."""
+    """Return u(1/8 − x, 1/8 − y)."""
     return u.flip((-2, -1)).roll([n // 8 + 1 for n in u.shape[-2:]], (-2, -1))
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Inexact
 from torch import Tensor
 
 
-def dot(u: Tensor, v: Tensor) -> Tensor:
-    """Real inner product of each sample, ``(batch,)``."""
+def dot(
+    u: Inexact[Tensor, "batch ..."], v: Inexact[Tensor, "batch ..."]
+) -> Float[Tensor, " batch"]:
+    """Return the real inner product of each sample."""
     if u.is_complex():
-        u, v = torch.view_as_real(u), torch.view_as_real(v)
+        u = torch.view_as_real(u)
+        v = torch.view_as_real(v)
     return (u * v).flatten(1).sum(dim=1)
 
 
-def norm(u: Tensor) -> Tensor:
-    """The Euclidean norm of each sample, ``(batch,)``."""
+def norm(u: Inexact[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:
+    """Return the Euclidean norm of each sample."""
     if u.is_complex():
         u = torch.view_as_real(u)
     return u.flatten(1).norm(dim=1)

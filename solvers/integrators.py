@@ -10,7 +10,18 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Complex, Float, Inexact, Int8, Shaped
 from torch import Tensor
+
+LARGEST_COURANT = 2.8
+"""|λ| Δt up to which the classical fourth-order Runge–Kutta method damps advection, λ = i U k."""
+
+Transform = Callable[[Float[Tensor, "*batch x"]], Complex[Tensor, "*batch k"]]
+"""A field to its kept modes."""
+Nonlinear = Callable[[Complex[Tensor, " ..."]], Complex[Tensor, " ..."]]
+"""A map from modes to modes of the same shape."""
+Times = float | Sequence[float] | Shaped[Tensor, " ..."] | np.ndarray
+"""A time, or a rising sequence of times."""
 
 
 class Semilinear(ABC):
@@ -21,13 +32,15 @@ class Semilinear(ABC):
     """
 
     @abstractmethod
-    def symbol(self, k: Tensor) -> Tensor:
-        """The eigenvalues of L, shape ``k.shape``; real where L is self-adjoint, complex
+    def symbol(self, k: Float[Tensor, " k"]) -> Inexact[Tensor, " k"]:
+        """Return the eigenvalues of L; real where L is self-adjoint, complex
         otherwise."""
 
     @abstractmethod
-    def nonlinear(self, u: Tensor, transform: Callable[[Tensor], Tensor], k: Tensor) -> Tensor:
-        """The half spectrum of N(u), from ``u`` on the grid; ``transform`` leads to the kept
+    def nonlinear(
+        self, u: Float[Tensor, "*batch x"], transform: Transform, k: Float[Tensor, " k"]
+    ) -> Complex[Tensor, "*batch k"]:
+        """Return the half spectrum of N(u), from ``u`` on the grid; ``transform`` leads to the kept
         modes."""
 
 
@@ -35,15 +48,18 @@ class SolutionError(ArithmeticError):
     """Some samples of a batch could not be solved; the others could, and are kept.
 
     Attributes:
-        solution: what ``solve`` would have returned, NaN in the frames that failed.
+        solution: the tensor that ``solve`` would have returned, NaN in the frames that failed.
         status: int8 ``(batch,)``: 0 solved, 1 blown up, 2 not resolved by the grid.
     """
 
     STATUS = ("solved", "blown_up", "unresolved")
 
-    def __init__(self, message: str, solution: Tensor, status: Tensor) -> None:
+    def __init__(
+        self, message: str, solution: Float[Tensor, "batch ..."], status: Int8[Tensor, " batch"]
+    ) -> None:
         super().__init__(message)
-        self.solution, self.status = solution, status
+        self.solution = solution
+        self.status = status
 
 
 class ETDRK4:
@@ -60,46 +76,45 @@ class ETDRK4:
 
     def __init__(
         self,
-        symbol: Tensor,
-        nonlinear: Callable[[Tensor], Tensor],
+        symbol: Inexact[Tensor, "*modes"],
+        nonlinear: Nonlinear,
         step: float,
         *,
         contour_points: int = 32,
     ) -> None:
         self.N = nonlinear
-        angle = (
-            2
-            * math.pi
-            * (torch.arange(contour_points, dtype=torch.float64, device=symbol.device) + 0.5)
-        )
+        half_way = torch.arange(contour_points, dtype=torch.float64, device=symbol.device) + 0.5
+        angle = 2 * math.pi * half_way
+        # the coefficients are means over a circle around Δt L: the formulas lose all digits near Δt L = 0
         z = step * symbol[..., None] + torch.polar(torch.ones_like(angle), angle / contour_points)
         ez = z.exp()
 
-        def mean(values: Tensor) -> Tensor:
+        def mean(values: Complex[Tensor, "*modes point"]) -> Inexact[Tensor, " ..."]:
             average = step * values.mean(-1)
-            return average if symbol.is_complex() else _twice(average.real)
+            return average if symbol.is_complex() else _for_both_parts(average.real)
 
-        def exponential(fraction: float) -> Tensor:
+        def exponential(fraction: float) -> Inexact[Tensor, " ..."]:
             values = (fraction * step * symbol).exp()
-            return values if symbol.is_complex() else _twice(values)
+            return values if symbol.is_complex() else _for_both_parts(values)
 
         self.is_real = not symbol.is_complex()
-        self.E, self.E2 = exponential(1.0), exponential(0.5)
+        self.E = exponential(1.0)
+        self.E2 = exponential(0.5)
         self.Q = mean(((z / 2).exp() - 1) / z)
         self.f1 = mean((-4 - z + ez * (4 - 3 * z + z**2)) / z**3)
         self.f2 = mean(2 * (2 + z + ez * (z - 2)) / z**3)
         self.f3 = mean((-4 - 3 * z - z**2 + ez * (4 - z)) / z**3)
 
-    def restricted(self, count: int, nonlinear: Callable[[Tensor], Tensor]) -> ETDRK4:
-        """The same step on the first ``count`` modes of the only axis."""
+    def restricted(self, count: int, nonlinear: Nonlinear) -> ETDRK4:
+        """Return the same step on the first ``count`` modes of the only axis."""
         shorter = copy.copy(self)
         shorter.N = nonlinear
         for name in ("E", "E2", "Q", "f1", "f2", "f3"):
             setattr(shorter, name, getattr(self, name)[:count])
         return shorter
 
-    def step(self, v: Tensor) -> Tensor:
-        """One step of the complex modes ``v``."""
+    def step(self, v: Complex[Tensor, "*shape"]) -> Complex[Tensor, "*shape"]:
+        """Return the complex modes ``v`` after one step."""
         if self.is_real:  # real coefficients on (real, imaginary) pairs: a third of the arithmetic
             pairs = self._step(
                 torch.view_as_real(v),
@@ -108,7 +123,9 @@ class ETDRK4:
             return torch.view_as_complex(pairs)
         return self._step(v, self.N)
 
-    def _step(self, v: Tensor, N: Callable[[Tensor], Tensor]) -> Tensor:
+    def _step(
+        self, v: Inexact[Tensor, "*shape"], N: Callable[[Tensor], Tensor]
+    ) -> Inexact[Tensor, "*shape"]:
         E2v = self.E2 * v
         Nv = N(v)
         a = E2v.addcmul(self.Q, Nv)
@@ -119,17 +136,13 @@ class ETDRK4:
         return result.addcmul_(self.f2, Na + Nb).addcmul_(self.f3, Nc)
 
 
-def _twice(real: Tensor) -> Tensor:
-    """A real factor for each of the two parts of a complex number."""
+def _for_both_parts(real: Float[Tensor, "*modes"]) -> Float[Tensor, "*modes 2"]:
+    """Return a real factor for each of the two parts of a complex number."""
     return real[..., None].expand(*real.shape, 2).contiguous()
 
 
-Times = float | Sequence[float] | Tensor | np.ndarray
-"""A time, or a rising sequence of times."""
-
-
 def check_times(times: Times) -> tuple[list[float], bool]:
-    """Output times as a rising list of floats, and whether a single one was given.
+    """Return output times as a rising list of floats, and true if a single one was given.
 
     Raises:
         ValueError: if they are not finite, at least 0 and rising.

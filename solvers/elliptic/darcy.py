@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn.functional import pad
 
 from sobolev.grids.grid import Grid
-from sobolev.solvers.elliptic.fast_poisson import FastPoisson, five_point_eigenvalues
+from sobolev.solvers.elliptic.conjugate_gradients import conjugate_gradients
+from sobolev.solvers.elliptic.error_bounds import (
+    energy_norm,
+    relative_to_solution,
+    residual_bound,
+)
+from sobolev.solvers.elliptic.fast_poisson import FastPoisson
 from sobolev.solvers.elliptic.multigrid import Multigrid
 from sobolev.solvers.elliptic.stiffness import Stiffness, check_permeability
 from sobolev.solvers.inner_products import dot, norm
@@ -21,9 +27,9 @@ from sobolev.solvers.inner_products import dot, norm
 Preconditioner = Literal["poisson", "multigrid"]
 # Multigrid is faster from this contrast on, or from this many nodes · contrast where there are few
 # nodes: small grids favour the few large operations of a fast Poisson solve (benchmarks/multigrid.py)
-_AUTO_CONTRAST, _AUTO_NODES = 2.5, 2e5
+_AUTO_CONTRAST = 2.5
+_AUTO_NODES = 2e5
 _CACHED_NODES = 2**18  # so many nodes are solved for together on a CPU, to stay in its cache
-_PATIENCE = 200  # iterations without a new least residual
 _RESTARTS = 3
 _ROUGHLY = 1e-5  # relative error of a fast Poisson solve in float32, generously
 _ROUNDING = 4.0  # residuals up to so many times that of rounding the solution are its own
@@ -35,16 +41,16 @@ class RoundingWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Solution:
-    """What ``Darcy.solution`` found, one entry per sample.
+    """The result of ``Darcy.solution``, one entry per sample.
 
     ``pressure`` is ``(batch, y, x)``, ``iterations`` counts those of conjugate gradients,
     ``residual`` is ‖f − A u‖ / ‖f‖ of the pressure in float64 (0 where f is 0), and
-    ``preconditioner`` names what was used.
+    ``preconditioner`` names the one that was used.
     """
 
-    pressure: Tensor
-    iterations: Tensor
-    residual: Tensor
+    pressure: Float[Tensor, "batch y x"]
+    iterations: Int[Tensor, " batch"]
+    residual: Float[Tensor, " batch"]
     preconditioner: tuple[Preconditioner, ...]
 
 
@@ -92,11 +98,17 @@ class Darcy:
             raise ValueError(
                 f"preconditioner must be 'auto', 'poisson' or 'multigrid', got {preconditioner!r}"
             )
-        self.tolerance, self.max_iterations = tolerance, max_iterations
+        self.tolerance = tolerance
+        self.max_iterations = max_iterations
         self.preconditioner = preconditioner
 
-    def solve(self, permeability: Tensor, grid: Grid, forcing: float | Tensor = 1.0) -> Tensor:
-        """The pressure u.
+    def solve(
+        self,
+        permeability: Shaped[Tensor, " ..."],
+        grid: Grid,
+        forcing: float | Shaped[Tensor, " ..."] = 1.0,
+    ) -> Float[Tensor, "batch y x"]:
+        """Return the pressure u.
 
         Args:
             permeability: a > 0 on the nodes, ``(batch, y, x)``.
@@ -117,12 +129,22 @@ class Darcy:
         """
         return self._solved(permeability, grid, forcing).pressure
 
-    def solution(self, permeability: Tensor, grid: Grid, forcing: float | Tensor = 1.0) -> Solution:
-        """``solve`` with a record of how it went."""
+    def solution(
+        self,
+        permeability: Shaped[Tensor, " ..."],
+        grid: Grid,
+        forcing: float | Shaped[Tensor, " ..."] = 1.0,
+    ) -> Solution:
+        """Solve, and return a record of how it went."""
         return self._solved(permeability, grid, forcing)
 
     @torch.no_grad()
-    def _solved(self, permeability: Tensor, grid: Grid, forcing: float | Tensor) -> Solution:
+    def _solved(
+        self,
+        permeability: Shaped[Tensor, " ..."],
+        grid: Grid,
+        forcing: float | Shaped[Tensor, " ..."],
+    ) -> Solution:
         check_permeability(permeability, grid)
         a = permeability.double()
         f = _forcing(forcing, a)
@@ -137,14 +159,17 @@ class Darcy:
             for part in _parts(members, a):
                 found = self._solve_together(kind, a[part], f[part, 1:-1, 1:-1], grid)
                 u[part, 1:-1, 1:-1], iterations[part], residual[part] = found
-        self._tell(residual)
+        self._warn_of_rounding(residual)
         return Solution(u.to(permeability.dtype), iterations, residual, chosen)
 
     def residual(
-        self, pressure: Tensor, permeability: Tensor, grid: Grid, forcing: float | Tensor = 1.0
-    ) -> Tensor:
-        """f + ∇·(a ∇u) on the inner nodes and −u on the border, ``(batch, y, x)``;
-        differentiable."""
+        self,
+        pressure: Float[Tensor, "batch y x"],
+        permeability: Float[Tensor, "batch y x"],
+        grid: Grid,
+        forcing: float | Shaped[Tensor, " ..."] = 1.0,
+    ) -> Float[Tensor, "batch y x"]:
+        """Return f + ∇·(a ∇u) on the inner nodes and −u on the border; differentiable."""
         check_permeability(permeability, grid)
         grid.check(pressure)
         f = _forcing(forcing, pressure)
@@ -152,18 +177,22 @@ class Darcy:
         inside = pad(f[:, 1:-1, 1:-1] - left, (1, 1, 1, 1))
         return inside - (pressure - grid.without_border(pressure))
 
-    def energy_norm(self, u: Tensor, permeability: Tensor, grid: Grid) -> Tensor:
-        """‖u‖_a = (uᵀA u)^½ ≈ (∫ a |∇u|²)^½ of fields that vanish on the border, ``(batch,)``."""
+    def energy_norm(
+        self, u: Float[Tensor, "batch y x"], permeability: Float[Tensor, "batch y x"], grid: Grid
+    ) -> Float[Tensor, " batch"]:
+        """Return ‖u‖_a = (uᵀA u)^½ ≈ (∫ a |∇u|²)^½ of fields that vanish on the border."""
         check_permeability(permeability, grid)
         grid.check(u)
-        inner = u[:, 1:-1, 1:-1]
-        cell = math.prod(axis.spacing for axis in grid.axes)
-        return (cell * dot(Stiffness(permeability, grid)(inner), inner)).sqrt()
+        return energy_norm(u, Stiffness(permeability, grid), grid)
 
     def error_bound(
-        self, pressure: Tensor, permeability: Tensor, grid: Grid, forcing: float | Tensor = 1.0
-    ) -> Tensor:
-        """A guaranteed upper bound of the energy norm ‖u − p‖_a of the error, ``(batch,)``.
+        self,
+        pressure: Shaped[Tensor, " ..."],
+        permeability: Shaped[Tensor, " ..."],
+        grid: Grid,
+        forcing: float | Shaped[Tensor, " ..."] = 1.0,
+    ) -> Float[Tensor, " batch"]:
+        """Return a guaranteed upper bound of the energy norm ‖u − p‖_a of the error.
 
         The error e solves A e = r with the residual r. Every flux τ on the faces whose divergence is
         −r has ‖e‖_a² ≤ Σ τ²/a, with equality for τ = a ∇e (the hypercircle of Prager & Synge 1947,
@@ -180,21 +209,19 @@ class Darcy:
         1.0
         """
         p, a, f = self._prediction(pressure, permeability, grid, forcing)
-        residual = self.residual(p, a, grid, f)
-        psi = grid.from_modes(grid.to_modes(residual) / five_point_eigenvalues(grid, a.device))
-        return _flux_norm(psi, Stiffness(a, grid))
+        return residual_bound(self.residual(p, a, grid, f), Stiffness(a, grid), grid)
 
     @torch.no_grad()
     def improved(
         self,
-        pressure: Tensor,
-        permeability: Tensor,
+        pressure: Shaped[Tensor, " ..."],
+        permeability: Shaped[Tensor, " ..."],
         grid: Grid,
-        forcing: float | Tensor = 1.0,
+        forcing: float | Shaped[Tensor, " ..."] = 1.0,
         *,
         tolerance: float = 1e-3,
-    ) -> tuple[Tensor, Tensor]:
-        """An approximate pressure made good to a guaranteed ‖u − p‖_a ≤ tolerance · ‖u‖_a.
+    ) -> tuple[Float[Tensor, "batch y x"], Int[Tensor, " batch"]]:
+        """Return an approximate pressure made good to a guaranteed ‖u − p‖_a ≤ tolerance · ‖u‖_a.
 
         Conjugate gradients with the fast Poisson solve start from ``pressure`` and stop at a bound
         that costs nothing there, ‖e‖_a² ≤ rᵀ(−Δ_h)⁻¹r / a₀ with the least coefficient a₀ of a face:
@@ -218,17 +245,27 @@ class Darcy:
         A = Stiffness(a, grid)
         least = A.least_face() * (1 - _ROUGHLY)  # the fast Poisson solve works in float32
 
-        def relative_bound(x: Tensor, r: Tensor, rz: Tensor) -> Tensor:
+        def relative_bound(
+            x: Float[Tensor, "batch y x"],
+            r: Float[Tensor, "batch y x"],
+            rz: Float[Tensor, " batch"],
+        ) -> Float[Tensor, " batch"]:
             bound = (rz / least).sqrt()  # rᵀ(−Δ_h)⁻¹r / a₀, not below error_bound
             return relative_to_solution(bound, dot(u + x, b - r).sqrt())
 
         iterations = torch.zeros(len(a), dtype=torch.int64, device=a.device)
-        precondition, target = FastPoisson(grid, a.device), a.new_full((len(a),), tolerance)
-        r = b - A(u)
-        x = self._conjugate_gradients(A, r, precondition, target, iterations, relative_bound)
+        x = conjugate_gradients(
+            A,
+            b - A(u),
+            FastPoisson(grid, a.device),
+            a.new_full((len(a),), tolerance),
+            iterations,
+            most=self.max_iterations,
+            measure=relative_bound,
+        )
         found = pad(u + x, (1, 1, 1, 1))
-        bound, size = self.error_bound(found, a, grid, f), self.energy_norm(found, a, grid)
-        missed = relative_to_solution(bound, size)
+        bound = self.error_bound(found, a, grid, f)
+        missed = relative_to_solution(bound, self.energy_norm(found, a, grid))
         if bool((missed > tolerance).any()):
             raise ArithmeticError(
                 f"after {int(iterations.max())} of {self.max_iterations} iterations the pressures are guaranteed "
@@ -238,23 +275,28 @@ class Darcy:
         return found, iterations
 
     def _prediction(
-        self, pressure: Tensor, permeability: Tensor, grid: Grid, forcing: float | Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Pressure without its border, permeability and forcing in float64, checked."""
+        self,
+        pressure: Shaped[Tensor, " ..."],
+        permeability: Shaped[Tensor, " ..."],
+        grid: Grid,
+        forcing: float | Shaped[Tensor, " ..."],
+    ) -> tuple[Float[Tensor, "batch y x"], Float[Tensor, "batch y x"], Float[Tensor, "batch y x"]]:
+        """Return pressure without its border, permeability and forcing in float64, checked."""
         check_permeability(permeability, grid)
         if pressure.shape != permeability.shape:
             raise ValueError(
                 f"pressure {tuple(pressure.shape)} and permeability {tuple(permeability.shape)} differ in shape"
             )
-        a, p = permeability.double(), grid.without_border(pressure).double()
+        a = permeability.double()
+        p = grid.without_border(pressure).double()
         f = _forcing(forcing, a)
         for name, field in (("pressure", p), ("forcing", f)):
             if not bool(field.isfinite().all()):
                 raise ValueError(f"the {name} holds values that are not finite")
         return p, a, f
 
-    def _choose(self, a: Tensor, grid: Grid) -> tuple[Preconditioner, ...]:
-        """For each sample by itself, so that its solution does not depend on the batch."""
+    def _choose(self, a: Float[Tensor, "batch y x"], grid: Grid) -> tuple[Preconditioner, ...]:
+        """Return the preconditioner for each sample by itself, so that its solution does not depend on the batch."""
         if self.preconditioner == "auto":
             short, long = sorted(axis.spacing for axis in grid.axes)
             least = max(_AUTO_CONTRAST, _AUTO_NODES / a[0].numel())
@@ -263,30 +305,43 @@ class Darcy:
         return ("multigrid" if self.preconditioner == "multigrid" else "poisson",) * len(a)
 
     def _solve_together(
-        self, kind: Preconditioner, a: Tensor, b: Tensor, grid: Grid
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Inner pressures, iterations and relative residuals.
+        self,
+        kind: Preconditioner,
+        a: Float[Tensor, "batch y x"],
+        b: Float[Tensor, "batch inner_y inner_x"],
+        grid: Grid,
+    ) -> tuple[
+        Float[Tensor, "batch inner_y inner_x"], Int[Tensor, " batch"], Float[Tensor, " batch"]
+    ]:
+        """Return inner pressures, iterations and relative residuals.
 
         The residual that conjugate gradients carry along drifts from f − A u by rounding: they are
         restarted from the true one until that meets the tolerance or is rounding itself.
         """
-        precondition: Callable[[Tensor], Tensor]
+        precondition: Callable[[Float[Tensor, "batch y x"]], Float[Tensor, "batch y x"]]
         if kind == "multigrid":
             precondition = Multigrid(a, grid)
             A = precondition.stiffness
         else:
-            precondition, A = FastPoisson(grid, a.device), Stiffness(a, grid)
-        scale, u, r = norm(b), torch.zeros_like(b), b.clone()
+            precondition = FastPoisson(grid, a.device)
+            A = Stiffness(a, grid)
+        scale = norm(b)
+        u = torch.zeros_like(b)
+        r = b.clone()
         iterations = torch.zeros(len(b), dtype=torch.int64, device=b.device)
         for _ in range(_RESTARTS):
-            u += self._conjugate_gradients(A, r, precondition, self.tolerance * scale, iterations)
+            target = self.tolerance * scale
+            u += conjugate_gradients(
+                A, r, precondition, target, iterations, most=self.max_iterations
+            )
             r = b - A(u)
             left = norm(r)
             done = (left <= self.tolerance * scale) | (left <= _ROUNDING * norm(A.rounding(u)))
             if bool(done.all()):
                 return u, iterations, torch.where(scale > 0, left / scale, 0.0)
             r[done] = 0
-        worst, contrast = float((left / scale)[~done].max()), float(_contrast(a)[~done].max())
+        worst = float((left / scale)[~done].max())
+        contrast = float(_contrast(a)[~done].max())
         remedy = "raise max_iterations" + ", or use the multigrid" * (kind == "poisson")
         raise ArithmeticError(
             f"Darcy did not converge: {kind} preconditioning left {int((~done).sum())} of {len(a)} fields at a "
@@ -294,42 +349,7 @@ class Darcy:
             f"(wanted {self.tolerance:.1e}); the contrast of the permeability is {contrast:.1e}: {remedy}"
         )
 
-    def _conjugate_gradients(
-        self,
-        A: Stiffness,
-        b: Tensor,
-        precondition: Callable[[Tensor], Tensor],
-        target: Tensor,
-        iterations: Tensor,
-        measure: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda x, r, rz: norm(r),
-    ) -> Tensor:
-        """Preconditioned conjugate gradients for a batch of systems (Saad 2003, algorithm 9.1).
-
-        From zero until ``measure`` of x, r and r·z falls to the target, until there is no progress,
-        or until ``iterations``, counted up in place, are used up.
-        """
-        x, r = torch.zeros_like(b), b.clone()
-        idle = torch.zeros_like(iterations)
-        z = precondition(r)
-        p, rz = z.clone(), dot(r, z)
-        size = least = measure(x, r, rz)
-        while True:
-            active = (size > target) & (iterations < self.max_iterations) & (idle < _PATIENCE)
-            if not bool(active.any()):
-                return x
-            Ap = A(p)
-            step = torch.where(active, rz / dot(p, Ap), 0.0)[:, None, None]
-            x.addcmul_(step, p)
-            r.addcmul_(step, Ap, value=-1)
-            z = precondition(r)
-            rz, previous = dot(r, z), rz
-            p.mul_(torch.where(active, rz / previous, 0.0)[:, None, None]).add_(z)
-            size = measure(x, r, rz)
-            iterations += active
-            idle = torch.where(size < least, 0, idle + 1)
-            least = torch.minimum(least, size)
-
-    def _tell(self, residual: Tensor) -> None:
+    def _warn_of_rounding(self, residual: Float[Tensor, " batch"]) -> None:
         missed = residual > self.tolerance
         if bool(missed.any()):
             warnings.warn(
@@ -341,33 +361,20 @@ class Darcy:
             )
 
 
-def relative_to_solution(bound: Tensor, size: Tensor) -> Tensor:
-    """The largest ‖u − p‖ / ‖u‖ that ‖u − p‖ ≤ ``bound`` allows, where ``size`` is ‖p‖: ‖u‖ is at least
-    size − bound. Infinite where that is not positive; 0 where there is no error."""
-    return torch.where(
-        bound == 0, 0.0, torch.where(bound < size, bound / (size - bound), torch.inf)
-    )
-
-
-def _flux_norm(psi: Tensor, A: Stiffness) -> Tensor:
-    """(Σ_faces |∇ψ|²/a)^½ as an integral, for ψ that vanishes on the border, ``(batch,)``."""
-    hy, hx = A.spacings
-    south = (psi[:, 1:, 1:-1] - psi[:, :-1, 1:-1]).square() / (hy**4 * A.north_south)
-    east = (psi[:, 1:-1, 1:] - psi[:, 1:-1, :-1]).square() / (hx**4 * A.west_east)
-    return (hy * hx * (south.flatten(1).sum(1) + east.flatten(1).sum(1))).sqrt()
-
-
-def _contrast(a: Tensor) -> Tensor:
+def _contrast(a: Float[Tensor, "batch y x"]) -> Float[Tensor, " batch"]:
     return a.amax(dim=(1, 2)) / a.amin(dim=(1, 2))
 
 
-def _parts(members: list[int], a: Tensor) -> list[list[int]]:
-    """The samples that are solved for together: all on a GPU, a cache full on a CPU."""
+def _parts(members: list[int], a: Float[Tensor, "batch y x"]) -> list[list[int]]:
+    """Return the samples that are solved for together: all on a GPU, a cache full on a CPU."""
     size = max(1, _CACHED_NODES // a[0].numel()) if a.device.type == "cpu" else len(members)
     return [members[i : i + size] for i in range(0, len(members), size)]
 
 
-def _forcing(forcing: float | Tensor, like: Tensor) -> Tensor:
+def _forcing(
+    forcing: float | Shaped[Tensor, " ..."], like: Float[Tensor, "batch y x"]
+) -> Float[Tensor, "batch y x"]:
+    """Return the forcing on every node of every sample."""
     f = torch.as_tensor(forcing, dtype=like.dtype, device=like.device)
     try:
         return f.expand(like.shape)

@@ -6,10 +6,8 @@ import functools
 import warnings
 
 import numpy as np
-import scipy.sparse
-import scipy.sparse.linalg
 import torch
-from scipy.interpolate import make_interp_spline
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
@@ -38,8 +36,10 @@ class PublishedDarcy:
     (torch.Size([1, 32, 32]), True, True)
     """
 
-    def solve(self, permeability: Tensor, forcing: float | Tensor = 1.0) -> Tensor:
-        """The pressure at the cell centres.
+    def solve(
+        self, permeability: Float[Tensor, " ..."], forcing: float | Shaped[Tensor, " ..."] = 1.0
+    ) -> Float[Tensor, "batch K K"]:
+        """Return the pressure at the cell centres.
 
         Args:
             permeability: a > 0 on the cells, ``(batch, K, K)`` with K ≥ 4.
@@ -55,7 +55,7 @@ class PublishedDarcy:
         Warns:
             EllipticityWarning: if the splined coefficient is not positive everywhere.
         """
-        _check(permeability)
+        _check_cells(permeability)
         f = torch.as_tensor(forcing, dtype=torch.float64, device="cpu")
         try:
             f = f.expand(permeability.shape)
@@ -64,7 +64,7 @@ class PublishedDarcy:
                 f"the forcing of shape {tuple(f.shape)} does not broadcast to the fields' {tuple(permeability.shape)}"
             ) from None
         nodes = self.on_nodes(permeability.detach())
-        _tell(nodes)
+        _warn_of_lost_ellipticity(nodes)
         to_cells = _spline(permeability.shape[-1], to_nodes=False)
         solved = [
             to_cells @ _sparse_lu(a, rhs) @ to_cells.T
@@ -73,8 +73,8 @@ class PublishedDarcy:
         return torch.from_numpy(np.stack(solved)).to(permeability)
 
     @staticmethod
-    def on_nodes(cells: Tensor) -> Tensor:
-        """Splined from cell centres to nodes: ``(batch, K, K)`` to the same, float64 on the CPU.
+    def on_nodes(cells: Float[Tensor, "batch K K"]) -> Float[Tensor, "batch K K"]:
+        """Return fields splined from cell centres to nodes, float64 on the CPU.
 
         Exact for polynomials of degree up to three in each direction.
         """
@@ -84,20 +84,30 @@ class PublishedDarcy:
 
 @functools.lru_cache(maxsize=16)
 def _spline(cells: int, *, to_nodes: bool) -> np.ndarray:
-    """The not-a-knot cubic spline from cell centres to nodes, or back, as a matrix."""
-    centres, nodes = (np.arange(cells) + 0.5) / cells, np.linspace(0, 1, cells)
+    """Return the not-a-knot cubic spline from cell centres to nodes, or back, as a matrix."""
+    # imported here, since scipy.interpolate takes longer than all the rest of the solvers
+    from scipy.interpolate import make_interp_spline
+
+    centres = (np.arange(cells) + 0.5) / cells
+    nodes = np.linspace(0, 1, cells)
     here, there = (centres, nodes) if to_nodes else (nodes, centres)
     return make_interp_spline(here, np.eye(cells), k=3, bc_type="not-a-knot")(there)
 
 
 def _sparse_lu(a: np.ndarray, f: np.ndarray) -> np.ndarray:
-    """The five-point system on the nodes; a of either sign, hence no Cholesky and no iteration."""
+    """Solve the five-point system on the nodes; a of either sign, hence no Cholesky and no iteration."""
+    # imported here, since only this solver needs them
+    import scipy.sparse
+    import scipy.sparse.linalg
+
     n = a.shape[0] - 2
-    south, east = (a[1:, 1:-1] + a[:-1, 1:-1]) / 2, (a[1:-1, 1:] + a[1:-1, :-1]) / 2
+    south = (a[1:, 1:-1] + a[:-1, 1:-1]) / 2
+    east = (a[1:-1, 1:] + a[1:-1, :-1]) / 2
     diagonal = south[1:] + south[:-1] + east[:, 1:] + east[:, :-1]
     beside = np.zeros((n, n))
     beside[:, :-1] = -east[:, 1:-1]
-    below, beside = -south[1:-1].ravel(), beside.ravel()[:-1]
+    beside = beside.ravel()[:-1]
+    below = -south[1:-1].ravel()
     matrix = scipy.sparse.diags_array(
         [diagonal.ravel(), beside, beside, below, below], offsets=[0, 1, -1, n, -n], format="csc"
     )
@@ -105,7 +115,7 @@ def _sparse_lu(a: np.ndarray, f: np.ndarray) -> np.ndarray:
     return np.pad(inside.reshape(n, n), 1)
 
 
-def _tell(nodes: Tensor) -> None:
+def _warn_of_lost_ellipticity(nodes: Float[Tensor, "batch K K"]) -> None:
     least = nodes.amin(dim=(1, 2))
     bad = int((least <= 0).sum())
     if bad:
@@ -118,7 +128,7 @@ def _tell(nodes: Tensor) -> None:
         )
 
 
-def _check(permeability: Tensor) -> None:
+def _check_cells(permeability: Float[Tensor, " ..."]) -> None:
     shape = tuple(permeability.shape)
     if len(shape) != 3 or shape[1] != shape[2] or shape[1] < 4 or not shape[0]:
         raise ValueError(

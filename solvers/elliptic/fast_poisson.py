@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.grids.grid import Grid
@@ -22,7 +23,9 @@ class FastPoisson:
         self.sines = [values.float() for values in bases]
         self.eigenvalues = five_point_eigenvalues(grid, device).float()
 
-    def __call__(self, f: Tensor) -> Tensor:
+    def __call__(
+        self, f: Float[Tensor, "batch inner_y inner_x"]
+    ) -> Float[Tensor, "batch inner_y inner_x"]:
         Sy, Sx = self.sines
         # scaled, so that small residuals stay within float32's range; a residual of zero stays zero
         scale = f.abs().amax(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(f.dtype).tiny)
@@ -30,8 +33,8 @@ class FastPoisson:
         return (Sy @ modes @ Sx).double() * scale
 
 
-def five_point_eigenvalues(grid: Grid, device: torch.device) -> Tensor:
-    """(2 sin(kh/2)/h)², summed over the axes: those of the five-point −Δ, float64."""
+def five_point_eigenvalues(grid: Grid, device: torch.device) -> Float[Tensor, "mode_y mode_x"]:
+    """Return (2 sin(kh/2)/h)², summed over the axes: those of the five-point −Δ, float64."""
     y, x = (
         (2 / axis.spacing * (axis.wavenumbers(device) * axis.spacing / 2).sin()).square()
         for axis in grid.axes

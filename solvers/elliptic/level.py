@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -33,10 +34,15 @@ from sobolev.solvers.elliptic.stencils import (
     unringed,
 )
 
-Terms = list[tuple[Tensor, Tensor]]
+Terms = list[tuple[Float[Tensor, "batch y x"], Float[Tensor, "batch y x"]]]
 """Weights beside views of what they weigh."""
 
-_C, _X, _Y, _Z = _COLOURS = ((1, 1), (1, 0), (0, 1), (0, 0))  # (row, column) modulo 2
+# (row, column) modulo 2
+_C = (1, 1)
+_X = (1, 0)
+_Y = (0, 1)
+_Z = (0, 0)
+_COLOURS = (_C, _X, _Y, _Z)
 _HALF_OF_NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # the other four follow by symmetry
 
 
@@ -45,8 +51,8 @@ class ColouredMatrix:
     """A nine-point matrix by the colour of its rows, all arrays ringed."""
 
     links: dict[Offset, Stencil]
-    excess: dict[Offset, Tensor]
-    diagonal: dict[Offset, Tensor]
+    excess: Stencil
+    diagonal: Stencil
 
 
 @dataclass(frozen=True)
@@ -57,14 +63,16 @@ class Prolongation:
     deficit: dict[Offset, Tensor]
 
 
-class Level:
+class MultigridLevel:
     """A matrix, the interpolation from the next coarser grid, and the cycle.
 
     Both are scaled so that the diagonal is one: relaxing is then no division, and float32 meets no
     number far from one.
     """
 
-    def __init__(self, links: Stencil, excess: Tensor, dtype: torch.dtype) -> None:
+    def __init__(
+        self, links: Stencil, excess: Float[Tensor, "batch y x"], dtype: torch.dtype
+    ) -> None:
         rows, columns = excess.shape[1:]
         # a line of nodes one wide must live on below: it is shifted to an odd place
         self.front = (int(rows == 1), int(columns == 1))
@@ -74,19 +82,25 @@ class Level:
         self.coarser = self._galerkin(A, P)
         self._scale(A, P, dtype)
 
-    def _split_matrix(self, links: Stencil, excess: Tensor) -> ColouredMatrix:
+    def _split_matrix(self, links: Stencil, excess: Float[Tensor, "batch y x"]) -> ColouredMatrix:
         parts = {d: self._split(link) for d, link in links.items()}
         n = {p: {d: part[p] for d, part in parts.items()} for p in _COLOURS}
         sigma = self._split(excess, fill=1.0)  # nodes that only fill up are unknowns of their own
         return ColouredMatrix(n, sigma, {p: summed(sigma[p], *n[p].values()) for p in _COLOURS})
 
-    def _split(self, t: Tensor, fill: float = 0.0) -> dict[Offset, Tensor]:
-        (fy, fx), (rows, columns) = self.front, t.shape[1:]
+    def _split(
+        self, t: Float[Tensor, "batch y x"], fill: float = 0.0
+    ) -> dict[Offset, Float[Tensor, "batch half_y half_x"]]:
+        """Return the nodes of each colour, ringed."""
+        fy, fx = self.front
+        _, rows, columns = t.shape
         t = pad(t, (fx, (columns + fx) % 2, fy, (rows + fy) % 2), value=fill)
         return {p: ringed(t[:, p[0] :: 2, p[1] :: 2]) for p in _COLOURS}
 
-    def _galerkin(self, A: ColouredMatrix, P: Prolongation) -> tuple[Stencil, Tensor]:
-        """Links and excess of Pᵀ A P. Rows Z of A P vanish; its sums are σ(1 − δ) − Σ n (δ − δ')."""
+    def _galerkin(
+        self, A: ColouredMatrix, P: Prolongation
+    ) -> tuple[Stencil, Float[Tensor, "batch y x"]]:
+        """Return links and excess of Pᵀ A P. Rows Z of A P vanish; its sums are σ(1 − δ) − Σ n (δ − δ')."""
         matrix: Stencil = {}
         excess = torch.zeros_like(unringed(A.excess[_C]))
         for p in (_C, _X, _Y):
@@ -109,7 +123,7 @@ class Level:
         return links, excess[:, :rows, :columns]
 
     def _scale(self, A: ColouredMatrix, P: Prolongation, dtype: torch.dtype) -> None:
-        """The scaled weights in the cycle's dtype, each beside a view of what it weighs."""
+        """Keep the scaled weights in the cycle's dtype, each beside a view of the nodes that it weighs."""
         root = {p: ringed(unringed(d).rsqrt()) for p, d in A.diagonal.items()}
         links, excess = self.coarser
         below = ringed(torch.ones_like(unringed(root[_C])))
@@ -145,8 +159,14 @@ class Level:
                 for o, w in transposed_stencil(weights).items()
             ]
 
-    def cycle(self, f: Tensor, coarse: Callable[[Tensor], Tensor], *, natural: bool) -> Tensor:
-        """Approximately A⁻¹ f; ``natural``: both in natural units, not scaled ones."""
+    def cycle(
+        self,
+        f: Float[Tensor, "batch y x"],
+        coarse: Callable[[Float[Tensor, "batch y x"]], Float[Tensor, "batch y x"]],
+        *,
+        natural: bool,
+    ) -> Float[Tensor, "batch y x"]:
+        """Return approximately A⁻¹ f; ``natural``: both in natural units, not scaled ones."""
         self._load(f, natural)
         for p in _COLOURS:  # from zero: only the colours already relaxed enter
             self._relax(p, self.earlier[p])
@@ -161,8 +181,8 @@ class Level:
         for weight, neighbour in terms:
             u.addcmul_(weight, neighbour)
 
-    def _restricted(self) -> Tensor:
-        """Pᵀ r after the sweep from zero: r is what came later, and vanishes in Z."""
+    def _restricted(self) -> Float[Tensor, "batch coarse_y coarse_x"]:
+        """Return Pᵀ r after the sweep from zero: r is due to the colours that came later, and 0 in Z."""
         residual = {_C: torch.zeros_like(self.f[_C])}
         residual |= {p: unringed(r).zero_() for p, r in self.r.items()}
         for p, r in residual.items():
@@ -174,8 +194,8 @@ class Level:
         rows, columns = self.inner
         return total[:, :rows, :columns]
 
-    def _correct(self, e: Tensor) -> None:
-        """u += P e, but for Z, which the sweep that follows computes anew."""
+    def _correct(self, e: Float[Tensor, "batch coarse_y coarse_x"]) -> None:
+        """Add P e to u, but for Z, which the sweep that follows computes anew."""
         rows, columns = self.inner
         self.e[:, 1 : rows + 1, 1 : columns + 1] = e
         unringed(self.u[_C]).addcmul_(self.same, unringed(self.e))
@@ -183,21 +203,27 @@ class Level:
             for weight, neighbour in terms:
                 unringed(self.u[p]).addcmul_(weight, neighbour)
 
-    def _places(self, f: Tensor, p: Offset) -> tuple[Tensor, tuple[slice, ...]]:
-        """The nodes of colour p in a plain array, and where they lie in the colour's own."""
-        (py, px), (fy, fx) = p, self.front
+    def _places(
+        self, f: Float[Tensor, "batch y x"], p: Offset
+    ) -> tuple[Float[Tensor, "batch half_y half_x"], tuple[slice, ...]]:
+        """Return the nodes of colour p in a plain array, and their places in the colour's own."""
+        py, px = p
+        fy, fx = self.front
         part = f[:, (py + fy) % 2 :: 2, (px + fx) % 2 :: 2]
-        y, x = int(fy > py), int(fx > px)
+        y = int(fy > py)
+        x = int(fx > px)
         return part, (slice(None), slice(y, y + part.shape[1]), slice(x, x + part.shape[2]))
 
-    def _load(self, f: Tensor, natural: bool) -> None:
+    def _load(self, f: Float[Tensor, "batch y x"], natural: bool) -> None:
         for p, own in self.f.items():
             part, place = self._places(f, p)
             own[place] = part
             if natural:
                 own.mul_(self.scale[p])
 
-    def _unloaded(self, like: Tensor, natural: bool) -> Tensor:
+    def _unloaded(
+        self, like: Float[Tensor, "batch y x"], natural: bool
+    ) -> Float[Tensor, "batch y x"]:
         plain = torch.empty_like(like)
         for p, u in self.u.items():
             part, place = self._places(plain, p)
@@ -206,15 +232,17 @@ class Level:
 
 
 def neighbouring_colour(colour: Offset, displacement: Offset) -> tuple[Offset, Offset]:
-    """The colour of the node at ``displacement``, and its offset among those of that colour."""
-    y, x = colour[0] + displacement[0], colour[1] + displacement[1]
+    """Return the colour of the node at ``displacement``, and its offset among those of that colour."""
+    y = colour[0] + displacement[0]
+    x = colour[1] + displacement[1]
     return (y % 2, x % 2), (y // 2, x // 2)
 
 
 def prolongation(A: ColouredMatrix) -> Prolongation:
-    """X averages its two neighbours in the row, weighted by its links with their columns; Y likewise
+    """Return P, where X averages its two neighbours in the row, weighted by its links with their columns; Y likewise
     in the column; Z is what makes its own residual vanish."""
-    n, sigma = A.links, A.excess
+    n = A.links
+    sigma = A.excess
     tiny = torch.finfo(sigma[_C].dtype).tiny
     weights: dict[Offset, Stencil] = {_C: {(0, 0): ringed(torch.ones_like(unringed(sigma[_C])))}}
     deficit = {_C: torch.zeros_like(sigma[_C])}
@@ -228,7 +256,8 @@ def prolongation(A: ColouredMatrix) -> Prolongation:
         total = (left + right + out).clamp(min=tiny)
         weights[p] = {before: left / total, (0, 0): right / total}
         deficit[p] = out / total
-    weights[_Z], missing = {}, sigma[_Z].clone()
+    weights[_Z] = {}
+    missing = sigma[_Z].clone()
     own = ringed(1 / unringed(A.diagonal[_Z]))
     for d, link in n[_Z].items():
         q, o = neighbouring_colour(_Z, d)

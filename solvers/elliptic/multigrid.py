@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn.functional import pad
 
 from sobolev.grids.grid import Grid
-from sobolev.solvers.elliptic.level import Level
+from sobolev.solvers.elliptic.level import MultigridLevel
 from sobolev.solvers.elliptic.stencils import Stencil, neighbours, summed
 from sobolev.solvers.elliptic.stiffness import Stiffness, check_permeability
 from sobolev.solvers.inner_products import norm
@@ -46,18 +47,23 @@ class Multigrid:
     """
 
     def __init__(
-        self, permeability: Tensor, grid: Grid, *, dtype: torch.dtype = torch.float64
+        self,
+        permeability: Shaped[Tensor, " ..."],
+        grid: Grid,
+        *,
+        dtype: torch.dtype = torch.float64,
     ) -> None:
         check_permeability(permeability, grid)
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"a cycle runs in torch.float32 or torch.float64, got dtype={dtype}")
-        self.grid, self.dtype = grid, dtype
+        self.grid = grid
+        self.dtype = dtype
         self.stiffness = Stiffness(permeability.detach().double(), grid)
         links, excess = self.stiffness.links()
         self.shape = excess.shape
-        self.levels: list[Level] = []
+        self.levels: list[MultigridLevel] = []
         while excess[0].numel() > _COARSEST:
-            self.levels.append(Level(links, excess, dtype))
+            self.levels.append(MultigridLevel(links, excess, dtype))
             links, excess = self.levels[-1].coarser
         self.inverse = _dense_inverse(links, excess, scaled=bool(self.levels)).to(dtype)
 
@@ -76,16 +82,22 @@ class Multigrid:
         return self._descend((residual / scale).to(self.dtype), 0).to(residual.dtype) * scale
 
     @torch.no_grad()
-    def cycle(self, pressure: Tensor, forcing: Tensor) -> Tensor:
-        """The pressure after one more cycle, all fields ``(batch, y, x)`` on all nodes, float64."""
+    def cycle(
+        self, pressure: Float[Tensor, "batch y x"], forcing: Float[Tensor, "batch y x"]
+    ) -> Float[Tensor, "batch y x"]:
+        """Return the pressure after one more cycle, all fields on all nodes, in float64."""
         u, f = (t[:, 1:-1, 1:-1].double() for t in (pressure, forcing))
         return pad(u + self(f - self.stiffness(u)), (1, 1, 1, 1))
 
     @torch.no_grad()
     def solve(
-        self, forcing: Tensor, *, tolerance: float = 1e-8, max_iterations: int = 100
-    ) -> Tensor:
-        """Cycles until ‖f − A u‖ ≤ tolerance ‖f‖ for every sample: ``(batch, y, x)``, float64.
+        self,
+        forcing: Float[Tensor, "batch y x"],
+        *,
+        tolerance: float = 1e-8,
+        max_iterations: int = 100,
+    ) -> Float[Tensor, "batch y x"]:
+        """Return the pressure, in float64, after cycles until ‖f − A u‖ ≤ tolerance ‖f‖ for every sample.
 
         Raises:
             ArithmeticError: if ``max_iterations`` cycles do not reach it, as at contrasts where
@@ -106,15 +118,17 @@ class Multigrid:
             "which accelerates the cycles by conjugate gradients"
         )
 
-    def _descend(self, f: Tensor, depth: int) -> Tensor:
+    def _descend(self, f: Float[Tensor, "batch y x"], depth: int) -> Float[Tensor, "batch y x"]:
         if depth == len(self.levels):
             return (self.inverse @ f.flatten(1)[..., None]).view(f.shape)
         level = self.levels[depth]
         return level.cycle(f, lambda g: self._descend(g, depth + 1), natural=depth == 0)
 
 
-def _dense_inverse(links: Stencil, excess: Tensor, *, scaled: bool) -> Tensor:
-    """The inverse of the coarsest matrix, ``(batch, unknown, unknown)``."""
+def _dense_inverse(
+    links: Stencil, excess: Float[Tensor, "batch y x"], *, scaled: bool
+) -> Float[Tensor, "batch unknown unknown"]:
+    """Return the inverse of the coarsest matrix."""
     diagonal = summed(excess, *links.values())
     rows, columns = diagonal.shape[1:]
     number = torch.arange(rows * columns, device=excess.device).view(rows, columns)

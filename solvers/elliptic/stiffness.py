@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -17,38 +18,43 @@ class Stiffness:
     its digits, which an assembled diagonal would not.
     """
 
-    def __init__(self, a: Tensor, grid: Grid) -> None:
-        self.spacings = hy, hx = tuple(axis.spacing for axis in grid.axes)
+    def __init__(self, a: Float[Tensor, "batch y x"], grid: Grid) -> None:
+        hy, hx = (axis.spacing for axis in grid.axes)
+        self.spacings = (hy, hx)
         self.north_south = (a[:, 1:, 1:-1] + a[:, :-1, 1:-1]) / (2 * hy**2)
         self.west_east = (a[:, 1:-1, 1:] + a[:, 1:-1, :-1]) / (2 * hx**2)
 
-    def __call__(self, u: Tensor) -> Tensor:
+    def __call__(
+        self, u: Float[Tensor, "batch inner_y inner_x"]
+    ) -> Float[Tensor, "batch inner_y inner_x"]:
         u = pad(u, (1, 1, 1, 1))
         south = (u[:, :-1, 1:-1] - u[:, 1:, 1:-1]) * self.north_south
         east = (u[:, 1:-1, :-1] - u[:, 1:-1, 1:]) * self.west_east
         return (south[:, 1:] - south[:, :-1]).add_(east[..., 1:]).sub_(east[..., :-1])
 
-    def least_face(self) -> Tensor:
-        """The least coefficient of a face, ``(batch,)``: A ≥ least · (−Δ_h)."""
+    def least_face(self) -> Float[Tensor, " batch"]:
+        """Return the least coefficient of a face of each sample: A ≥ least · (−Δ_h)."""
         hy, hx = self.spacings
-        faces = (
-            self.north_south.flatten(1).amin(1) * hy**2,
-            self.west_east.flatten(1).amin(1) * hx**2,
-        )
-        return torch.minimum(*faces)
+        north_south = self.north_south.flatten(1).amin(1) * hy**2
+        west_east = self.west_east.flatten(1).amin(1) * hx**2
+        return torch.minimum(north_south, west_east)
 
-    def rounding(self, u: Tensor) -> Tensor:
-        """ε |A| |u|, by how much A u may change at each node when ``u`` is rounded."""
+    def rounding(
+        self, u: Float[Tensor, "batch inner_y inner_x"]
+    ) -> Float[Tensor, "batch inner_y inner_x"]:
+        """Return ε |A| |u|, the most that A u may change at each node when ``u`` is rounded."""
         u = pad(u.abs(), (1, 1, 1, 1))
         south = (u[:, 1:, 1:-1] + u[:, :-1, 1:-1]) * self.north_south
         east = (u[:, 1:-1, 1:] + u[:, 1:-1, :-1]) * self.west_east
         total = south[:, 1:] + south[:, :-1] + east[..., 1:] + east[..., :-1]
         return torch.finfo(u.dtype).eps * total
 
-    def links(self) -> tuple[Stencil, Tensor]:
-        """Links between inner nodes by displacement, and the excess: the links to the border."""
-        north, south = self.north_south[:, :-1].clone(), self.north_south[:, 1:].clone()
-        west, east = self.west_east[..., :-1].clone(), self.west_east[..., 1:].clone()
+    def links(self) -> tuple[Stencil, Float[Tensor, "batch inner_y inner_x"]]:
+        """Return the links between inner nodes by displacement, and the excess: the links to the border."""
+        north = self.north_south[:, :-1].clone()
+        south = self.north_south[:, 1:].clone()
+        west = self.west_east[..., :-1].clone()
+        east = self.west_east[..., 1:].clone()
         excess = torch.zeros_like(north)
         for border, link in (
             ((slice(None), 0), north),
@@ -61,7 +67,7 @@ class Stiffness:
         return {(-1, 0): north, (1, 0): south, (0, -1): west, (0, 1): east}, excess
 
 
-def check_permeability(permeability: Tensor, grid: Grid) -> None:
+def check_permeability(permeability: Shaped[Tensor, " ..."], grid: Grid) -> None:
     """Refuse what is no batch of positive fields on a grid of two Dirichlet axes."""
     if grid.ndim != 2 or any(axis.boundary != "dirichlet" for axis in grid.axes):
         raise ValueError(

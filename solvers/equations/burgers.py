@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor
 
+from sobolev.grids.fourier import TorusModes
 from sobolev.grids.grid import Grid
-from sobolev.solvers.integrators import ETDRK4, Semilinear, Times, check_times
-
-_Transform = Callable[[Tensor], Tensor]
+from sobolev.solvers.integrators import (
+    ETDRK4,
+    Nonlinear,
+    Semilinear,
+    Times,
+    Transform,
+    check_times,
+)
 
 
 class Burgers(Semilinear):
@@ -44,17 +50,25 @@ class Burgers(Semilinear):
             raise ValueError(f"steps must be a whole number of at least 1, got {steps}")
         if not courant > 0:
             raise ValueError(f"courant must be positive, got {courant}")
-        self.viscosity, self.steps, self.courant = viscosity, steps, courant
+        self.viscosity = viscosity
+        self.steps = steps
+        self.courant = courant
 
-    def symbol(self, k: Tensor) -> Tensor:
+    def symbol(self, k: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
+        """Return −νk²."""
         return -self.viscosity * k**2
 
-    def nonlinear(self, u: Tensor, transform: Callable[[Tensor], Tensor], k: Tensor) -> Tensor:
+    def nonlinear(
+        self, u: Float[Tensor, "*batch x"], transform: Transform, k: Float[Tensor, " k"]
+    ) -> Complex[Tensor, "*batch k"]:
+        """Return the modes of −½ (u²)_x."""
         return -0.5j * k * transform(u**2)
 
     @torch.no_grad()
-    def solve(self, initial: Tensor, grid: Grid, times: Times) -> Tensor:
-        """The field at one or several times.
+    def solve(
+        self, initial: Float[Tensor, " ..."], grid: Grid, times: Times
+    ) -> Float[Tensor, "batch *time x"]:
+        """Return the field at one or several times.
 
         Args:
             initial: u₀, ``(batch, x)``.
@@ -71,23 +85,17 @@ class Burgers(Semilinear):
         """
         self._check(initial, grid)
         moments, single = check_times(times)
-        size, (k, transform, inverse) = grid.shape[0], _kept_modes(grid, initial.device)
-        v, now, frames = transform(initial.double()), 0.0, []
+        modes = TorusModes(grid, initial.device)
+        k = modes.wavenumbers[0]
+        v = modes.transform(initial.double())
         rate = self._step_rate(initial, float(k[1]), float(k[-1]), moments[-1] or 1.0)
+        frames = []
+        now = 0.0
         for moment in moments:
             if moment == 0:
                 frames.append(initial.double())
                 continue
-            count = max(1, math.ceil((moment - now) * rate - 1e-9))
-            stepper = ETDRK4(
-                self.symbol(k), self._right_side(transform, inverse, k), (moment - now) / count
-            )
-            for i in range(count):
-                if i % 8 == 0 and (half := _half_is_empty(v, size)):
-                    size, (k, transform, inverse) = half, _kept_modes(grid.resized(half), v.device)
-                    v = v[..., : len(k)]
-                    stepper = stepper.restricted(len(k), self._right_side(transform, inverse, k))
-                v = stepper.step(v)
+            v, modes = self._advanced(v, modes, moment - now, rate)
             now = moment
             frames.append(torch.fft.irfft(v, n=grid.shape[0], norm="forward"))
         solution = torch.stack(frames, dim=1)
@@ -95,41 +103,67 @@ class Burgers(Semilinear):
         result = solution[:, 0] if single else solution
         return result.to(initial.dtype)
 
-    def residual(self, u: Tensor, time_derivative: Tensor, grid: Grid) -> Tensor:
-        """u_t + ½ (u²)_x − ν u_xx for fields ``u`` and their time derivatives, both ``(..., x)``.
+    def _advanced(
+        self, v: Complex[Tensor, "batch k"], modes: TorusModes, interval: float, rate: float
+    ) -> tuple[Complex[Tensor, "batch fewer_k"], TorusModes]:
+        """Return the modes after ``interval``, and on which grid: those that have decayed are dropped."""
+        count = max(1, math.ceil(interval * rate - 1e-9))
+        symbol = self.symbol(modes.wavenumbers[0])
+        stepper = ETDRK4(symbol, self._right_side(modes), interval / count)
+        for i in range(count):
+            if i % 8 == 0 and (half := _half_is_empty(v, modes.shape[0])):
+                modes = TorusModes(modes.grid.resized(half), v.device)
+                kept = len(modes.wavenumbers[0])
+                v = v[..., :kept]
+                stepper = stepper.restricted(kept, self._right_side(modes))
+            v = stepper.step(v)
+        return v, modes
+
+    def residual(
+        self,
+        u: Float[Tensor, "*batch x"],
+        time_derivative: Float[Tensor, "*batch x"],
+        grid: Grid,
+    ) -> Float[Tensor, "*batch x"]:
+        """Return u_t + ½ (u²)_x − ν u_xx for fields ``u`` and their time derivatives.
 
         Zero for an exact solution, up to what the grid resolves (the 2/3 rule applies).
         """
         grid.check(u)
         grid.check(time_derivative)
-        k, transform, inverse = _kept_modes(grid, u.device)
-        right = self.symbol(k).to(u.dtype) * transform(u) + self.nonlinear(
-            u, transform, k.to(u.dtype)
-        )
-        return time_derivative - inverse(right)
+        modes = TorusModes(grid, u.device)
+        k = modes.wavenumbers[0].to(u.dtype)
+        linear = self.symbol(modes.wavenumbers[0]).to(u.dtype) * modes.transform(u)
+        return time_derivative - modes.inverse(linear + self.nonlinear(u, modes.transform, k))
 
     @staticmethod
-    def _check_bounded(solution: Tensor, initial: Tensor) -> None:
-        """By the maximum principle |u| ≤ max |u₀|; some room is left for the overshoot at a front."""
-        largest, bound = solution.abs().flatten(1).amax(dim=1), 1.5 * initial.abs().amax(dim=1)
+    def _check_bounded(
+        solution: Float[Tensor, "batch time x"], initial: Float[Tensor, "batch x"]
+    ) -> None:
+        """Refuse what breaks the maximum principle |u| ≤ max |u₀|; some room is left for the overshoot at a front."""
+        largest = solution.abs().flatten(1).amax(dim=1)
+        bound = 1.5 * initial.abs().amax(dim=1)
         if not bool((largest <= bound).all()):
             raise ArithmeticError(
                 f"the Burgers solution grew to {float(largest.max()):.2g} from at most "
                 f"{float(initial.abs().max()):.2g}, which the equation forbids; use more steps or a finer grid"
             )
 
-    def _right_side(self, transform: _Transform, inverse: _Transform, k: Tensor) -> _Transform:
-        return lambda v: self.nonlinear(inverse(v), transform, k)
+    def _right_side(self, modes: TorusModes) -> Nonlinear:
+        k = modes.wavenumbers[0]
+        return lambda v: self.nonlinear(modes.inverse(v), modes.transform, k)
 
-    def _step_rate(self, initial: Tensor, lowest: float, cutoff: float, end: float) -> float:
-        """Steps per unit of time."""
+    def _step_rate(
+        self, initial: Float[Tensor, "batch x"], lowest: float, cutoff: float, end: float
+    ) -> float:
+        """Return the steps per unit of time."""
         if self.steps is not None:
             return self.steps / end
         speed = float(initial.abs().max())
         wavenumber = min(cutoff, speed / self.viscosity + 8 * lowest)
         return max(speed * wavenumber / self.courant, 8 / end)
 
-    def _check(self, initial: Tensor, grid: Grid) -> None:
+    def _check(self, initial: Float[Tensor, " ..."], grid: Grid) -> None:
         if grid.ndim != 1 or grid.axes[0].boundary != "periodic" or grid.shape[0] < 4:
             raise ValueError(
                 f"Burgers is solved on one periodic axis of at least 4 nodes, got {grid}"
@@ -143,8 +177,8 @@ class Burgers(Semilinear):
             raise ValueError("the initial fields hold values that are not finite")
 
 
-def _half_is_empty(v: Tensor, size: int) -> int:
-    """Half of ``size`` where the modes which only the finer grid carries have decayed to nothing,
+def _half_is_empty(v: Complex[Tensor, "batch k"], size: int) -> int:
+    """Return half of ``size`` where the modes which only the finer grid carries have decayed to nothing,
     else 0.
 
     Viscosity empties the upper spectrum within a few steps; carrying on with the rest loses nothing
@@ -155,18 +189,3 @@ def _half_is_empty(v: Tensor, size: int) -> int:
     modulus = v.abs()
     tail = modulus[..., (size // 2 - 1) // 3 + 1 :].amax(dim=-1)
     return size // 2 if bool((tail <= 1e-17 * modulus.amax(dim=-1)).all()) else 0
-
-
-def _kept_modes(grid: Grid, device: torch.device) -> tuple[Tensor, _Transform, _Transform]:
-    """Wavenumbers of the modes below 2/3 of the Nyquist mode, and the transforms to and from
-    them."""
-    axis = grid.axes[0]
-    kept = (axis.size - 1) // 3 + 1
-
-    def transform(u: Tensor) -> Tensor:
-        return torch.fft.rfft(u, norm="forward")[..., :kept]
-
-    def inverse(v: Tensor) -> Tensor:
-        return torch.fft.irfft(v, n=axis.size, norm="forward")
-
-    return axis.wavenumbers(device)[:kept], transform, inverse

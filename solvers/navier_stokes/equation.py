@@ -6,24 +6,26 @@ import math
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Bool, Complex, Float, Inexact
 from torch import Tensor
 
 from sobolev.grids.grid import Grid
-from sobolev.solvers.integrators import Times, check_times
+from sobolev.solvers.integrators import LARGEST_COURANT, Times, check_times
 from sobolev.solvers.navier_stokes.failures import (
-    Failures,
+    FlowFailures,
     check_mean,
     check_resolved,
     check_vorticity,
 )
-from sobolev.solvers.navier_stokes.flow import MOST_STEPS, Advance, FlowInModes, StepRule
+from sobolev.solvers.navier_stokes.flow import MOST_STEPS, FlowInModes, FlowStepper, StepRule
 from sobolev.solvers.navier_stokes.modes import FlowModes
 
-Forcing = Tensor | Callable[[Tensor, Tensor], Tensor] | None
+Forcing = (
+    Float[Tensor, " ..."]
+    | Callable[[Float[Tensor, "y x"], Float[Tensor, "y x"]], Float[Tensor, "*batch y x"]]
+    | None
+)
 """A vorticity source on the grid, a function of the points' y and x, or none."""
-
-_STABLE = 2.8
-"""|λ| Δt up to which the classical fourth-order Runge–Kutta method damps advection, λ = i U k."""
 
 
 class NavierStokes:
@@ -70,16 +72,22 @@ class NavierStokes:
                 raise ValueError(f"{name} must be finite and not negative, got {value}")
         if step is not None and not (step > 0 and math.isfinite(step)):
             raise ValueError(f"the time step must be positive, got {step}")
-        if not 0 < courant <= _STABLE:
-            raise ValueError(f"courant must lie between 0 and {_STABLE}, got {courant}")
+        if not 0 < courant <= LARGEST_COURANT:
+            raise ValueError(f"courant must lie between 0 and {LARGEST_COURANT}, got {courant}")
         if not math.isfinite(beta):
             raise ValueError(f"beta must be finite, got {beta}")
-        self.viscosity, self.forcing, self.drag, self.beta = viscosity, forcing, drag, beta
-        self.step, self.courant = step, courant
+        self.viscosity = viscosity
+        self.forcing = forcing
+        self.drag = drag
+        self.beta = beta
+        self.step = step
+        self.courant = courant
 
     @torch.no_grad()
-    def solve(self, vorticity: Tensor, grid: Grid, times: Times) -> Tensor:
-        """The vorticity at one or several times.
+    def solve(
+        self, vorticity: Float[Tensor, " ..."], grid: Grid, times: Times
+    ) -> Float[Tensor, "batch *time y x"]:
+        """Return the vorticity at one or several times.
 
         Args:
             vorticity: ω at time 0, ``(batch, y, x)``, of zero mean and within the 2/3 rule's modes
@@ -104,25 +112,32 @@ class NavierStokes:
         v = modes.transform(vorticity.double())
         check_resolved(vorticity, modes, v)
         forcing = self._forcing(grid, modes, vorticity)
-        failures = Failures(len(v), v.device)
+        failures = FlowFailures(len(v), v.device)
         v = failures.drop(v, self._too_fast(modes, v, moments[-1]), 0.0)
         rule = StepRule(self.step, self.courant)
-        advance = Advance(rule, modes, self._symbol(modes), forcing, failures, moments[-1])
-        frames, now = [], 0.0
+        equation = FlowInModes(modes, self._symbol(modes), forcing)
+        stepper = FlowStepper(rule, equation, modes, failures, moments[-1])
+        frames = []
+        now = 0.0
         for moment in moments:
             if moment == 0:
                 frames.append(vorticity.double())
                 continue
-            v, now = advance(v, now, moment), moment
+            v = stepper.advance(v, now, moment)
+            now = moment
             frames.append(failures.observe(moment, modes, v))
         solution = torch.stack(frames, dim=1)
         result = (solution[:, 0] if single else solution).to(vorticity.dtype)
         failures.report(result, self.viscosity, grid)
         return result
 
-    def residual(self, vorticity: Tensor, time_derivative: Tensor, grid: Grid) -> Tensor:
-        """ω_t + u·∇ω + βv − νΔω + μω − f for fields and their time derivatives, both ``(batch, y,
-        x)``; differentiable.
+    def residual(
+        self,
+        vorticity: Float[Tensor, "batch y x"],
+        time_derivative: Float[Tensor, "batch y x"],
+        grid: Grid,
+    ) -> Float[Tensor, "batch y x"]:
+        """Return ω_t + u·∇ω + βv − νΔω + μω − f for fields and their time derivatives; differentiable.
 
         Zero for an exact solution, up to what the grid resolves (the 2/3 rule applies).
         """
@@ -135,21 +150,25 @@ class NavierStokes:
         right = right if forcing is None else right + forcing
         return time_derivative - modes.inverse(right).to(vorticity.dtype)
 
-    def in_modes(self, grid: Grid, like: Tensor) -> FlowInModes:
-        """The equation for the modes that the 2/3 rule keeps on ``grid``, on the device of ``like``,
-        fields of vorticity ``(batch, y, x)``."""
+    def in_modes(self, grid: Grid, like: Float[Tensor, "batch y x"]) -> FlowInModes:
+        """Return the equation for the modes that the 2/3 rule keeps on ``grid``, on the device of
+        ``like``, fields of vorticity."""
         check_vorticity(like, grid)
         modes = FlowModes(grid, like.device)
         return FlowInModes(modes, self._symbol(modes), self._forcing(grid, modes, like))
 
-    def _symbol(self, modes: FlowModes) -> Tensor:
+    def _symbol(self, modes: FlowModes) -> Inexact[Tensor, "ky kx"]:
+        """Return σ = −ν|k|² − μ + iβ kx/|k|²."""
         damping = -self.viscosity * modes.k2 - self.drag
         if not self.beta:
             return damping
-        # β v with v̂ = −i kx ω̂ / |k|²
+        # −β v̂ with v̂ = −i kx ω̂ / |k|²
         return torch.complex(damping, self.beta * modes.kx.expand_as(damping) * modes.inverse_k2)
 
-    def _forcing(self, grid: Grid, modes: FlowModes, like: Tensor) -> Tensor | None:
+    def _forcing(
+        self, grid: Grid, modes: FlowModes, like: Float[Tensor, "batch y x"]
+    ) -> Complex[Tensor, "*batch ky kx"] | None:
+        """Return the modes of the forcing of fields ``like`` these."""
         if self.forcing is None:
             return None
         if callable(self.forcing):
@@ -169,15 +188,18 @@ class NavierStokes:
         )
         return kept
 
-    def _too_fast(self, modes: FlowModes, v: Tensor, end: float) -> Tensor:
-        """Which samples the step cannot follow, or cannot within ten million steps."""
+    def _too_fast(
+        self, modes: FlowModes, v: Complex[Tensor, "batch ky kx"], end: float
+    ) -> Bool[Tensor, " batch"]:
+        """Return true for samples that the step cannot follow, or not within ten million steps."""
         rates = modes.advection_rates(v)
         if self.step is None:
             return rates * end > MOST_STEPS * self.courant
-        fast = rates * self.step > _STABLE
+        fast = rates * self.step > LARGEST_COURANT
         if bool(fast.all()):
+            largest = LARGEST_COURANT / float(rates.max())
             raise ValueError(
                 f"a time step of {self.step:g} is unstable here: the flow crosses the grid's smallest scales at a rate "
-                f"of {float(rates.min()):.3g} or more; use step <= {_STABLE / float(rates.max()):.2g}, or leave it out"
+                f"of {float(rates.min()):.3g} or more; use step <= {largest:.2g}, or leave it out"
             )
         return fast

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Complex, Inexact
 from torch import Tensor
 
 from sobolev.solvers.integrators import ETDRK4
-from sobolev.solvers.navier_stokes.failures import Failures
+from sobolev.solvers.navier_stokes.failures import FlowFailures
 from sobolev.solvers.navier_stokes.modes import FlowModes
 
 MOST_STEPS = 1e7
@@ -24,39 +25,58 @@ class FlowInModes:
     variables, and count nothing in ``multiplicity``.
     """
 
-    def __init__(self, modes: FlowModes, symbol: Tensor, forcing: Tensor | None) -> None:
-        self._modes, self.symbol, self.forcing = modes, symbol, forcing
+    def __init__(
+        self,
+        modes: FlowModes,
+        symbol: Inexact[Tensor, "ky kx"],
+        forcing: Complex[Tensor, "*batch ky kx"] | None,
+    ) -> None:
+        self._modes = modes
+        self.symbol = symbol
+        self.forcing = forcing
         self.eigenvalues = modes.k2
         """|k|², those of −Δ."""
-        self.transform, self.inverse = modes.transform, modes.inverse
+        self.transform = modes.transform
+        self.inverse = modes.inverse
         area = math.prod(axis.length for axis in modes.grid.axes)
         self.multiplicity = torch.full_like(modes.k2, 2 * area)
-        """How much |v|² contributes to ∫ω²: Σ multiplicity |v|² = ‖ω‖²."""
+        """The share of |v|² in ∫ω²: Σ multiplicity |v|² = ‖ω‖²."""
         self.multiplicity[: modes.Ky + 1, 0] = 0.0
 
-    def completed(self, v: Tensor) -> Tensor:
-        """``v`` with the modes that follow from the others, ω̂(−k) = ω̂(k)*, and without the mean."""
+    def completed(self, v: Complex[Tensor, "*batch ky kx"]) -> Complex[Tensor, "*batch ky kx"]:
+        """Return ``v`` with the modes that follow from the others, ω̂(−k) = ω̂(k)*, and without the mean."""
         K = self._modes.Ky
         zero = torch.zeros_like(v[..., :1, :1])
         column = torch.cat([v[..., K + 1 :, :1].flip(-2).conj(), zero, v[..., K + 1 :, :1]], dim=-2)
         return torch.cat([column, v[..., 1:]], dim=-1)
 
-    def velocity(self, v: Tensor) -> Tensor:
-        """z = u + iv on the nodes, linear in ``v``."""
+    def velocity(self, v: Complex[Tensor, "*batch ky kx"]) -> Complex[Tensor, "*batch y x"]:
+        """Return z = u + iv on the nodes, turned by the phase of ``FlowModes``; linear in ``v``."""
         return torch.fft.ifft2(self._modes.padded(self.completed(v)), norm="forward")
 
-    def residual(self, v: Tensor, rate: Tensor, z: Tensor) -> Tensor:
-        """v_t − σ v + (u·∇ω)^ − f̂ of modes ``v`` with the time derivative ``rate`` and velocity ``z``."""
+    def residual(
+        self,
+        v: Complex[Tensor, "*batch ky kx"],
+        rate: Complex[Tensor, "*batch ky kx"],
+        z: Complex[Tensor, "*batch y x"],
+    ) -> Complex[Tensor, "*batch ky kx"]:
+        """Return v_t − σ v + (u·∇ω)^ − f̂ of modes ``v`` with the time derivative ``rate`` and velocity
+        ``z``."""
         residual = rate - self.symbol * v - self._modes.advection_of(z * z)
         return residual if self.forcing is None else residual - self.forcing
 
-    def tangent(self, v: Tensor, rate: Tensor, z: Tensor) -> Tensor:
-        """The derivative of ``residual`` about a flow of velocity ``z`` in the direction ``v``, which has
-        the time derivative ``rate``."""
+    def tangent(
+        self,
+        v: Complex[Tensor, "*batch ky kx"],
+        rate: Complex[Tensor, "*batch ky kx"],
+        z: Complex[Tensor, "*batch y x"],
+    ) -> Complex[Tensor, "*batch ky kx"]:
+        """Return the derivative of ``residual`` about a flow of velocity ``z`` in the direction ``v``,
+        which has the time derivative ``rate``."""
         return rate - self.symbol * v - self._modes.advection_of(2 * z * self.velocity(v))
 
-    def advection(self, v: Tensor) -> Tensor:
-        """(u·∇ω)^: what ``residual`` has beyond its tangent."""
+    def advection(self, v: Complex[Tensor, "*batch ky kx"]) -> Complex[Tensor, "*batch ky kx"]:
+        """Return (u·∇ω)^: the part of ``residual`` beyond its tangent."""
         return -self._modes.advection_of(self.velocity(v).square())
 
 
@@ -68,14 +88,14 @@ class StepRule:
     courant: float
 
     def largest(self, rate: float, forcing_rate: float) -> float:
-        """The step for a flow of this advection rate, under a force that makes so much more of it
+        """Return the step for a flow of this advection rate, under a force that makes so much more of it
         per unit of time."""
         if self.step is not None:
             return self.step
         return self.courant / max(rate, math.sqrt(self.courant * forcing_rate), 1e-300)
 
 
-class Advance:
+class FlowStepper:
     """Steps from one output time to the next; the step is measured anew every few steps."""
 
     RECHECK = 8
@@ -83,23 +103,20 @@ class Advance:
     def __init__(
         self,
         rule: StepRule,
+        equation: FlowInModes,
         modes: FlowModes,
-        symbol: Tensor,
-        forcing: Tensor | None,
-        failures: Failures,
+        failures: FlowFailures,
         end: float,
     ) -> None:
-        self.rule, self.modes, self.symbol, self.failures, self.end = (
-            rule,
-            modes,
-            symbol,
-            failures,
-            end,
-        )
-        self.right_side = RightSide(modes, forcing, len(failures.status))
+        self.rule = rule
+        self.modes = modes
+        self.symbol = equation.symbol
+        self.failures = failures
+        self.end = end
+        self.right_side = RightSide(modes, equation.forcing, len(failures.status))
         self.forcing_rate = 0.0
-        if forcing is not None:
-            self.forcing_rate = float(modes.advection_rates(forcing).max())
+        if equation.forcing is not None:
+            self.forcing_rate = float(modes.advection_rates(equation.forcing).max())
             if rule.step is None and end / rule.largest(0.0, self.forcing_rate) > MOST_STEPS:
                 raise ValueError(
                     f"the forcing drives the flow so hard that it would take over {MOST_STEPS:.0e} steps; use shorter "
@@ -108,7 +125,10 @@ class Advance:
         self.step = math.nan
         self.stepper: ETDRK4 | None = None
 
-    def __call__(self, v: Tensor, now: float, moment: float) -> Tensor:
+    def advance(
+        self, v: Complex[Tensor, "batch ky kx"], now: float, moment: float
+    ) -> Complex[Tensor, "batch ky kx"]:
+        """Return the modes at ``moment`` of a flow that has the modes ``v`` now."""
         left = moment - now
         while left > 0:
             rates = self.modes.advection_rates(v)
@@ -124,7 +144,7 @@ class Advance:
         return v
 
     def _stepper(self, left: float, rate: float) -> tuple[int, ETDRK4]:
-        """Steps that divide what is left of the interval; the last ones again while they fit."""
+        """Return steps that divide what is left of the interval; the last ones again while they fit."""
         largest = self.rule.largest(rate, self.forcing_rate)
         if self.stepper is not None and largest / 2 <= self.step <= largest * (1 + 1e-9):
             count = round(left / self.step)
@@ -140,12 +160,14 @@ class Advance:
 class RightSide:
     """The nonlinear term and the forcing, with the padded array kept from call to call."""
 
-    def __init__(self, modes: FlowModes, forcing: Tensor | None, batch: int) -> None:
-        self.modes, self.forcing = modes, forcing
-        self.buffer = torch.zeros(
-            (batch, *modes.shape), dtype=torch.complex128, device=modes.k2.device
-        )
+    def __init__(
+        self, modes: FlowModes, forcing: Complex[Tensor, "*batch ky kx"] | None, batch: int
+    ) -> None:
+        self.modes = modes
+        self.forcing = forcing
+        shape = (batch, *modes.shape)
+        self.buffer = torch.zeros(shape, dtype=torch.complex128, device=modes.k2.device)
 
-    def __call__(self, v: Tensor) -> Tensor:
+    def __call__(self, v: Complex[Tensor, "batch ky kx"]) -> Complex[Tensor, "batch ky kx"]:
         advection = self.modes.advection_from(self.modes.padded(v, self.buffer))
         return advection if self.forcing is None else advection.add_(self.forcing)

@@ -6,15 +6,13 @@ import math
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.grids.sphere import SphereGrid
 from sobolev.grids.spherical_vectors import velocity
-from sobolev.solvers.integrators import SolutionError, Times, check_times
-from sobolev.solvers.shallow_water.flow import Flow, truncation
-
-_STABLE = 2.8
-"""|λ| Δt up to which the explicit terms are stable, as in the classical Runge–Kutta method."""
+from sobolev.solvers.integrators import LARGEST_COURANT, SolutionError, Times, check_times
+from sobolev.solvers.shallow_water.flow import SphericalFlow, States, truncation
 
 
 class ShallowWater:
@@ -78,19 +76,21 @@ class ShallowWater:
             raise ValueError(f"hyperdiffusion must be at least 0, got {hyperdiffusion}")
         if step is not None and not (step > 0 and math.isfinite(step)):
             raise ValueError(f"step must be positive, got {step}")
-        if not 0 < courant <= _STABLE:
+        if not 0 < courant <= LARGEST_COURANT:
             raise ValueError(f"courant must lie in (0, 2.8], got {courant}")
-        self.radius, self.rotation, self.gravity = radius, rotation, gravity
-        self.hyperdiffusion, self.tilt, self.step, self.courant = (
-            hyperdiffusion,
-            tilt,
-            step,
-            courant,
-        )
+        self.radius = radius
+        self.rotation = rotation
+        self.gravity = gravity
+        self.hyperdiffusion = hyperdiffusion
+        self.tilt = tilt
+        self.step = step
+        self.courant = courant
 
     @torch.no_grad()
-    def solve(self, state: Tensor, grid: SphereGrid, times: Times) -> Tensor:
-        """The state at one or several times.
+    def solve(
+        self, state: Float[Tensor, " ..."], grid: SphereGrid, times: Times
+    ) -> Float[Tensor, "batch *time 3 lat lon"]:
+        """Return the state at one or several times.
 
         Args:
             state: ``(batch, 3, lat, lon)``; a mean of vorticity or divergence is ignored.
@@ -112,55 +112,72 @@ class ShallowWater:
         v = flow.coefficients(state, grid)
         self._check_step(flow, v)
         alive = torch.arange(len(state), device=state.device)
-        frames, now = [], 0.0
+        frames = []
+        now = 0.0
         for moment in moments:
             frame = state.double() if moment == 0 else torch.full_like(state, math.nan).double()
             if moment > 0 and len(alive):
-                v, now = self._advance(flow, v, moment - now), moment
+                v = self._advanced(flow, v, moment - now)
+                now = moment
                 fields = flow.fields(v, grid)
                 sound = fields.isfinite().flatten(1).all(1) & (fields[:, 2] > 0).flatten(1).all(1)
-                alive, v = alive[sound], v[:, :, :, sound]
+                alive = alive[sound]
+                v = v[:, :, :, sound]
                 frame[alive] = fields[sound]
             frames.append(frame)
         solution = torch.stack(frames, dim=1).to(state.dtype)
         return self._checked(solution[:, 0] if single else solution, solution, moments)
 
-    def velocity(self, state: Tensor, grid: SphereGrid) -> Tensor:
-        """The wind ``(..., 2, lat, lon)`` in m/s, eastward and northward."""
+    def velocity(
+        self, state: Float[Tensor, "*batch 3 lat lon"], grid: SphereGrid
+    ) -> Float[Tensor, "*batch 2 lat lon"]:
+        """Return the wind in m/s, eastward and northward."""
         vorticity, divergence, _ = self._parts(state, grid)
         return velocity(vorticity, divergence, self.sphere(grid))
 
-    def height(self, state: Tensor, grid: SphereGrid) -> Tensor:
-        """The depth h = Φ/g ``(..., lat, lon)`` in m."""
+    def height(
+        self, state: Float[Tensor, "*batch 3 lat lon"], grid: SphereGrid
+    ) -> Float[Tensor, "*batch lat lon"]:
+        """Return the depth h = Φ/g in m."""
         return self._parts(state, grid)[2] / self.gravity
 
-    def mass(self, state: Tensor, grid: SphereGrid) -> Tensor:
-        """∫ h dA in m³, shape ``(...)``; conserved."""
+    def mass(
+        self, state: Float[Tensor, "*batch 3 lat lon"], grid: SphereGrid
+    ) -> Float[Tensor, "*batch"]:
+        """Return ∫ h dA in m³; conserved."""
         return self._integral(self.height(state, grid), grid)
 
-    def energy(self, state: Tensor, grid: SphereGrid) -> Tensor:
-        """∫ ½ h |u|² + ½ g h² dA in m⁵/s², shape ``(...)``; conserved but for hyperdiffusion."""
+    def energy(
+        self, state: Float[Tensor, "*batch 3 lat lon"], grid: SphereGrid
+    ) -> Float[Tensor, "*batch"]:
+        """Return ∫ ½ h |u|² + ½ g h² dA in m⁵/s²; conserved but for hyperdiffusion."""
         h = self.height(state, grid)
         speed2 = self.velocity(state, grid).square().sum(dim=-3)
         return self._integral((h * speed2 + self.gravity * h**2) / 2, grid)
 
-    def potential_enstrophy(self, state: Tensor, grid: SphereGrid) -> Tensor:
-        """∫ ½ (ζ + f)²/h dA in m/s², shape ``(...)``; conserved but for hyperdiffusion."""
+    def potential_enstrophy(
+        self, state: Float[Tensor, "*batch 3 lat lon"], grid: SphereGrid
+    ) -> Float[Tensor, "*batch"]:
+        """Return ∫ ½ (ζ + f)²/h dA in m/s²; conserved but for hyperdiffusion."""
         coriolis = self.coriolis(*grid.points(state.device)).to(state.dtype)
         absolute = self._parts(state, grid)[0] + coriolis
         return self._integral(absolute**2 / (2 * self.height(state, grid)), grid)
 
-    def coriolis(self, latitude: Tensor, longitude: Tensor) -> Tensor:
-        """f = 2Ω sin of the latitude about the rotation axis, ``(lat, lon)``."""
+    def coriolis(
+        self, latitude: Float[Tensor, " lat"], longitude: Float[Tensor, " lon"]
+    ) -> Float[Tensor, "lat lon"]:
+        """Return f = 2Ω sin of the latitude about the rotation axis."""
         return 2 * self.rotation * self.axial_sine(latitude, longitude)
 
-    def axial_sine(self, latitude: Tensor, longitude: Tensor) -> Tensor:
-        """Sine of the latitude about the rotation axis, ``(lat, lon)``, from the grid's own."""
+    def axial_sine(
+        self, latitude: Float[Tensor, " lat"], longitude: Float[Tensor, " lon"]
+    ) -> Float[Tensor, "lat lon"]:
+        """Return the sine of the latitude about the rotation axis, from the grid's own."""
         upright = math.cos(self.tilt) * latitude.sin()[:, None]
         return upright - math.sin(self.tilt) * latitude.cos()[:, None] * longitude.cos()
 
     def sphere(self, grid: SphereGrid) -> SphereGrid:
-        """``grid`` with the radius of the equation.
+        """Return ``grid`` with the radius of the equation.
 
         Raises:
             ValueError: if its radius is neither that nor 1, or it is too coarse.
@@ -176,9 +193,9 @@ class ShallowWater:
             raise ValueError(f"shallow water needs at least 5 × 10 Gauss nodes, got {grid}")
         return replace(grid, radius=self.radius)
 
-    def flow(self, grid: SphereGrid, device: torch.device) -> Flow:
-        """The spatial discretisation for states on ``grid``."""
-        return Flow(
+    def flow(self, grid: SphereGrid, device: torch.device) -> SphericalFlow:
+        """Return the spatial discretisation for states on ``grid``."""
+        return SphericalFlow(
             truncation(grid),
             device,
             radius=self.radius,
@@ -186,8 +203,8 @@ class ShallowWater:
             coriolis=self.coriolis,
         )
 
-    def _advance(self, flow: Flow, v: Tensor, interval: float) -> Tensor:
-        """``v`` after ``interval``, the samples of each step size together."""
+    def _advanced(self, flow: SphericalFlow, v: States, interval: float) -> States:
+        """Return ``v`` after ``interval``, the samples of each step size together."""
         counts = self._counts(flow, v, interval)
         result = torch.empty_like(v)
         for count in sorted(set(counts)):
@@ -202,24 +219,31 @@ class ShallowWater:
             result.index_copy_(3, members, stepper.from_waves(z))
         return result
 
-    def _counts(self, flow: Flow, v: Tensor, interval: float) -> list[int]:
-        """Steps for each sample."""
+    def _counts(self, flow: SphericalFlow, v: States, interval: float) -> list[int]:
+        """Return the number of steps for each sample."""
         if self.step is not None:
             return [max(1, math.ceil(interval / self.step - 1e-9))] * v.shape[3]
         steps = [self.courant / rate for rate in flow.rates(v).tolist()]
         rungs = [2 ** (math.floor(2 * math.log2(step)) / 2) for step in steps]
         return [max(1, math.ceil(interval / rung - 1e-9)) for rung in rungs]
 
-    def _check_step(self, flow: Flow, v: Tensor) -> None:
+    def _check_step(self, flow: SphericalFlow, v: States) -> None:
+        """Refuse a step that is unstable for any sample."""
         rates = flow.rates(v)
-        largest = _STABLE / float(rates.max())
+        largest = LARGEST_COURANT / float(rates.max())
         if self.step is not None and self.step > largest:
             raise ValueError(
                 f"step={self.step:g} s is unstable for sample {int(rates.argmax())}; the largest stable step is "
                 f"{largest:.4g} s (step=None chooses one)"
             )
 
-    def _checked(self, result: Tensor, solution: Tensor, moments: list[float]) -> Tensor:
+    def _checked(
+        self,
+        result: Float[Tensor, "batch *time 3 lat lon"],
+        solution: Float[Tensor, "batch frame 3 lat lon"],
+        moments: list[float],
+    ) -> Float[Tensor, "batch *time 3 lat lon"]:
+        """Return ``result`` unless a frame of ``solution`` was lost."""
         lost = solution.isnan().flatten(2).any(2)
         if not bool(lost.any()):
             return result
@@ -233,7 +257,10 @@ class ShallowWater:
             status,
         )
 
-    def _parts(self, state: Tensor, grid: SphereGrid) -> tuple[Tensor, ...]:
+    def _parts(
+        self, state: Float[Tensor, " ..."], grid: SphereGrid
+    ) -> tuple[Float[Tensor, "*batch lat lon"], ...]:
+        """Return vorticity, divergence and geopotential, checked."""
         self.sphere(grid)
         grid.check(state)
         if state.ndim < 3 or state.shape[-3] != 3:
@@ -243,10 +270,12 @@ class ShallowWater:
             )
         return state.unbind(-3)
 
-    def _integral(self, u: Tensor, grid: SphereGrid) -> Tensor:
+    def _integral(
+        self, u: Float[Tensor, "*batch lat lon"], grid: SphereGrid
+    ) -> Float[Tensor, "*batch"]:
         return (u * self.sphere(grid).quadrature(u.device).to(u.dtype)).sum((-2, -1))
 
-    def _check(self, state: Tensor, grid: SphereGrid) -> None:
+    def _check(self, state: Float[Tensor, " ..."], grid: SphereGrid) -> None:
         geopotential = self._parts(state, grid)[2]
         if state.ndim != 4 or not len(state):
             raise ValueError(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Complex, Float, Inexact
 from torch import Tensor
 
 from sobolev.grids.sphere import SphereGrid
@@ -13,9 +14,17 @@ from sobolev.grids.spherical_transform import HarmonicTransform, harmonic_transf
 from sobolev.grids.spherical_vectors import TangentMaps
 from sobolev.solvers.integrators import ETDRK4
 
+States = Float[Tensor, "2 order 3 batch 2 half"]
+"""Coefficients of vorticity, divergence and geopotential."""
+Waves = Complex[Tensor, "2 order 2 batch 2 half"]
+"""ζ and z of ``SphericalStepper``."""
+ByDegree = Float[Tensor, " ..."]
+"""One number for each degree, in any layout."""
+
 
 def truncation(grid: SphereGrid) -> int:
-    """How many degrees T of the product of two fields ``grid`` represents without aliasing.
+    """Return the number T of degrees of the product of two fields that ``grid`` represents without
+    aliasing.
 
     >>> truncation(SphereGrid(64, 128)), truncation(SphereGrid(128, 256, "equiangular"))
     (43, 43)
@@ -24,7 +33,7 @@ def truncation(grid: SphereGrid) -> int:
     return min(rings, (grid.nlon + 2) // 3)
 
 
-class Flow:
+class SphericalFlow:
     """``ShallowWater`` for T degrees.
 
     States are coefficients ``(2, orders, 3, batch, 2, half)`` of vorticity, divergence and
@@ -45,10 +54,14 @@ class Flow:
         *,
         radius: float,
         hyperdiffusion: float,
-        coriolis: Callable[[Tensor, Tensor], Tensor],
+        coriolis: Callable[
+            [Float[Tensor, " lat"], Float[Tensor, " lon"]], Float[Tensor, "lat lon"]
+        ],
     ) -> None:
-        self.degrees, self.device = degrees, device
-        self.radius, self.hyperdiffusion = radius, hyperdiffusion
+        self.degrees = degrees
+        self.device = device
+        self.radius = radius
+        self.hyperdiffusion = hyperdiffusion
         grid = SphereGrid(2 * math.ceil((3 * degrees - 2) / 4), _fast_size(3 * degrees - 2))
         self.transform = self.on_nodes_of(grid)
         self.maps = TangentMaps(self.transform)
@@ -57,53 +70,59 @@ class Flow:
         self.coriolis = coriolis(latitude, longitude)
 
         l = self.transform.degree()[:, :, None, None].double()
-        self.resolved, self.deviates = (l < degrees).double(), (l > 0).double()
+        self.resolved = (l < degrees).double()
+        self.deviates = (l > 0).double()
         self.laplacian = self.eigenvalue(l) * self.resolved
         self.inverse_laplacian = self.resolved * self.deviates / self.eigenvalue(l.clamp_min(1))
 
-    def eigenvalue(self, l: Tensor) -> Tensor:
-        """l(l+1)/r², of −∇²."""
+    def eigenvalue(self, l: ByDegree) -> ByDegree:
+        """Return l(l+1)/r², of −∇²."""
         return l * (l + 1) / self.radius**2
 
-    def decay(self, l: Tensor) -> Tensor:
-        """The rate of the hyperdiffusion: ∝ ∇⁸, but nothing at l = 1."""
+    def decay(self, l: ByDegree) -> ByDegree:
+        """Return the rate of the hyperdiffusion: ∝ ∇⁸, but nothing at l = 1."""
         rate = ((l * (l + 1)) ** 4 - 2.0**4) / ((self.degrees * (self.degrees - 1)) ** 4 - 2.0**4)
         return self.hyperdiffusion * rate.clamp(0, 1)
 
     @property
     def largest_wavenumber(self) -> float:
+        """The wavenumber √(T(T−1))/r of the last degree."""
         return math.sqrt(self.degrees * (self.degrees - 1)) / self.radius
 
     def on_nodes_of(self, grid: SphereGrid) -> HarmonicTransform:
-        """The transform between these coefficients and the nodes of ``grid``."""
-        count, dtype = self.degrees, torch.float64
+        """Return the transform between these coefficients and the nodes of ``grid``."""
         return harmonic_transform(
-            grid.kind, grid.nlat, grid.nlon, count + 1, count, device=self.device, dtype=dtype
+            grid.kind,
+            grid.nlat,
+            grid.nlon,
+            self.degrees + 1,
+            self.degrees,
+            device=self.device,
+            dtype=torch.float64,
         )
 
-    def coefficients(self, state: Tensor, grid: SphereGrid) -> Tensor:
-        """Of ``(batch, 3, lat, lon)`` on ``grid``, projected to the degrees kept; a mean vorticity
+    def coefficients(self, state: Float[Tensor, "batch 3 lat lon"], grid: SphereGrid) -> States:
+        """Return the coefficients of states on ``grid``, projected to the degrees kept; a mean vorticity
         or divergence, which no wind has, is dropped."""
         v = self.on_nodes_of(grid).analysis(state.double().transpose(0, 1))
         v *= self.resolved[:, :, None]
         v[:, :, :2] *= self.deviates[:, :, None]
         return v
 
-    def fields(self, v: Tensor, grid: SphereGrid) -> Tensor:
-        """The states ``(batch, 3, lat, lon)`` with these coefficients."""
+    def fields(self, v: States, grid: SphereGrid) -> Float[Tensor, "batch 3 lat lon"]:
+        """Return the states with these coefficients."""
         return self.on_nodes_of(grid).synthesis(v).transpose(0, 1)
 
-    def wind(self, v: Tensor) -> Tensor:
-        """Vorticity, deviation of the geopotential, u cos φ and v cos φ on the Gauss grid, ``(4,
-        batch, lat, lon)``."""
+    def wind(self, v: States) -> Float[Tensor, "4 batch lat lon"]:
+        """Return vorticity, deviation of the geopotential, u cos φ and v cos φ on the Gauss grid."""
         vorticity, divergence, geopotential = v.unbind(2)
         scale = self.inverse_laplacian / -self.radius
         components = self.maps.components(scale * divergence, scale * vorticity)
         fields = (vorticity, geopotential * self.deviates, *components)
         return self.transform.synthesis(torch.stack(fields, dim=2))
 
-    def explicit(self, v: Tensor) -> Tensor:
-        """Advection, rotation and the mass flux of the deviation from the mean depth."""
+    def explicit(self, v: States) -> States:
+        """Return advection, rotation and the mass flux of the deviation from the mean depth."""
         vorticity, deviation, u, w = self.wind(v)
         absolute = (vorticity + self.coriolis) * self.secant2
         deviation = deviation * self.secant2
@@ -121,25 +140,25 @@ class Flow:
             dim=2,
         )
 
-    def stepper(self, v: Tensor, step: float) -> Stepper:
-        """Time steps for samples with the mean geopotentials of ``v``."""
-        return Stepper(self, self.mean(v), step)
+    def stepper(self, v: States, step: float) -> SphericalStepper:
+        """Return time steps for samples with the mean geopotentials of ``v``."""
+        return SphericalStepper(self, self.mean(v), step)
 
-    def rates(self, v: Tensor) -> Tensor:
-        """The largest frequency k U + 2Ω of the explicit terms, ``(batch,)``, in 1/s."""
+    def rates(self, v: States) -> Float[Tensor, " batch"]:
+        """Return the largest frequency k U + 2Ω of the explicit terms of each sample, in 1/s."""
         _, deviation, u, w = self.wind(v)
         speed = ((u.square() + w.square()) * self.secant2).flatten(1).amax(1).sqrt()
         waves = deviation.abs().flatten(1).amax(1) / self.mean(v).sqrt()
         return self.largest_wavenumber * (speed + waves) + self.coriolis.abs().max()
 
     @staticmethod
-    def mean(v: Tensor) -> Tensor:
-        """The mean geopotential of each sample, ``(batch,)``."""
+    def mean(v: States) -> Float[Tensor, " batch"]:
+        """Return the mean geopotential of each sample."""
         return v[0, 0, 2, :, 0, 0] / math.sqrt(4 * math.pi)
 
 
-class Stepper(ETDRK4):
-    """ETDRK4 steps of ``Flow`` states, with gravity waves and hyperdiffusion exact.
+class SphericalStepper(ETDRK4):
+    """ETDRK4 steps of ``SphericalFlow`` states, with gravity waves and hyperdiffusion exact.
 
     About a layer of geopotential Φ̄, divergence and geopotential of degree l obey δ_t = λΦ − Dδ and
     Φ_t = −Φ̄δ with λ = l(l+1)/r². The pair is one complex number z = Φ + (σ/λ) δ with z_t = σz, where
@@ -147,7 +166,7 @@ class Stepper(ETDRK4):
     damped a little less than critically at most.
     """
 
-    def __init__(self, flow: Flow, mean: Tensor, step: float) -> None:
+    def __init__(self, flow: SphericalFlow, mean: Float[Tensor, " batch"], step: float) -> None:
         # by degree first, (field, batch, degree): the coefficients are contour integrals
         l = torch.arange(flow.degrees + 1, dtype=torch.float64, device=mean.device)
         eigenvalue = flow.eigenvalue(l)
@@ -160,34 +179,37 @@ class Stepper(ETDRK4):
         self.flow = flow
         self._degree = flow.transform.degree().clamp_max(flow.degrees)
         for name in ("E", "E2", "Q", "f1", "f2", "f3"):
-            setattr(self, name, self._spread(getattr(self, name)))
+            setattr(self, name, self._in_order_major_form(getattr(self, name)))
         slope = torch.where(l > 0, waves / flow.eigenvalue(l.clamp_min(1)), 0.0)
-        self.real, self.imag = self._spread(slope.real), self._spread(slope.imag)
-        self.inverse = self._spread(torch.where(l > 0, slope.imag.reciprocal(), 0.0))
+        self.real = self._in_order_major_form(slope.real)
+        self.imag = self._in_order_major_form(slope.imag)
+        self.inverse = self._in_order_major_form(torch.where(l > 0, slope.imag.reciprocal(), 0.0))
 
-    def _spread(self, by_degree: Tensor) -> Tensor:
-        """From ``(..., degree)`` to ``(2, orders, ..., 1, half)``."""
+    def _in_order_major_form(
+        self, by_degree: Inexact[Tensor, "*batch degree"]
+    ) -> Inexact[Tensor, "2 order *batch 1 half"]:
+        """Return numbers by degree at the places of their degrees."""
         return by_degree[..., self._degree].movedim((-3, -2), (0, 1))[..., None, :]
 
-    def to_waves(self, v: Tensor) -> Tensor:
-        """ζ and z, complex, ``(2, orders, 2, batch, 2, half)``."""
+    def to_waves(self, v: States) -> Waves:
+        """Return ζ and z."""
         vorticity, divergence, geopotential = v.unbind(2)
         real = torch.stack((vorticity, geopotential + self.real * divergence), dim=2)
         imag = torch.stack((torch.zeros_like(vorticity), self.imag * divergence), dim=2)
         return torch.complex(real, imag)
 
-    def from_waves(self, z: Tensor) -> Tensor:
-        """Vorticity, divergence and geopotential, as in ``Flow``."""
+    def from_waves(self, z: Waves) -> States:
+        """Return vorticity, divergence and geopotential."""
         vorticity, both = z.real.unbind(2)
         divergence = self.inverse * z.imag[:, :, 1]
         return torch.stack((vorticity, divergence, both - self.real * divergence), dim=2)
 
-    def _tendency(self, z: Tensor) -> Tensor:
+    def _tendency(self, z: Waves) -> Waves:
         return self.to_waves(self.flow.explicit(self.from_waves(z)))
 
 
 def _fast_size(least: int) -> int:
-    """The smallest even number of at least ``least`` without prime factors above 5: quick FFTs."""
+    """Return the smallest even number of at least ``least`` without prime factors above 5: quick FFTs."""
 
     def is_fast(n: int) -> bool:
         for prime in (2, 3, 5):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.grids.random_fields import GaussianRandomField
@@ -16,8 +17,8 @@ from sobolev.solvers.shallow_water.equation import ShallowWater
 DAY = 86400.0
 
 
-def williamson2(equation: ShallowWater, grid: SphereGrid) -> Tensor:
-    """Steady solid rotation about the axis of the equation, ``(3, lat, lon)``, float64.
+def williamson2(equation: ShallowWater, grid: SphereGrid) -> Float[Tensor, "3 lat lon"]:
+    """Return the steady solid rotation about the axis of the equation, in float64.
 
     Test case 2 of Williamson et al. (1992, doi:10.1016/S0021-9991(05)80016-6): one turn in 12 days,
     gh₀ = 2.94e4 m²/s². Their angle α is ``equation.tilt``, which tilts the Coriolis force as well.
@@ -35,9 +36,9 @@ def galewsky(
     *,
     perturbed: bool = True,
     mean_depth: float = 10e3,
-) -> Tensor:
-    """The barotropically unstable jet of Galewsky et al. (2004, doi:10.3402/tellusa.v56i5.14436),
-    ``(3, lat, lon)``, float64.
+) -> Float[Tensor, "3 lat lon"]:
+    """Return the barotropically unstable jet of Galewsky et al. (2004,
+    doi:10.3402/tellusa.v56i5.14436), in float64.
 
     80 m/s between 25.7°N and 64.3°N, balanced by the depth; ``perturbed`` adds the bump of 120 m
     which sets the instability off. The mean depth does not count the bump.
@@ -57,10 +58,13 @@ def galewsky(
 
 
 def balanced(
-    equation: ShallowWater, vorticity: Tensor, grid: SphereGrid, *, mean_depth: float = 10e3
-) -> Tensor:
-    """States ``(batch, 3, lat, lon)`` of the rotational wind with this ``vorticity`` ``(batch, lat,
-    lon)``.
+    equation: ShallowWater,
+    vorticity: Float[Tensor, " ..."],
+    grid: SphereGrid,
+    *,
+    mean_depth: float = 10e3,
+) -> Float[Tensor, "batch 3 lat lon"]:
+    """Return the states of the rotational wind with this ``vorticity``, ``(batch, lat, lon)``.
 
     No divergence, and the geopotential that lets none arise: ∇²(Φ + ½|u|²) = k·∇×((ζ + f) u), the
     nonlinear balance. All three are projected to the degrees which the solver keeps.
@@ -89,8 +93,8 @@ def random_states(
     scale: float = 8.0,
     smoothness: float = 4.0,
     mean_depth: float = 10e3,
-) -> Tensor:
-    """One balanced state from each random stream, ``(len(streams), 3, lat, lon)``, float64.
+) -> Float[Tensor, "stream 3 lat lon"]:
+    """Return one balanced state from each random stream, in float64.
 
     The stream function is an isotropic Gaussian field, N(0, σ²(−Δ + τ²)^−α) on the unit sphere, and
     the geopotential balances its wind (``balanced``): flows without preferred direction which
@@ -116,19 +120,21 @@ def random_states(
 
 
 def _jet(equation: ShallowWater, latitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Vorticity and geopotential (of mean 0 over the sphere) of the jet at these latitudes."""
-    south, north, radius = math.pi / 7, math.pi / 2 - math.pi / 7, equation.radius
+    """Return vorticity and geopotential (of mean 0 over the sphere) of the jet at these latitudes."""
+    south = math.pi / 7
+    north = math.pi / 2 - south
+    radius = equation.radius
     nodes, weights = np.polynomial.legendre.leggauss(256)
 
     def wind(phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """u and du/dφ; both vanish outside the jet with all their derivatives."""
+        """Return u and du/dφ; both vanish outside the jet with all their derivatives."""
         inside = (phi > south) & (phi < north)
         product = np.where(inside, (phi - south) * (phi - north), -1e-3)  # e^−1000 is 0
         u = 80.0 * np.exp(4 / (north - south) ** 2 + 1 / product)
         return u, -u * (2 * phi - south - north) / product**2
 
     def geopotential(phi: np.ndarray) -> np.ndarray:
-        """−∫ (f + u tan φ / r) r u dφ from the south pole."""
+        """Return −∫ (f + u tan φ / r) r u dφ from the south pole."""
         half = (np.clip(phi, south, north) - south)[..., None] / 2
         x = south + half * (1 + nodes)
         u = wind(x)[0]

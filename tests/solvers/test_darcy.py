@@ -198,7 +198,7 @@ def test_a_tolerance_beyond_float64_is_told_and_the_pressure_is_exact_to_roundin
 
 
 def test_an_iteration_that_stands_still_ends_before_the_last_one(monkeypatch):
-    monkeypatch.setattr("sobolev.solvers.elliptic.darcy._PATIENCE", 2)
+    monkeypatch.setattr("sobolev.solvers.elliptic.conjugate_gradients._PATIENCE", 2)
     grid = Grid.dirichlet(33, 33)
     with pytest.raises(
         ArithmeticError, match=r"poisson.* of 1000 iterations.*or use the multigrid"

@@ -240,7 +240,7 @@ def test_diagnostics_of_a_layer_at_rest():
 
 
 def test_samples_that_blow_up_are_named_and_the_others_kept(monkeypatch):
-    monkeypatch.setattr("sobolev.solvers.shallow_water.equation._STABLE", math.inf)
+    monkeypatch.setattr("sobolev.solvers.shallow_water.equation.LARGEST_COURANT", math.inf)
     rest = torch.zeros(1, 3, 16, 32, dtype=torch.float64)
     rest[:, 2] = 9e4
     start = torch.cat((rest, states(2, speed=80.0)))
