@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sobolev.datasets import NavierStokesRecipe
-from sobolev.datasets.recipes.flows import FORCINGS
+from sobolev.datasets.recipes.navier_stokes import FORCINGS
 from sobolev.grids.streams import stream
 from sobolev.solvers import ETDRK4, Grid, NavierStokes
 from sobolev.solvers.navier_stokes.flow import RightSide

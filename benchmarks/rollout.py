@@ -31,6 +31,7 @@ from torch import Tensor
 
 from sobolev.datasets import Manifest, ShallowWaterRecipe, open_dataset
 from sobolev.datasets.generating.generation import streams
+from sobolev.datasets.recipes.presets import recipe_from
 from sobolev.grids.norms import relative_error
 from sobolev.solvers import SphereGrid, energy_spectrum
 from sobolev.surrogates import Surrogate
@@ -68,7 +69,7 @@ class Rollout:
 def solved(data: Path, samples: int, steps: int, grid: SphereGrid) -> Rollout:
     """The solver's, from the seeds of the test samples."""
     manifest = Manifest.read(data)
-    recipe = manifest.build_recipe()
+    recipe = recipe_from(manifest.recipe)
     if not isinstance(recipe, ShallowWaterRecipe):
         raise ValueError(
             f"{data} was drawn from {type(recipe).__name__}; this is about shallow water"
@@ -158,7 +159,7 @@ def main() -> None:
     grid = Manifest.read(options.data).grid
     truth = solved(options.data, options.samples, options.steps, grid)
     rollouts = [truth, *(predicted(run, s, given, options.steps) for run, s in surrogates.items())]
-    interval = Manifest.read(options.data).build_recipe().interval
+    interval = recipe_from(Manifest.read(options.data).recipe).interval
     hours = sorted({h for h in (1, 24, options.steps) if h <= options.steps})
     heads = ["model", "parameters", "stable", "mass", "energy", "small scales"]
     heads += [f"error, {h * interval / 3600:g} h" for h in hours]

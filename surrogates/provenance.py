@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from sobolev.datasets.loading.windows import Window
 from sobolev.grids.checks import is_of_kind
@@ -225,4 +225,6 @@ def _plain(part: Any) -> Any:
 
 
 def _words(kind: Any) -> str:
-    return getattr(kind, "__name__", str(kind))
+    """A type as an annotation has it, without the None of what may be missing."""
+    name = kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
+    return name.replace(" | None", "")

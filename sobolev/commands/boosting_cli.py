@@ -12,7 +12,7 @@ import rich.table
 from lightning.pytorch.cli import LightningArgumentParser
 
 from sobolev.commands.lightning_cli import TrainCLI
-from sobolev.training.boosting.boost import Boost
+from sobolev.training.boosting.boost_run import Boost
 from sobolev.training.boosting.compared import Compared
 from sobolev.training.boosting.stages import BoostingModule, frozen_on_purpose
 from sobolev.training.runs.run import quiet

@@ -233,7 +233,9 @@ def test_certificates_are_refused_where_none_is_known(recipe, message):
     grid = recipe.grid(16)
     if isinstance(grid, SphereGrid):
         judged = surrogate()  # an FNO is not for spheres; its meaning is exchanged
-        judged.grid, judged.inputs, judged.outputs = grid, [*recipe.outputs], [*recipe.outputs]
+        judged.meaning = replace(
+            judged.meaning, grid=grid, inputs=recipe.outputs, outputs=recipe.outputs
+        )
         judged.record(data={"recipe": recipe.configuration()})
     else:
         with_inputs = replace_inputs(recipe)
@@ -295,7 +297,8 @@ def test_a_certificate_of_another_grid_is_refused(grid):
 
 def test_a_certificate_of_other_variables_is_refused():
     judged = surrogate()
-    judged.outputs = [replace(judged.outputs[0], units="Pa")]
+    other = replace(judged.outputs[0], units="Pa")
+    judged.meaning = replace(judged.meaning, outputs=(other,))
     with pytest.raises(ValueError, match=r"permeability \[1\] to pressure \[Pa\]"):
         certificate_of(judged)
 
@@ -323,6 +326,18 @@ def test_recipes_of_strangers_are_checked_and_run_nothing(change, message):
         certified(judged, dataset(1))
 
 
+def forged(path, data):
+    """A saved surrogate whose file says this of its data, with checksums that fit."""
+    surrogate().save(path)
+    file = path / "surrogate.json"
+    content = json.loads(file.read_text())
+    content["provenance"]["data"] = data
+    del content["self_sha256"]
+    content["self_sha256"] = meaning_digest(content)
+    file.write_text(json.dumps(content))
+    return path
+
+
 @pytest.mark.parametrize("recipe", ["DarcyRecipe", ["DarcyRecipe"], 7])
 def test_what_is_no_recipe_is_refused(recipe, tmp_path):
     with pytest.raises(ValueError, match="recipe of class"):
@@ -346,18 +361,7 @@ def test_what_is_no_recipe_is_refused(recipe, tmp_path):
             Surrogate.load(forged(tmp_path / "s", data))
 
 
-def forged(path, data):
-    """A saved surrogate whose file says this of its data, with checksums that fit."""
-    surrogate().save(path)
-    file = path / "surrogate.json"
-    content = json.loads(file.read_text())
-    content["provenance"]["data"] = data
-    del content["self_sha256"]
-    content["self_sha256"] = meaning_digest(content)
-    file.write_text(json.dumps(content))
-    return path
-
-
+@pytest.mark.parametrize(("count", "quantile"), [(9, 0.9), (19, 0.9), (30, 0.5)])
 def test_conformal_quantiles_cover_as_they_say(count, quantile):
     """Of n + 1 exchangeable scores the last is at most the k-th smallest of the others with probability
     k / (n + 1), whatever their distribution."""

@@ -15,7 +15,7 @@ from sobolev.certification.paths import path_of
 from sobolev.certification.time_bases import FourierBasis, HermiteBasis
 from sobolev.datasets import BurgersRecipe, NavierStokesRecipe
 from sobolev.datasets.loading.windows import Window
-from sobolev.datasets.recipes.flows import FORCINGS
+from sobolev.datasets.recipes.navier_stokes import FORCINGS
 from sobolev.grids.variables import Variable
 from sobolev.operators import FNO, Operator, SpatioTemporalFNO, Trajectory
 from sobolev.solvers import NavierStokes

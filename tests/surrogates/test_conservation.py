@@ -91,7 +91,7 @@ def test_what_the_recipe_declares_holds_in_its_own_data(sphere, flow_data, tmp_p
     for path in (sphere, flow_data, burgers):
         data = OperatorDataModule(path)
         (inputs, outputs), weights = data.pairs("train")[:], data.grid.quadrature()
-        assert data.manifest.build_recipe().conserved
+        assert data.conserved
         for u, y in zip(inputs.unbind(1), outputs.unbind(1), strict=True):
             u, y = ((w.double() * weights).sum(tuple(range(1, u.ndim))) for w in (u, y))
             size = (outputs.double().abs() * weights).sum(tuple(range(2, outputs.ndim))).max()

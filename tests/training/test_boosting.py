@@ -14,13 +14,15 @@ import torch
 from support.processes import finished
 from torch import nn
 
+from sobolev.commands.boosting_cli import boosted as boost_command
 from sobolev.datasets import BurgersRecipe, OperatorDataModule, generate
 from sobolev.grids.norms import relative_error
 from sobolev.operators import FNO, SpecBoost
 from sobolev.operators.base import Operator
 from sobolev.surrogates import Surrogate
 from sobolev.training import FieldLoss, OperatorModule
-from sobolev.training.boosting import command
+from sobolev.training.boosting import boost_run
+from sobolev.training.boosting.runs import epoch_seconds, scores_of
 from sobolev.training.boosting.stages import BoostingModule, boost, error_spectra, parts
 
 pytestmark = [
@@ -297,7 +299,7 @@ def boosted(tmp_path_factory):
     (home / "small.yaml").write_text(SETTINGS)
     place = generate(FEW, home / "data", SAMPLES, progress=False)
     arguments = ["--config", str(home / "small.yaml"), "--data.path", str(place)]
-    return arguments, command.boost_command([*arguments, "--run", str(home / "run")])
+    return arguments, boost_command([*arguments, "--run", str(home / "run")])
 
 
 def weights(run):
@@ -313,10 +315,10 @@ def test_a_boost_killed_within_a_stage_resumes_to_the_same_weights(boosted, tmp_
     assert done.returncode == -9, done.output
     assert Surrogate.load(run).operator.active == 1  # what was finished can be used
     kept = (run / "stage-0" / "surrogate" / "model.safetensors").stat().st_mtime_ns
-    begun = command._epoch_seconds(run / "stage-1")
-    command.boost_command([*given[1:], "--resume"])
+    begun = epoch_seconds(run / "stage-1")
+    boost_command([*given[1:], "--resume"])
     assert len(begun) == 2
-    assert command._epoch_seconds(run / "stage-1")[:2] == begun  # not trained again
+    assert epoch_seconds(run / "stage-1")[:2] == begun  # not trained again
     expected, found = weights(undisturbed), weights(run)
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -331,7 +333,7 @@ def test_a_boosted_run_says_what_each_stage_left(boosted, tmp_path, conserve):
     folder = run.parent / "data"
     if conserve:
         more = ["--run", str(tmp_path / "run"), "--model.conserve", "true"]
-        run = command.boost_command([*arguments, *more])
+        run = boost_command([*arguments, *more])
     data = OperatorDataModule(folder)
     record, surrogate = json.loads((run / "boosting.json").read_text()), Surrogate.load(run)
     assert bool(surrogate.conserved) == conserve
@@ -355,19 +357,21 @@ def test_a_boosted_run_says_what_each_stage_left(boosted, tmp_path, conserve):
 def test_a_boost_in_double_precision_is_judged_like_any(boosted):
     _, run = boosted
     data, surrogate = OperatorDataModule(run.parent / "data"), Surrogate.load(run)
-    scores = command._scores(surrogate, data, "valid")
-    assert command._scores(surrogate.double(), data, "valid") == pytest.approx(scores, rel=1e-4)
+    scores = scores_of(surrogate, data, "valid")
+    assert scores_of(surrogate.double(), data, "valid") == pytest.approx(scores, rel=1e-4)
 
 
 @pytest.mark.slow
 def test_a_later_stage_that_does_not_help_is_left_out(boosted, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(
-        command, "_scores", lambda surrogate, *_: {"relative_l2": float(surrogate.operator.active)}
+        boost_run,
+        "scores_of",
+        lambda surrogate, *_: {"relative_l2": float(surrogate.operator.active)},
     )
     run = tmp_path / "run"
     shutil.copytree(boosted[1], run)
     again = [*boosted[0], "--run", str(run), "--overwrite", "--epochs", "1"]
-    command.boost_command(again)
+    boost_command(again)
     stages = json.loads((run / "boosting.json").read_text())["stages"]
     assert [stage["epochs"] for stage in stages] == [1, 1]  # those that were there are gone
     assert Surrogate.load(run).operator.active == 1
@@ -380,7 +384,7 @@ def test_a_comparison_matches_parameters_and_averages_the_ensemble(boosted):
     arguments, run = boosted
     data = OperatorDataModule(run.parent / "data")
     again = [*arguments, "--run", str(run), "--resume", "--compare"]
-    command.boost_command(again)
+    boost_command(again)
     table, surrogate = json.loads((run / "comparison.json").read_text()), Surrogate.load(run)
     own = sum(p.numel() for p in surrogate.operator.parameters())
     assert table["boosting"]["parameters"] == own
@@ -404,11 +408,11 @@ def test_a_comparison_matches_parameters_and_averages_the_ensemble(boosted):
         ("single", ["single"]),
         ("ensemble", ["ensemble/member-0", "ensemble/member-1"]),
     ):
-        seconds = [command._epoch_seconds(run / folder) for folder in runs]
+        seconds = [epoch_seconds(run / folder) for folder in runs]
         assert table[name]["epochs"] == [len(each) for each in seconds]
         assert table[name]["seconds"] == pytest.approx(sum(map(sum, seconds)))
     kept = (run / "single" / "surrogate" / "model.safetensors").stat().st_mtime_ns
-    command.boost_command(again)
+    boost_command(again)
     assert (run / "single" / "surrogate" / "model.safetensors").stat().st_mtime_ns == kept
 
 
@@ -417,16 +421,16 @@ def test_a_boost_goes_on_with_its_own_settings_and_data_only(boosted, tmp_path, 
     arguments, run = boosted
     resumed = [*arguments, "--run", str(run), "--resume"]
     caplog.set_level("INFO", "sobolev")
-    command.boost_command(resumed)
+    boost_command(resumed)
     assert "nothing is left to train" in caplog.text
     with pytest.raises(FileExistsError, match="holds a run already"):
-        command.boost_command([*arguments, "--run", str(run)])
+        boost_command([*arguments, "--run", str(run)])
     with pytest.raises(ValueError, match=r"begun with other settings of model\.learning_rate"):
-        command.boost_command([*resumed, "--model.learning_rate", "0.1"])
+        boost_command([*resumed, "--model.learning_rate", "0.1"])
     with pytest.raises(ValueError, match="begun with other settings of epochs, held_out"):
-        command.boost_command([*resumed, "--epochs", "3", "4", "--held-out", "0.2"])
+        boost_command([*resumed, "--epochs", "3", "4", "--held-out", "0.2"])
     with pytest.raises(FileNotFoundError, match=r"no run in .* to resume"):
-        command.boost_command([*arguments, "--run", str(tmp_path / "none"), "--resume"])
+        boost_command([*arguments, "--run", str(tmp_path / "none"), "--resume"])
 
     place, aside = run.parent / "data", tmp_path / "data"
     place.rename(aside)
@@ -434,7 +438,7 @@ def test_a_boost_goes_on_with_its_own_settings_and_data_only(boosted, tmp_path, 
         generate(FEW, place, SAMPLES, seed=1, progress=False)
         words = r"begun on another data set: .* has other seed, train samples, valid samples"
         with pytest.raises(ValueError, match=words):
-            command.boost_command(resumed)
+            boost_command(resumed)
     finally:
         shutil.rmtree(place)
         aside.rename(place)
@@ -447,11 +451,11 @@ def test_what_cannot_be_boosted_is_refused_before_anything_is_written(boosted, t
     alone = {"class_path": "SpecBoost", "init_args": {"stages": [fno]}}
     for operator, words in ((fno, "stages of a SpecBoost, got FNO"), (alone, "two stages or more")):
         with pytest.raises(ValueError, match=words):
-            command.boost_command([*arguments, "--model.operator", json.dumps(operator)])
+            boost_command([*arguments, "--model.operator", json.dumps(operator)])
     with pytest.raises(
         ValueError, match="one number of at least 1 for all 2 stages, or one for each"
     ):
-        command.boost_command([*arguments, "--epochs", "1", "2", "3"])
+        boost_command([*arguments, "--epochs", "1", "2", "3"])
     with pytest.raises(ValueError, match="share of the 24 training samples"):
-        command.boost_command([*arguments, "--held-out", "1.5"])
+        boost_command([*arguments, "--held-out", "1.5"])
     assert not os.listdir(run) if run.exists() else True

@@ -340,7 +340,7 @@ def test_lightnings_own_switches_work(tmp_path, options, more):
 def test_where_weights_are_sharded_they_are_saved_from_a_checkpoint(options, more, monkeypatch):
     """The strategies that shard need GPUs; one that does not stands for them here."""
     plain = train(options("plain", *more))
-    monkeypatch.setattr("sobolev.training.runs.fitting.SHARDED", SingleDeviceStrategy)
+    monkeypatch.setattr("sobolev.training.runs.run.SHARDED", SingleDeviceStrategy)
     monkeypatch.setattr(
         OperatorModule, "on_fit_end", lambda self: torch.nn.init.zeros_(next(self.parameters()))
     )

@@ -19,7 +19,7 @@ from torch import nn
 from sobolev import Grid, Surrogate
 from sobolev.commands.train import trained as train
 from sobolev.datasets import NavierStokesRecipe, OperatorDataModule, Recipe, generate
-from sobolev.datasets.recipes.flows import FORCINGS
+from sobolev.datasets.recipes.navier_stokes import FORCINGS
 from sobolev.grids.norms import relative_error
 from sobolev.grids.variables import Variable
 from sobolev.operators import FNO, Operator, SpecBoost, Trajectory
@@ -403,7 +403,7 @@ def test_training_goes_on_with_the_function_that_was_saved(flow_data, tmp_path):
     saved = Surrogate.load(tmp_path / "run" / "surrogate")
     assert torch.equal(saved(inputs), first.surrogate(inputs))
     before = module.surrogate.provenance["start"]
-    assert before["training"] == {"seconds": 7.0}
+    assert module.surrogate.provenance.start.training.seconds == 7.0
     weights = (tmp_path / "run" / "surrogate" / "model.safetensors").read_bytes()
     assert before["sha256"] == hashlib.sha256(weights).hexdigest()
 
@@ -417,7 +417,8 @@ def test_what_training_cannot_start_from_is_refused(flow_data, tmp_path):
     ):
         OperatorModule(wider, data, start=tmp_path)
     renamed = OperatorModule(network(2), data).surrogate
-    renamed.outputs = [replace(v, units="s-2") for v in renamed.outputs]
+    outputs = tuple(replace(v, units="s-2") for v in renamed.outputs)
+    renamed.meaning = replace(renamed.meaning, outputs=outputs)
     renamed.save(tmp_path / "renamed")
     with pytest.raises(ValueError, match=r"variables \(.*\(s-2\), now "):
         OperatorModule(network(2), data, start=tmp_path / "renamed")

@@ -14,7 +14,7 @@ import yaml
 
 from sobolev.operators import SpecBoost, operator_from
 from sobolev.surrogates import Surrogate
-from sobolev.training.boosting.boost import Boost
+from sobolev.training.boosting.boost_run import Boost
 from sobolev.training.boosting.runs import (
     Prepare,
     cost_of,
