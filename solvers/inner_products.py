@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def dot(
-    u: Inexact[Tensor, "batch ..."], v: Inexact[Tensor, "batch ..."]
+    u: Inexact[Tensor, "batch ..."], v: Inexact[Tensor, "#batch ..."]
 ) -> Float[Tensor, " batch"]:
     """Return the real inner product of each sample."""
     if u.is_complex():

@@ -178,7 +178,7 @@ class Darcy:
         return inside - (pressure - grid.without_border(pressure))
 
     def energy_norm(
-        self, u: Float[Tensor, "batch y x"], permeability: Float[Tensor, "batch y x"], grid: Grid
+        self, u: Float[Tensor, "#batch y x"], permeability: Float[Tensor, "batch y x"], grid: Grid
     ) -> Float[Tensor, " batch"]:
         """Return ‖u‖_a = (uᵀA u)^½ ≈ (∫ a |∇u|²)^½ of fields that vanish on the border."""
         check_permeability(permeability, grid)

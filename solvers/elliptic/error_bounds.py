@@ -14,7 +14,9 @@ from sobolev.solvers.elliptic.stiffness import Stiffness
 from sobolev.solvers.inner_products import dot
 
 
-def energy_norm(u: Float[Tensor, "batch y x"], A: Stiffness, grid: Grid) -> Float[Tensor, " batch"]:
+def energy_norm(
+    u: Float[Tensor, "#batch y x"], A: Stiffness, grid: Grid
+) -> Float[Tensor, " batch"]:
     """Return (uᵀA u)^½ as an integral, of fields that vanish on the border."""
     inner = u[:, 1:-1, 1:-1]
     cell = math.prod(axis.spacing for axis in grid.axes)

@@ -25,7 +25,7 @@ class Stiffness:
         self.west_east = (a[:, 1:-1, 1:] + a[:, 1:-1, :-1]) / (2 * hx**2)
 
     def __call__(
-        self, u: Float[Tensor, "batch inner_y inner_x"]
+        self, u: Float[Tensor, "#batch inner_y inner_x"]
     ) -> Float[Tensor, "batch inner_y inner_x"]:
         u = pad(u, (1, 1, 1, 1))
         south = (u[:, :-1, 1:-1] - u[:, 1:, 1:-1]) * self.north_south
