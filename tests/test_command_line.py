@@ -67,6 +67,7 @@ def trained(tmp_path, first_run):
     return Path(shutil.copytree(first_run, tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_train_leaves_a_run_folder(trained, burgers_data):
     assert {"config.yaml", "metrics.csv", "tensorboard", "checkpoints", "surrogate"} <= {
         f.name for f in trained.iterdir()
@@ -84,6 +85,7 @@ def test_train_leaves_a_run_folder(trained, burgers_data):
     )
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
     tmp_path, burgers_data, trained, monkeypatch
 ):

@@ -97,6 +97,7 @@ def test_a_steady_flow_is_found_exactly_and_left_alone_once_it_is_predicted():
     assert torch.allclose(found.fields, steady[:, :1].expand(-1, 4, -1, -1), atol=1e-9)
 
 
+@pytest.mark.slow
 def test_newton_converges_quadratically_and_the_residual_never_grows():
     surrogate = flow_surrogate(bias=0.02)
     with torch.no_grad():
@@ -162,6 +163,7 @@ def test_the_refined_trajectory_is_one_that_an_enlarged_output_layer_gives():
     assert (A @ x - b).norm() < 1e-6 * b.norm()
 
 
+@pytest.mark.slow
 def test_a_sample_does_not_depend_on_its_batch():
     surrogate = flow_surrogate(bias=0.02)
     given = turbulence(surrogate, 3)[:, :2] * torch.tensor([1.0, 0.1, 2.0])[:, None, None, None]
@@ -250,6 +252,7 @@ def stored(fields, grid, start=0.0):
     return xr.Dataset({"vorticity": variable}, {"time": times, **axis_coords(grid)})
 
 
+@pytest.mark.slow
 def test_a_dataset_is_refined_with_its_coordinates_by_call_and_by_command(tmp_path):
     surrogate = flow_surrogate(bias=0.02)
     given = turbulence(surrogate)[:, :2]

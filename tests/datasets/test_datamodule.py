@@ -16,6 +16,7 @@ from sobolev.grids.symmetries import turned
 from sobolev.solvers import Darcy
 
 
+@pytest.mark.slow
 def test_batches_hold_every_training_field_once(burgers_data):
     module = OperatorDataModule(burgers_data, batch_size=7)
     inputs, outputs = (torch.cat(parts) for parts in zip(*module.train_dataloader(), strict=True))
@@ -118,6 +119,7 @@ def test_bad_options_are_refused(burgers_data):
         OperatorDataModule(burgers_data, restriction="average")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_memory", [True, False], ids=["memory", "shards"])
 def test_windows_are_cut_from_every_trajectory(flow_data, in_memory):
     module = OperatorDataModule(flow_data, window=(3, 2), in_memory=in_memory, valid_fraction=0.2)

@@ -23,6 +23,7 @@ def test_the_curl_of_the_velocity_is_the_vorticity(flow_data):
     assert grid.shape == (16, 16)
 
 
+@pytest.mark.slow
 def test_the_wind_has_the_state_s_vorticity_and_divergence(tmp_path):
     recipe = ShallowWaterRecipe(
         hours=1, solver_resolution=32, stored_resolution=32, scale=4.0, smoothness=8.0

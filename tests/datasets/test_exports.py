@@ -78,6 +78,7 @@ def rewritten(original: Path, path: Path, change) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_well_gets_trajectories_with_all_that_its_format_asks_for(flow, tmp_path):
     files = out(flow, tmp_path / "well", "well", name="vortices")
     names = ["data/train/vortices.hdf5", "data/test/vortices.hdf5", "stats.yaml"]
@@ -142,6 +143,7 @@ def test_a_steady_problem_is_constant_fields_and_one_frame(darcy, tmp_path):
         np.testing.assert_array_equal(file["tensor"][:, 0], data.pressure)
 
 
+@pytest.mark.slow
 def test_a_field_and_what_became_of_it_are_two_frames(burgers, tmp_path):
     data = open_dataset(burgers)
     with h5py.File(out(burgers, tmp_path, "pdebench", name="b")[0]) as file:
@@ -194,6 +196,7 @@ def test_values_that_are_not_finite_are_refused(darcy, tmp_path):
     assert list((tmp_path / "o").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_float64_is_rounded_only_on_request(tmp_path):
     path = draw(tmp_path / "d", BurgersRecipe(solver_resolution=32, steps=10), dtype="float64")
     with pytest.raises(ValueError, match=r"holds float64 and the layout well float32.*--float32"):

@@ -106,6 +106,7 @@ def test_fields_without_time_become_pictures_beside_the_data(darcy_data):
             assert min(picture.size) > 200
 
 
+@pytest.mark.slow
 def test_a_trajectory_becomes_a_strip_and_an_animation_of_all_its_frames(decay, tmp_path):
     files = show(decay, tmp_path / "out", samples=[0, 2])
     assert [f.name for f in files[:2]] == ["samples-height.png", "animation-height.gif"]
@@ -127,6 +128,7 @@ def test_no_animation_where_none_is_asked_for(decay, tmp_path, figures):
     assert not [f for f in files if f.suffix == ".gif"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["circle", "sphere"])
 def test_lines_over_time_and_spheres_are_drawn(shape, tmp_path):
     data = generate(Decay(shape, fails=False), tmp_path / "d", {"test": 2}, progress=False)
@@ -135,6 +137,7 @@ def test_lines_over_time_and_spheres_are_drawn(shape, tmp_path):
         assert (film.format, film.n_frames) == ("GIF", 3)
 
 
+@pytest.mark.slow
 def test_maps_hold_the_stored_values_on_scales_that_suit_them(decay, darcy_data, figures):
     show(decay, samples=[2, 4], animation=None)
     panels = np.array(figures["samples-height.png"].axes[:6]).reshape(2, 3)  # then the colour bar
@@ -288,6 +291,7 @@ def test_what_does_not_exist_is_named(decay, tmp_path, options, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_an_mp4_without_ffmpeg_says_how_to_install_it(decay, darcy_data, monkeypatch, figures):
     monkeypatch.setattr(drawing.FFMpegWriter, "isAvailable", lambda: False)
     with pytest.raises(FileNotFoundError, match="apt install ffmpeg"):

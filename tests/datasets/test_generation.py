@@ -77,6 +77,7 @@ def test_stored_fields_are_the_solution_at_the_shared_nodes(tmp_path):
     np.testing.assert_allclose(data.velocity.values, outputs[:, 0, ::2], atol=1e-12)
 
 
+@pytest.mark.slow
 def test_lazy_reading_agrees_with_reading_everything(tmp_path):
     path = draw(tmp_path / "d")
     lazy = open_dataset(path)
@@ -96,6 +97,7 @@ def test_opening_reads_no_field(tmp_path, monkeypatch):
     assert open_dataset(path).velocity.shape == (10, 64)
 
 
+@pytest.mark.slow
 def test_samples_do_not_depend_on_count_or_batch(tmp_path, monkeypatch):
     full = open_dataset(draw(tmp_path / "a", {"train": 10}))
     monkeypatch.setattr(generation, "SOLVER_BATCH", 1)
@@ -107,6 +109,7 @@ def test_samples_do_not_depend_on_count_or_batch(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_interrupted_run_continues_to_the_same_bytes(tmp_path, monkeypatch):
     undisturbed = content(draw(tmp_path / "a"))
     write, calls = generation.write_shard, []
@@ -127,6 +130,7 @@ def test_interrupted_run_continues_to_the_same_bytes(tmp_path, monkeypatch):
     assert len(calls) == 3 + 2  # two shards were kept
 
 
+@pytest.mark.slow
 def test_full_disk_loses_nothing(tmp_path, monkeypatch):
     undisturbed = content(draw(tmp_path / "a"))
     to_netcdf, calls = xr.Dataset.to_netcdf, []
@@ -182,6 +186,7 @@ def test_killed_runs_continue_to_the_same_bytes(tmp_path):
     assert content(tmp_path / "b") == content(tmp_path / "a")
 
 
+@pytest.mark.slow
 def test_more_samples_extend_a_data_set(tmp_path):
     draw(tmp_path / "a", {"train": 6})
     draw(tmp_path / "a", {"train": 11, "test": 2})
@@ -191,6 +196,7 @@ def test_more_samples_extend_a_data_set(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_found(tmp_path):
     path = draw(tmp_path / "d")
     dice, files = (
@@ -214,6 +220,7 @@ def test_every_flipped_bit_is_found(tmp_path):
     assert verify(path) == []
 
 
+@pytest.mark.slow
 def test_missing_and_truncated_shards_are_named_and_drawn_again(tmp_path):
     path = draw(tmp_path / "d")
     before = content(path)
@@ -228,6 +235,7 @@ def test_missing_and_truncated_shards_are_named_and_drawn_again(tmp_path):
     assert content(path) == before
 
 
+@pytest.mark.slow
 def test_another_configuration_is_refused_unless_overwritten(tmp_path):
     path = draw(tmp_path / "d")
     for change in ({"seed": 1}, {"resolution": 32}, {"recipe": replace(RECIPE, viscosity=0.2)}):
@@ -303,6 +311,7 @@ def test_a_manifest_from_a_stranger_cannot_name_other_files(tmp_path):
         open_dataset(path)
 
 
+@pytest.mark.slow
 def test_a_damaged_manifest_can_be_overwritten_and_foreign_files_stay(tmp_path):
     path = draw(tmp_path / "d", resolution=16)
     refined(path, "test", 64, progress=False)
@@ -361,6 +370,7 @@ def test_lost_workers_are_replaced(tmp_path):
             list(results(_always_die, errands))
 
 
+@pytest.mark.slow
 def test_bytes_from_a_cluster_are_the_same(tmp_path):
     distributed = pytest.importorskip("distributed", reason="pip install 'sobolev[distributed]'")
     alone = content(draw(tmp_path / "a"))

@@ -503,6 +503,7 @@ def original(request, tmp_path_factory):
     return generate(RECIPES[request.param], path, {"train": 5, "test": 3}, progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["well", "pdebench"])
 def test_round_trips_lose_nothing(original, tmp_path, layout):
     files = export(original, tmp_path / "o", layout, progress=False)

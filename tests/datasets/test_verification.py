@@ -40,6 +40,7 @@ def forge(path, change, name="vorticity"):
     manifest.write(path)
 
 
+@pytest.mark.slow
 def test_a_good_data_set_has_no_problem(drawn):
     assert verify(drawn, redraw=2) == []
 
@@ -55,6 +56,7 @@ def test_broken_physics_is_found_under_a_right_checksum(drawn):
     assert "not so: the mean vorticity vanishes (samples 3; defect" in problems[0]
 
 
+@pytest.mark.slow
 def test_samples_that_the_seeds_do_not_give_are_found(drawn):
     forge(drawn, lambda values: values * np.float32(1 + 1e-6))
     assert verify(drawn) == []
@@ -62,6 +64,7 @@ def test_samples_that_the_seeds_do_not_give_are_found(drawn):
     assert sum("should be equal bit for bit" in problem for problem in problems) == 10
 
 
+@pytest.mark.slow
 def test_other_versions_are_held_to_a_tolerance(drawn):
     manifest = Manifest.read(drawn)
     shards = [Shard(**{**vars(s), "versions": {"torch": "1.0"}}) for s in manifest.splits["train"]]

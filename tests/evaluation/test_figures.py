@@ -36,6 +36,7 @@ def test_a_volume_is_cut_in_its_middle():
     assert (image == 3).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("outputs", "shown"), [(1, [0]), (2, [0, 1]), (3, [0, 1, 2]), (7, [0, 3, 6])]
 )

@@ -10,6 +10,7 @@ import torch
 from sobolev import GaussianRandomField, Grid
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", [Grid.periodic(16), Grid.dirichlet(17), Grid.neumann(16)], ids=str)
 def test_covariance_is_the_inverse_power_of_the_shifted_laplacian(grid):
     count, alpha, tau, sigma = 20_000, 1.5, 3.0, 2.0
@@ -23,6 +24,7 @@ def test_covariance_is_the_inverse_power_of_the_shifted_laplacian(grid):
     assert (empirical - exact).abs().max() < 4 * exact.abs().max() * math.sqrt(2 / count)
 
 
+@pytest.mark.slow
 def test_published_fields_have_their_pointwise_deviation():
     burgers = GaussianRandomField(Grid.periodic(1024, length=2 * math.pi), 2.0, 5.0, 25.0).sample(
         400

@@ -52,9 +52,9 @@ def test_the_sdist_holds_every_source(built):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [0, 1], ids=["wheel", "sdist"])
 def test_both_install_and_run(built, kind, tmp_path):
-    venv.create(tmp_path / "env", with_pip=True, system_site_packages=False)
+    venv.create(tmp_path / "env", with_pip=False, system_site_packages=False)
     python = tmp_path / "env" / "bin" / "python"
-    pip = [python, "-m", "pip", "install", "--quiet"]
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
     flags = ["--no-build-isolation"] if kind else []
     if kind:
         subprocess.run([*pip, "setuptools>=77"], check=True, capture_output=True)

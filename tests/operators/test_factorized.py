@@ -47,6 +47,7 @@ def test_the_dense_weight_is_the_sum_written_out():
     assert torch.allclose(cp.weight, by_sum, rtol=1e-12, atol=1e-18)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [TuckerConv, CPConv])
 @pytest.mark.parametrize("rank", [0.05, 0.3])
 def test_rank_is_the_share_of_the_parameters(layer, rank):

@@ -113,6 +113,7 @@ EXPORTED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "ndim"), EXPORTED)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_one_exported_graph_serves_even_and_odd_grids(options, ndim, monkeypatch):

@@ -11,6 +11,7 @@ from sobolev.operators import FNO, SFNO, Planar
 KINDS = ["neumann", "periodic"]
 
 
+@pytest.mark.slow
 def test_commutes_with_turns_about_the_polar_axis_and_with_no_tilt():
     operator, grid = Planar(FNO(1, 1, (4, 4), width=6, boundary=KINDS)).double(), SphereGrid(16, 32)
     for p in operator.parameters():  # as after training, when no layer is negligible

@@ -65,6 +65,7 @@ def test_commutes_with_rotations(options):
     assert equivariance_error(strengthened(small(SphereGrid(20, 40), **options))) < 1e-6
 
 
+@pytest.mark.slow
 def test_what_breaks_the_symmetry_is_the_aliasing_of_gelu_on_the_inner_grid():
     errors = []
     for nlat in (8, 12, 16):
@@ -239,6 +240,7 @@ def test_bad_input_is_refused(call, message, monkeypatch):
         call()
 
 
+@pytest.mark.slow
 def test_a_network_can_be_traced_before_it_is_used(monkeypatch):
     """The tables that the export asks for first serve every call afterwards."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

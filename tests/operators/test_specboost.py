@@ -162,6 +162,7 @@ def fitted(operator: SpecBoost, u: Tensor, y: Tensor, k: int, steps: int = 100) 
     return torch.stack([(wrong[..., a:b].sum() / right[..., a:b].sum()).sqrt() for a, b in bands])
 
 
+@pytest.mark.slow
 def test_a_second_stage_with_more_modes_learns_what_the_first_leaves():
     torch.manual_seed(0)
     c = torch.randn(16, 1, 33, dtype=torch.complex64)

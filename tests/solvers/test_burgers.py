@@ -21,6 +21,7 @@ def random_fields(n, count=4):
     return grid, GaussianRandomField(grid, 2.0, 5.0, 25.0).sample(count, seed=3)
 
 
+@pytest.mark.slow
 def test_published_setting_agrees_with_cole_hopf_at_8192_points():
     grid, initial = random_fields(8192)
     solution = Burgers(viscosity=0.1).solve(initial, grid, 1.0)
@@ -56,6 +57,7 @@ def test_fourth_order_in_time():
     assert math.log2(coarse / fine) == pytest.approx(4, abs=0.3)
 
 
+@pytest.mark.slow
 def test_mean_is_conserved_and_energy_falls():
     grid, initial = random_fields(256)
     initial = initial + 0.7

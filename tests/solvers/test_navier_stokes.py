@@ -86,6 +86,7 @@ def independent_solution(w, viscosity, beta, forcing, times):
     return solved.y.T.reshape(len(times), n, n)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beta", [0.0, 2.0], ids=["real symbol", "complex symbol"])
 def test_fourth_order_towards_an_independent_solution(beta):
     grid, (y, x) = TORUS, nodes(TORUS)
@@ -101,6 +102,7 @@ def test_fourth_order_towards_an_independent_solution(beta):
     assert error(0.0025) < 3e-10
 
 
+@pytest.mark.slow
 def test_default_step_reaches_1e_7():
     """The published setting: 64², ν = 1e-3, to t = 2 from a developed flow."""
     grid = Grid.periodic(64, 64)
@@ -183,6 +185,7 @@ def test_residual_vanishes_for_a_solution_and_not_for_another():
     assert bool(w.grad.isfinite().all())
 
 
+@pytest.mark.slow
 def test_what_the_grid_cannot_carry_is_refused_or_flagged():
     rough = GaussianRandomField(TORUS, 1.0, 1.0).sample(2)
     with pytest.raises(ValueError, match=r"2/3 rule cuts off; resample it to 49 × 49 nodes"):

@@ -82,6 +82,7 @@ def test_follows_the_rossby_haurwitz_wave():
     assert (found - end).abs().max() < 1e-5 * end.abs().max()
 
 
+@pytest.mark.slow
 def test_fourth_order_in_time():
     start = states(2, speed=40.0)
 
@@ -119,6 +120,7 @@ def test_agrees_with_torch_harmonics():
     assert difference(ShallowWater().solve(state[None], MEDIUM, 2 * HOUR)[0], expected) < 1e-3
 
 
+@pytest.mark.slow
 def test_mass_is_conserved_to_rounding_and_energy_closely():
     start = states(2, MEDIUM)
     end = INVISCID.solve(start, MEDIUM, DAY)
@@ -132,6 +134,7 @@ def test_mass_is_conserved_to_rounding_and_energy_closely():
     assert (enstrophy[1] / enstrophy[0] - 1).abs().max() < 1e-3
 
 
+@pytest.mark.slow
 def test_hyperdiffusion_takes_energy_but_no_mass_from_the_smallest_scales():
     start = states(2, MEDIUM)
     calm, damped = (

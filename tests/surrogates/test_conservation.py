@@ -84,6 +84,7 @@ def sphere(tmp_path_factory):
     return generate(recipe, path, {"train": 2, "valid": 1, "test": 1}, progress=False)
 
 
+@pytest.mark.slow
 def test_what_the_recipe_declares_holds_in_its_own_data(sphere, flow_data, tmp_path):
     """Burgers' on the solver's own nodes: picking few of them folds modes onto the mean."""
     recipe = replace(PRESETS["burgers-fno"], solver_resolution=128)
@@ -98,6 +99,7 @@ def test_what_the_recipe_declares_holds_in_its_own_data(sphere, flow_data, tmp_p
             assert (u - y).abs().max() < 1e-6 * size
 
 
+@pytest.mark.slow
 def test_mass_is_kept_over_a_rollout_in_single_precision(sphere):
     """200 steps of an untrained network, damped so that it stays finite: drift of rounding alone."""
     data = OperatorDataModule(sphere, window=(1, 2))

@@ -56,6 +56,7 @@ def images(u, grid, symmetries):
     return [turned(u, grid, symmetries, c) for c in elements(symmetries, grid.ndim)]
 
 
+@pytest.mark.slow
 @each_case
 @torch.no_grad()
 def test_commutes_with_the_group_and_errs_no_more(symmetries, grid, operator):
@@ -79,6 +80,7 @@ def test_commutes_with_the_group_and_errs_no_more(symmetries, grid, operator):
     assert (errors[0].mean(0) < errors[1].mean(0)).all()
 
 
+@pytest.mark.slow
 @each_case
 @torch.no_grad()
 def test_the_group_is_the_same_on_the_grid_of_the_output(symmetries, grid, operator):

@@ -57,6 +57,7 @@ def error(surrogate, data):
         return relative_error(surrogate(items.inputs), items.outputs, data.grid).mean().item()
 
 
+@pytest.mark.slow
 def test_the_second_stage_learns_what_the_first_leaves(data):
     operator, errors, first = stages(), [], []
 
@@ -146,6 +147,7 @@ class SquaredError(FieldLoss):
         return (prediction - target).square().flatten(1).sum(1)
 
 
+@pytest.mark.slow
 def test_two_linear_stages_on_disjoint_bands_reach_the_least_squares_optimum(burgers_data):
     """Least squares separate over modes, so that fitting one band after the other loses nothing; the
     later stage's rescaling must cancel, or its factors would be off by it."""
@@ -368,6 +370,7 @@ def test_a_later_stage_that_does_not_help_is_left_out(boosted, tmp_path, monkeyp
         "scores_of",
         lambda surrogate, *_: {"relative_l2": float(surrogate.operator.active)},
     )
+    monkeypatch.setattr(command.plots, "save", lambda *_: None)  # takes longer than the training
     run = tmp_path / "run"
     shutil.copytree(boosted[1], run)
     again = [*boosted[0], "--run", str(run), "--overwrite", "--epochs", "1"]

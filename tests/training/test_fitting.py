@@ -162,6 +162,7 @@ def test_a_resumed_run_does_not_read_its_start_again(tmp_path, options, monkeypa
     assert records[0]["data"]["train_samples"] == 12
 
 
+@pytest.mark.slow
 def test_what_is_refused_leaves_a_finished_run_alone(tmp_path, options, capsys):
     before = weights(train(options("run")))
     wrong = ("--overwrite", "--model.optimizer", "torch.optim.Rprop")
@@ -180,6 +181,7 @@ def test_what_is_refused_leaves_a_finished_run_alone(tmp_path, options, capsys):
     assert_equal_bits(before, weights(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_validated_picked_and_saved(tmp_path, options, monkeypatch):
     """Against the recursion w̄ ← 0.7 w̄ + 0.3 w, begun at the weights after the first step."""
     after_step, validated = [], []
@@ -218,6 +220,7 @@ def test_averaged_weights_are_validated_picked_and_saved(tmp_path, options, monk
     torch.testing.assert_close(proper.sort().values, after_step[-1].sort().values, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_patience_ends_a_run_and_a_stopped_run_is_complete(options, caplog, monkeypatch):
     """A validation error that is lowest after the first epoch: its weights are saved."""
     caplog.set_level(logging.INFO, "sobolev")
@@ -336,6 +339,7 @@ def test_lightnings_own_switches_work(tmp_path, options, more):
     Surrogate.load(run / "surrogate")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--trainer.limit_val_batches", 0)], ids=["best", "last"])
 def test_where_weights_are_sharded_they_are_saved_from_a_checkpoint(options, more, monkeypatch):
     """The strategies that shard need GPUs; one that does not stands for them here."""
@@ -350,6 +354,7 @@ def test_where_weights_are_sharded_they_are_saved_from_a_checkpoint(options, mor
     assert records[0]["valid_relative_l2"] == records[1]["valid_relative_l2"]
 
 
+@pytest.mark.slow
 def test_bad_options_are_refused_in_words(tmp_path, options, capsys):
     run = train(options("run", "--trainer.max_epochs", 1))
     (tmp_path / "empty").mkdir()

@@ -48,6 +48,7 @@ def data(burgers_data):
     return OperatorDataModule(burgers_data, batch_size=12)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_grows_by_epoch_resumes_and_ends_with_all(data, tmp_path):
     trainer, operator, watch = trained(data, tmp_path, IncrementalModes(4, every=2), 5)

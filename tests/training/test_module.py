@@ -175,6 +175,7 @@ def test_frames_of_one_quantity_keep_the_published_relative_error(flow_data):
 # Losses
 
 
+@pytest.mark.slow
 def test_a_loss_is_chosen_and_summed_in_yaml_and_bound_to_the_run(flow_data, tmp_path, capsys):
     settings = {
         "model": {
@@ -334,6 +335,7 @@ def test_noise_is_on_the_given_frames_and_depends_on_seed_and_step_alone(warming
     assert not torch.equal(modules[1]._noisy(inputs, 0) - inputs, noise)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_draws_the_noise_of_an_undisturbed_one(flow_data, tmp_path):
     def run(epochs, **options):
         torch.manual_seed(0)

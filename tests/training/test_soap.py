@@ -44,6 +44,7 @@ def rotation(n, seed):
     return torch.linalg.qr(torch.randn(n, n, generator=dice, dtype=torch.float64)).Q
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "axes", "pattern"),
     [
