@@ -1,27 +1,54 @@
-"""Data sets: recipes, generation, the store on disk, and batches for training."""
+"""Data sets: recipes, generation, the store on disk, and batches for training.
+
+Names are loaded on first use: those who predict need no solver, those who draw no Lightning.
+"""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
-from sobolev.datasets.derived import diagnostics
-from sobolev.datasets.generating.generation import generate, refined
-from sobolev.datasets.generating.verification import verify
-from sobolev.datasets.layouts.exporting import export
-from sobolev.datasets.layouts.importing import import_data
-from sobolev.datasets.recipes.base import Recipe
-from sobolev.datasets.recipes.burgers import BurgersRecipe
-from sobolev.datasets.recipes.darcy import DarcyRecipe, PublishedDarcyRecipe
-from sobolev.datasets.recipes.navier_stokes import DecayingTurbulenceRecipe, NavierStokesRecipe
-from sobolev.datasets.recipes.presets import PRESETS, find_recipe
-from sobolev.datasets.recipes.shallow_water import ShallowWaterRecipe
-from sobolev.datasets.store.manifest import DamagedDataError, Manifest
-from sobolev.datasets.store.shards import open_dataset
-from sobolev.grids.variables import Variable
-
 if TYPE_CHECKING:
+    from sobolev.datasets.derived import diagnostics
     from sobolev.datasets.gallery import show
+    from sobolev.datasets.generating.generation import generate, refined
+    from sobolev.datasets.generating.verification import verify
+    from sobolev.datasets.layouts.exporting import export
+    from sobolev.datasets.layouts.importing import import_data
     from sobolev.datasets.loading.datamodule import OperatorDataModule
+    from sobolev.datasets.recipes.base import Recipe
+    from sobolev.datasets.recipes.burgers import BurgersRecipe
+    from sobolev.datasets.recipes.darcy import DarcyRecipe, PublishedDarcyRecipe
+    from sobolev.datasets.recipes.navier_stokes import DecayingTurbulenceRecipe, NavierStokesRecipe
+    from sobolev.datasets.recipes.presets import PRESETS, find_recipe
+    from sobolev.datasets.recipes.shallow_water import ShallowWaterRecipe
+    from sobolev.datasets.store.manifest import DamagedDataError, Manifest
+    from sobolev.datasets.store.shards import open_dataset
+    from sobolev.grids.variables import Variable
+
+_HOME = {
+    "PRESETS": "sobolev.datasets.recipes.presets",
+    "BurgersRecipe": "sobolev.datasets.recipes.burgers",
+    "DamagedDataError": "sobolev.datasets.store.manifest",
+    "DarcyRecipe": "sobolev.datasets.recipes.darcy",
+    "DecayingTurbulenceRecipe": "sobolev.datasets.recipes.navier_stokes",
+    "Manifest": "sobolev.datasets.store.manifest",
+    "NavierStokesRecipe": "sobolev.datasets.recipes.navier_stokes",
+    "OperatorDataModule": "sobolev.datasets.loading.datamodule",
+    "PublishedDarcyRecipe": "sobolev.datasets.recipes.darcy",
+    "Recipe": "sobolev.datasets.recipes.base",
+    "ShallowWaterRecipe": "sobolev.datasets.recipes.shallow_water",
+    "Variable": "sobolev.grids.variables",
+    "diagnostics": "sobolev.datasets.derived",
+    "export": "sobolev.datasets.layouts.exporting",
+    "find_recipe": "sobolev.datasets.recipes.presets",
+    "generate": "sobolev.datasets.generating.generation",
+    "import_data": "sobolev.datasets.layouts.importing",
+    "open_dataset": "sobolev.datasets.store.shards",
+    "refined": "sobolev.datasets.generating.generation",
+    "show": "sobolev.datasets.gallery",
+    "verify": "sobolev.datasets.generating.verification",
+}
 
 __all__ = [
     "PRESETS",
@@ -49,14 +76,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Lightning and matplotlib are imported by those who train and look, not by every process that
-    draws data."""
-    if name == "OperatorDataModule":
-        from sobolev.datasets.loading.datamodule import OperatorDataModule
-
-        return OperatorDataModule
-    if name == "show":
-        from sobolev.datasets.gallery import show
-
-        return show
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module 'sobolev.datasets' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

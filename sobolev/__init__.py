@@ -16,6 +16,7 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sobolev.certification import calibrate, certified, refine
     from sobolev.grids import (
         Axis,
         GaussianRandomField,
@@ -34,7 +35,10 @@ _HOME = {
     "Grid": "sobolev.grids",
     "SphereGrid": "sobolev.grids",
     "Surrogate": "sobolev.surrogates",
+    "calibrate": "sobolev.certification",
+    "certified": "sobolev.certification",
     "energy_spectrum": "sobolev.grids",
+    "refine": "sobolev.certification",
     "sobolev_norm": "sobolev.grids",
 }
 _ROOMS = (
@@ -54,7 +58,10 @@ __all__ = [
     "Grid",
     "SphereGrid",
     "Surrogate",
+    "calibrate",
+    "certified",
     "energy_spectrum",
+    "refine",
     "sobolev_norm",
 ]
 

@@ -127,6 +127,7 @@ def test_statistics_are_those_of_the_training_split(flow, tmp_path):
             assert found == pytest.approx(value, rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_a_steady_problem_is_constant_fields_and_one_frame(darcy, tmp_path):
     data = open_dataset(darcy).transpose("sample", "x", "y")
     with h5py.File(out(darcy, tmp_path / "well", "well")[0]) as file:

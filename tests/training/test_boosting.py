@@ -370,7 +370,7 @@ def test_a_later_stage_that_does_not_help_is_left_out(boosted, tmp_path, monkeyp
         "scores_of",
         lambda surrogate, *_: {"relative_l2": float(surrogate.operator.active)},
     )
-    monkeypatch.setattr(command.plots, "save", lambda *_: None)  # takes longer than the training
+    monkeypatch.setattr(boost_run.Boost, "_draw", lambda *_: None)  # takes longer than the training
     run = tmp_path / "run"
     shutil.copytree(boosted[1], run)
     again = [*boosted[0], "--run", str(run), "--overwrite", "--epochs", "1"]
