@@ -102,8 +102,10 @@ def given_frames(dataset: xr.Dataset, meaning: Meaning) -> Given:
 
 def are_frames(dataset: xr.Dataset, meaning: Meaning) -> bool:
     """Return whether a dataset holds frames along ``time`` rather than the inputs by their names."""
-    by_name = all(v.name in dataset for v in meaning.inputs)
-    return meaning.window is not None and "time" in dataset.dims and not by_name
+    if meaning.window is None:
+        return False
+    names = [v.name for v in meaning.quantities]
+    return all(name in dataset and "time" in dataset[name].dims for name in names)
 
 
 def times_after(dataset: xr.Dataset, meaning: Meaning, frames: int) -> xr.Variable:

@@ -301,8 +301,7 @@ class OperatorDataModule(lightning.LightningDataModule):
             restriction.target(self.stored)
         except ValueError as error:
             raise ValueError(
-                f"{self.path} is stored at {tuple(self.stored.shape)}: {error}; give a resolution that its nodes hold, "
-                "or none (null) for the stored one"
+                f"{self.path}: {error}; give a lower resolution that its nodes hold, or none (null) for the stored one"
             ) from error
         return restriction
 

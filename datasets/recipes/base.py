@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -181,8 +182,9 @@ class Recipe(ABC):
         return subsampled_sizes(grid.axes[0]) if isinstance(grid, Grid) else [grid.shape[0]]
 
     def configuration(self) -> dict[str, Any]:
-        """The recipe as JSON: its class and its parameters."""
-        return {"class": identity(type(self)), **asdict(self)}  # type: ignore[call-overload]
+        """Return the recipe as JSON: its class and its parameters, tuples as lists."""
+        parameters = asdict(self)  # type: ignore[call-overload]
+        return {"class": identity(type(self)), **json.loads(json.dumps(parameters))}
 
 
 def identity(recipe: type[Recipe]) -> str:

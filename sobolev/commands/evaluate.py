@@ -8,10 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import rich.console
-import rich.markup
-import rich.table
-
 from sobolev.commands.options import (
     RUN,
     SYMMETRIZE,
@@ -93,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
         command=command_line(options, out),
     )  # fmt: skip
     print_table(evaluation.scores)
-    rich.console.Console().print(f"report.html, evaluation.json and figures: {out}")
+    print(f"report.html, evaluation.json and figures: {out}")
     return 0
 
 
@@ -115,6 +111,10 @@ def command_line(options: argparse.Namespace, out: str | Path) -> str:
 
 def print_table(scores: Sequence[Score]) -> None:
     """Print the scores as a table on the terminal; several quantities have rows of their own."""
+    import rich.console
+    import rich.markup
+    import rich.table
+
     table = rich.table.Table()
     heads = (
         "resolution", "samples", "relative L²", "relative H¹", "ms/field", "solver ms/field", "solver relative L²",

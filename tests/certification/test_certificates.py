@@ -195,7 +195,7 @@ def test_a_tolerance_is_kept_and_what_is_within_it_stays(tmp_path):
     again = xr.open_dataset(tmp_path / "p.nc", engine="h5netcdf")
     xr.testing.assert_equal(again, found)
     assert again.treatment.attrs["flag_values"].tolist() == [0, 1]
-    largest = certified(float(judged, data).error_bound.max())
+    largest = float(certified(judged, data).error_bound.max())
     loose = certified(judged, data, tolerance=1.001 * largest)
     np.testing.assert_array_equal(loose.pressure, plain.pressure)
     assert not loose.treatment.any()
