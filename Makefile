@@ -35,7 +35,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 
 types: setup  ## mypy does not follow the package mapping of an editable install: it checks a copy
-	rm -rf build/types
+	rm -rf build  # files that have moved would stay in build/lib
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target build/types .
 	MYPYPATH=build/types $(BIN)/mypy -p sobolev
 

@@ -2,7 +2,7 @@
 
 from sobolev.certification.calibration import calibrate
 from sobolev.certification.certificates import certificate_of, effectivity
-from sobolev.certification.certified import certified
+from sobolev.certification.certifying import certified
 from sobolev.certification.refinement import refine
 from sobolev.certification.residuals import residual_norm
 

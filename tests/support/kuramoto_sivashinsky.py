@@ -80,7 +80,7 @@ class KuramotoSivashinskyRecipe(Evolving, WithResidual, Loosenable, Recipe):
 
     def residual(self, streams: Sequence[np.random.Generator]) -> Tensor:
         grid = self.grid(self.solver_resolution)
-        h = 0.01
+        h = 1e-3
         short = replace(self, interval=h, frames=4, step=h / 4)
         frames = short.solve(self.draw(streams), grid)[:, 0]
         rate = (frames[:, 0] - 8 * frames[:, 1] + 8 * frames[:, 3] - frames[:, 4]) / (12 * h)
