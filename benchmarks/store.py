@@ -23,7 +23,7 @@ import xarray as xr
 from sobolev.datasets import NavierStokesRecipe, OperatorDataModule
 from sobolev.datasets.generating.generation import _described, versions
 from sobolev.datasets.store.manifest import ERROR, STATUS
-from sobolev.datasets.store.shards import attributes, coords, describe, write_shard
+from sobolev.datasets.store.shards import attributes, coords, write_shard
 
 ROUNDS = 7
 
@@ -73,7 +73,7 @@ def compare(folder: Path, samples: int) -> None:
             ERROR: ("sample", np.zeros(size, np.float32)),
         }
         fields = {
-            variable.name: (manifest.dims[variable.name], values, describe(variable)),
+            variable.name: (manifest.dims[variable.name], values, variable.attributes),
             **quality,
         }
         return xr.Dataset(
