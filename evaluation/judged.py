@@ -72,10 +72,9 @@ def evaluate_run(
     """
     run, data = Path(run), Path(data)
     surrogate = Surrogate.load(run, operators=operators)
-    home = run if (run / "surrogate").is_dir() else run.parent
-    out = Path(out) if out else home / f"evaluation{'-symmetrized' * symmetrize}"
-    if home != run and run.name != "surrogate":
-        home = run  # a surrogate by itself: what lies beside it is none of its training
+    out = Path(out) if out else report_folder(run, symmetrize)
+    # beside a surrogate by itself lies nothing of its training
+    home = run.parent if run.name == "surrogate" and not (run / "surrogate").is_dir() else run
     if symmetrize:
         surrogate = surrogate.symmetrized()
     if command is None:
@@ -87,6 +86,12 @@ def evaluate_run(
         tick("drawing")
         _save(evaluation, out)
     return evaluation
+
+
+def report_folder(run: Path, symmetrize: bool) -> Path:
+    """Return where a report goes unless told otherwise: in the run, or beside a surrogate."""
+    home = run if (run / "surrogate").is_dir() else run.parent
+    return home / f"evaluation{'-symmetrized' * symmetrize}"
 
 
 class _Judge:

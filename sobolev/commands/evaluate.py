@@ -75,13 +75,11 @@ def declare(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from sobolev.commands.classes import operators_of, recipes_of
-    from sobolev.evaluation.judged import evaluate_run
+    from sobolev.evaluation.judged import evaluate_run, report_folder
     from sobolev.evaluation.rollouts import TRAJECTORIES
 
-    run, out = Path(options.run), options.out
-    if out is None:
-        home = run if (run / "surrogate").is_dir() else run.parent
-        out = home / f"evaluation{'-symmetrized' * options.symmetrize}"
+    run = Path(options.run)
+    out = options.out or report_folder(run, options.symmetrize)
     evaluation = evaluate_run(
         run, options.data, options.resolution, split=options.split, out=out,
         solver_timing=not options.no_solver_timing, trajectories=options.trajectories or TRAJECTORIES,
