@@ -1,4 +1,4 @@
-"""What an equation says of a prediction, without the truth: certificates, calibration, refinement."""
+"""Certificates, calibration and refinement: an equation judges a prediction, without the truth."""
 
 from sobolev.certification.calibration import calibrate
 from sobolev.certification.certificates import certificate_of, effectivity

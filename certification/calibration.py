@@ -114,12 +114,12 @@ def conformal_quantile(scores: Float[Tensor, " n"], quantile: float) -> float:
 
 def _ratios(
     surrogate: Surrogate,
-    inputs: Tensor,
-    targets: Tensor,
+    inputs: Float[Tensor, "batch channels y x"],
+    targets: Float[Tensor, "batch outputs y x"],
     grid: AbstractGrid,
     recipes: Sequence[type[Recipe]],
 ) -> Float[Tensor, " batch"]:
-    """Errors over residuals, on the CPU."""
+    """Return errors over residuals, on the CPU."""
     error = frame_errors(surrogate, surrogate(inputs).cpu(), targets.cpu(), grid)
     return torch.where(error == 0, 0.0, error / residuals_of(surrogate, inputs, recipes))
 

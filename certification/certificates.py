@@ -1,4 +1,4 @@
-"""How far predictions are from the truth, without knowing the truth.
+"""Certificates: bounds of the errors of predictions, without knowing the truth.
 
 For Darcy flow the residual bounds the error, whatever the prediction. For trajectories of a flow it
 is an indicator, and validation data say how large errors are beside it (``calibrate``).
@@ -27,28 +27,36 @@ from sobolev.surrogates.applying import comfortable_batch, evaluating
 from sobolev.surrogates.origin import recipe_of
 from sobolev.surrogates.provenance import Calibration
 
+Inputs = Float[Tensor, "batch inputs *space"]
+"""Given fields in physical units."""
+Outputs = Float[Tensor, "batch outputs *space"]
+"""Predicted or true fields in physical units, on the grid of the inputs."""
+
 
 class Certificate(ABC):
     """An upper bound of the relative error of each prediction."""
 
     norm: str
-    """What is measured, in words."""
+    """The norm of the error, in words."""
     reference: ClassVar[str]
-    """What the error is meant against, in words."""
+    """The solution that the error is measured against, in words."""
     guaranteed: ClassVar[bool]
 
     @abstractmethod
-    def bound(self, inputs: Tensor, outputs: Tensor, grid: AbstractGrid) -> Tensor:
-        """The bound for predicted ``outputs``, ``(batch,)``, float64; fields are ``(batch, channels,
-        *space)`` in physical units, on the CPU."""
+    def bound(
+        self, inputs: Inputs, outputs: Outputs, grid: AbstractGrid
+    ) -> Float[Tensor, " batch"]:
+        """Return the bound for predicted ``outputs``, float64. Fields are on the CPU."""
 
     @abstractmethod
-    def error(self, inputs: Tensor, outputs: Tensor, targets: Tensor, grid: AbstractGrid) -> Tensor:
-        """What is bounded, ``(batch,)``, float64."""
+    def error(
+        self, inputs: Inputs, outputs: Outputs, targets: Outputs, grid: AbstractGrid
+    ) -> Float[Tensor, " batch"]:
+        """Return the error that ``bound`` bounds, float64."""
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """What a file says of the bound."""
+        """The attributes of the bound in a file."""
         kind = "guaranteed" if self.guaranteed else "calibrated"
         return {
             "long_name": f"{kind} upper bound of the relative error",
@@ -72,16 +80,20 @@ class Guarantee(Certificate):
     def norm(self) -> str:  # type: ignore[override]
         return self.recipe.error_norm
 
-    def bound(self, inputs: Tensor, outputs: Tensor, grid: AbstractGrid) -> Tensor:
+    def bound(
+        self, inputs: Inputs, outputs: Outputs, grid: AbstractGrid
+    ) -> Float[Tensor, " batch"]:
         return self.recipe.error_bound(inputs, outputs, grid)
 
-    def error(self, inputs: Tensor, outputs: Tensor, targets: Tensor, grid: AbstractGrid) -> Tensor:
+    def error(
+        self, inputs: Inputs, outputs: Outputs, targets: Outputs, grid: AbstractGrid
+    ) -> Float[Tensor, " batch"]:
         return self.recipe.true_error(inputs, outputs, grid)
 
 
 @dataclass(frozen=True)
 class Estimate(Certificate):
-    """The residual of a trajectory, times what validation data say that errors are beside it."""
+    """The residual of a trajectory, times a factor learnt from validation data (``calibrate``)."""
 
     surrogate: Surrogate
     calibration: Calibration
@@ -91,7 +103,9 @@ class Estimate(Certificate):
     reference = "solver trajectories drawn like those of the calibration"
     guaranteed = False
 
-    def bound(self, inputs: Tensor, outputs: Tensor, grid: AbstractGrid) -> Tensor:
+    def bound(
+        self, inputs: Inputs, outputs: Outputs, grid: AbstractGrid
+    ) -> Float[Tensor, " batch"]:
         if list(grid.shape) != self.calibration.resolution:
             raise ValueError(
                 f"the surrogate is calibrated on {by(self.calibration.resolution)} nodes, which says nothing of errors "
@@ -99,7 +113,9 @@ class Estimate(Certificate):
             )
         return self.calibration.factor * residuals_of(self.surrogate, inputs, self.recipes)
 
-    def error(self, inputs: Tensor, outputs: Tensor, targets: Tensor, grid: AbstractGrid) -> Tensor:
+    def error(
+        self, inputs: Inputs, outputs: Outputs, targets: Outputs, grid: AbstractGrid
+    ) -> Float[Tensor, " batch"]:
         return frame_errors(self.surrogate, outputs, targets, grid)
 
     @property
@@ -172,13 +188,13 @@ def certificate_for(
 class Effectivity:
     """Bounds beside the errors that they bound, one entry per sample; both relative."""
 
-    bound: Tensor
-    error: Tensor
+    bound: Float[Tensor, " sample"]
+    error: Float[Tensor, " sample"]
     norm: str
     guaranteed: bool
 
     @property
-    def ratio(self) -> Tensor:
+    def ratio(self) -> Float[Tensor, " sample"]:
         """Bound over true error: at least 1 where the bound holds, and 1 where it is sharp."""
         return self.bound / self.error
 
@@ -186,9 +202,9 @@ class Effectivity:
 @torch.no_grad()
 def effectivity(
     surrogate: Surrogate,
-    inputs: Float[Tensor, "batch inputs ..."],
-    outputs: Float[Tensor, "batch outputs ..."],
-    targets: Float[Tensor, "batch outputs ..."],
+    inputs: Inputs,
+    outputs: Outputs,
+    targets: Outputs,
     grid: AbstractGrid,
     *,
     recipes: Sequence[type[Recipe]] = (),
@@ -216,7 +232,9 @@ def effectivity(
 
 
 def residuals_of(
-    surrogate: Surrogate, inputs: Tensor, recipes: Sequence[type[Recipe]] = ()
+    surrogate: Surrogate,
+    inputs: Float[Tensor, "batch channels y x"],
+    recipes: Sequence[type[Recipe]] = (),
 ) -> Float[Tensor, " batch"]:
     """Return the relative residuals of predictions, on the CPU."""
     with evaluating(surrogate):
@@ -226,8 +244,8 @@ def residuals_of(
 
 
 def frame_errors(
-    surrogate: Surrogate, outputs: Tensor, targets: Tensor, grid: AbstractGrid
-) -> Tensor:
+    surrogate: Surrogate, outputs: Outputs, targets: Outputs, grid: AbstractGrid
+) -> Float[Tensor, " batch"]:
     """Return relative L² errors over all frames, as loss and scores measure them, float64."""
     prediction, target = (surrogate.comparable(u.double()) for u in (outputs, targets))
     return relative_error(prediction, target, grid)

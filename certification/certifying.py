@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sobolev.certification.certificates import Certificate, Guarantee, certificate_for
@@ -22,7 +22,7 @@ from sobolev.surrogates.predicting import predicted
 from sobolev.surrogates.tensors import given_inputs
 
 VARIABLES = ("error_bound", "treatment", "iterations")
-"""What is added to the outputs."""
+"""The variables that are added to the outputs."""
 
 
 def certified(
@@ -78,13 +78,13 @@ class Certified:
     """Outputs and their bounds, on the CPU; with a tolerance also the iterations that each sample
     took, 0 where it was accepted, and the seconds of all of them."""
 
-    outputs: Float[Tensor, "sample outputs ..."]
+    outputs: Float[Tensor, "sample outputs *space"]
     bound: Float[Tensor, " sample"]
-    iterations: Tensor | None = None
+    iterations: Int[Tensor, " sample"] | None = None
     seconds: float | None = None
 
     def variables(self, certificate: Certificate, sample: str) -> dict[str, xr.Variable]:
-        """Return what a file says of each sample."""
+        """Return the variables of a file that have one value for each sample."""
         found = {"error_bound": xr.Variable(sample, self.bound.numpy(), certificate.attributes)}
         if self.iterations is not None:
             flags = {
@@ -99,7 +99,7 @@ class Certified:
         return found
 
     def costs(self, prediction_seconds: float) -> dict[str, float]:
-        """Return what a file says of all samples together."""
+        """Return the attributes of a file: the seconds that all samples took together."""
         if self.seconds is None:
             return {}
         return {"prediction_seconds": prediction_seconds, "improvement_seconds": self.seconds}
@@ -107,8 +107,8 @@ class Certified:
 
 def bounded(
     certificate: Certificate,
-    inputs: Tensor,
-    outputs: Tensor,
+    inputs: Float[Tensor, "sample inputs *space"],
+    outputs: Float[Tensor, "sample outputs *space"],
     grid: AbstractGrid,
     tolerance: float | None = None,
 ) -> Certified:

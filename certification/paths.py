@@ -22,22 +22,21 @@ from sobolev.surrogates.origin import recipe_of
 
 @dataclass(frozen=True)
 class Path:
-    """A vorticity over time: ``coefficients`` ``(batch, function, y, x)`` of the functions of a
-    ``basis``."""
+    """A vorticity over time: ``coefficients`` of the functions of a ``basis``."""
 
     basis: TimeBasis
-    coefficients: Tensor
+    coefficients: Float[Tensor, "batch function y x"]
 
-    def at(self, times: Tensor) -> Tensor:
-        """``(batch, time, y, x)``."""
+    def at(self, times: Float[Tensor, " time"]) -> Float[Tensor, "batch time y x"]:
+        """Return the vorticity at ``times``."""
         return combined(self.basis.values(times), self.coefficients)
 
-    def rate(self, times: Tensor) -> Tensor:
-        """The exact time derivative."""
+    def rate(self, times: Float[Tensor, " time"]) -> Float[Tensor, "batch time y x"]:
+        """Return the exact time derivative at ``times``."""
         return combined(self.basis.rates(times), self.coefficients)
 
-    def start(self) -> Tensor:
-        """At t = 0, ``(batch, y, x)``."""
+    def start(self) -> Float[Tensor, "batch y x"]:
+        """Return the vorticity at t = 0."""
         zero = torch.zeros(1, dtype=torch.float64, device=self.coefficients.device)
         return self.at(zero)[:, 0]
 
@@ -65,32 +64,40 @@ def path_of(
 
 
 def spectral_in_time(operator: Operator) -> SpatioTemporalFNO | None:
-    """The operator whose output layer, a series in time, makes the frames; None if another one does."""
+    """Return the operator whose output layer, a series in time, makes the frames; None if another one
+    does."""
     inner = operator.operator if isinstance(operator, Trajectory) else None
     plain = isinstance(operator, Trajectory) and not operator.repeat and not operator.static
     return inner if plain and isinstance(inner, SpatioTemporalFNO) and inner.step == 1 else None
 
 
-def _series(surrogate: Surrogate, inner: SpatioTemporalFNO, inputs: Tensor) -> Path:
-    """The output layer, evaluated in float64 at as many times of a period as give its coefficients."""
+def _series(
+    surrogate: Surrogate, inner: SpatioTemporalFNO, inputs: Float[Tensor, "batch channels y x"]
+) -> Path:
+    """Return the series that the output layer is.
+
+    The layer is evaluated in float64 at as many times of a period as give its coefficients.
+    """
     u = (inputs.to(surrogate.input_mean) - surrogate.input_mean) / surrogate.input_scale
     r = inner.latent(u[:, None].movedim(2, -1))  # frames are the last axis there
-    output, modes = copy.deepcopy(inner.output).double(), inner.output.modes.counts[-1]
+    output = copy.deepcopy(inner.output).double()
+    modes = inner.output.modes.counts[-1]
     times = {"size": (*u.shape[2:], 2 * modes), "step": output.period / (2 * modes)}
     samples = output(r.double(), **times)[:, 0].movedim(-1, 1)
     physical = samples * surrogate.output_scale[0] + surrogate.output_mean[0]
-    interval, horizon = frame_interval(surrogate), surrogate.meaning.in_time.horizon
+    interval = frame_interval(surrogate)
+    horizon = surrogate.meaning.in_time.horizon
     basis = FourierBasis(modes, output.period * interval, horizon * interval)
     return Path(basis, basis.coefficients(physical))
 
 
-def latest(inputs: Tensor) -> Tensor:
-    """The last given frame, ``(batch, y, x)``, float64."""
+def latest(inputs: Float[Tensor, "batch channels y x"]) -> Float[Tensor, "batch y x"]:
+    """Return the last given frame, float64."""
     return inputs[:, -1].double()
 
 
-def centred(u: Tensor) -> Tensor:
-    """Fields without their mean."""
+def centred(u: Float[Tensor, "*batch y x"]) -> Float[Tensor, "*batch y x"]:
+    """Return fields without their mean."""
     return u - u.mean(dim=(-2, -1), keepdim=True)
 
 
@@ -112,7 +119,7 @@ def flow_of(surrogate: Surrogate, recipes: Sequence[type[Recipe]] = ()) -> Navie
 
 
 def frame_interval(surrogate: Surrogate) -> float:
-    """Time between two predicted frames.
+    """Return the time between two predicted frames.
 
     Raises:
         ValueError: if it is not known.
@@ -125,8 +132,8 @@ def frame_interval(surrogate: Surrogate) -> float:
     return surrogate.interval
 
 
-def flat_grid(surrogate: Surrogate, inputs: Tensor) -> Grid:
-    """The grid of ``inputs``.
+def flat_grid(surrogate: Surrogate, inputs: Float[Tensor, "batch channels *space"]) -> Grid:
+    """Return the grid of ``inputs``.
 
     Raises:
         ValueError: for fields on a sphere.

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sobolev.certification.flow_refinement import FlowProblem
@@ -35,17 +35,16 @@ _MEANINGS = {
 
 @dataclass(frozen=True)
 class Refinement:
-    """Refined predictions, ``(batch, outputs, *space)`` in float64 and physical units.
+    """Refined predictions, in float64 and physical units.
 
-    ``residual_before`` and ``residual_after`` are relative and measured alike, ``iterations`` are those
-    of conjugate gradients, ``(batch,)`` each; ``seconds`` were spent on the batch, the prediction
-    included.
+    ``residual_before`` and ``residual_after`` are relative and measured alike. ``iterations`` are those
+    of conjugate gradients. ``seconds`` were spent on the batch, the prediction included.
     """
 
-    fields: Tensor
-    residual_before: Tensor
-    residual_after: Tensor
-    iterations: Tensor
+    fields: Float[Tensor, "batch outputs *space"]
+    residual_before: Float[Tensor, " batch"]
+    residual_after: Float[Tensor, " batch"]
+    iterations: Int[Tensor, " batch"]
     seconds: float
 
 
@@ -106,15 +105,15 @@ def refine(
     >>> given = open_dataset("data/ns", "test").isel(time=slice(0, 10))       # doctest: +SKIP
     >>> refine(Surrogate.load("runs/ns/surrogate"), given).residual_after     # doctest: +SKIP
     """
-    meaning, times = surrogate.meaning, None
+    meaning = surrogate.meaning
+    times = None
     if meaning.window is None:
         given = given_fields(dataset, meaning)
     else:
         times = times_after(dataset, meaning, meaning.in_time.horizon)
         given = given_frames(dataset, meaning)
-    count = (
-        1 if times is None else 32
-    )  # a trajectory is a field at each of about so many nodes in time
+    # a trajectory is a field at each of about so many nodes in time
+    count = 1 if times is None else 32
     options: dict[str, Any] = {
         "modes": modes,
         "tolerance": tolerance,
@@ -172,10 +171,11 @@ def refined(
 
 def _problem(
     surrogate: Surrogate,
-    inputs: Tensor,
+    inputs: Float[Tensor, "batch channels y x"],
     modes: Sequence[int] | None,
     recipes: Sequence[type[Recipe]],
 ) -> LeastSquares:
+    """Return the least-squares problem of the surrogate's equation; refuse equations that have none."""
     recipe = recipe_of(surrogate.provenance.data, recipes)
     if isinstance(recipe, VorticityEquation):
         return FlowProblem(surrogate, inputs, modes, recipes)

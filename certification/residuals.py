@@ -1,4 +1,4 @@
-"""By how much a predicted trajectory misses its equation: the residual's negative Sobolev norm."""
+"""The residual of a predicted trajectory in its equation, in a negative Sobolev norm."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def residual_norm(
     relative: bool = True,
     recipes: Sequence[type[Recipe]] = (),
 ) -> Float[Tensor, " batch"]:
-    """Return by how much the trajectories of one application miss Navier–Stokes, in float64::
+    """Return the norm η by which the trajectories of one application miss Navier–Stokes, float64::
 
         η² = ‖ω(·, 0) − ω_0‖²_{L²} + ν⁻¹ ∫_0^T ‖ω_t + u·∇ω − νΔω − f‖²_{H⁻¹} dt
 
@@ -53,7 +53,8 @@ def residual_norm(
     path = path_of(surrogate, inputs, recipes)
     start = latest(inputs)
     times, weights = path.basis.quadrature(start.device)
-    fields, rates = centred(path.at(times)), centred(path.rate(times))
+    fields = centred(path.at(times))
+    rates = centred(path.rate(times))
     residual = flow.residual(fields.flatten(0, 1), rates.flatten(0, 1), grid).view_as(fields)
     missed = (sobolev_norm(residual, grid, -1.0).square() * weights).sum(1) / flow.viscosity
     eta = (sobolev_norm(centred(path.start() - start), grid).square() + missed).sqrt()
