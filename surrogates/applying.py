@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sobolev.grids import AbstractGrid
@@ -15,12 +16,17 @@ from sobolev.grids import AbstractGrid
 T = TypeVar("T")
 
 
-def apply(model: nn.Module, work: Callable[..., T], *fields: Tensor, batch_size: int) -> list[T]:
+def apply(
+    model: nn.Module,
+    work: Callable[..., T],
+    *fields: Float[Tensor, "sample ..."],
+    batch_size: int,
+) -> list[T]:
     """Return what ``work`` makes of each batch of ``fields``, ``(sample, ...)`` each, without gradients.
 
     Args:
-        model: is in evaluation mode meanwhile, and says by its parameters or buffers on which device
-            batches are put.
+        model: is in evaluation mode meanwhile. Batches are put on the device of its parameters, or of
+            its buffers if it has no parameters.
         work: takes as many tensors as there are fields.
         fields: with one number of samples.
         batch_size: samples at a time.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sobolev.grids import AbstractGrid
@@ -15,7 +15,7 @@ from sobolev.grids.variables import Variable
 class KeptIntegrals(nn.Module):
     """Add a constant to each conserved output, so that its integral over the domain is that of an input.
 
-    Everything is derived from names, hence nothing is saved.
+    Its buffers follow from the names of the variables, so that none is saved.
 
     Args:
         grid: of the training data.
@@ -23,8 +23,8 @@ class KeptIntegrals(nn.Module):
         conserved: the output's name, the input's.
     """
 
-    source: Tensor
-    kept: Tensor
+    source: Int[Tensor, " outputs"]
+    kept: Float[Tensor, " outputs *ones"]
 
     def __init__(
         self,
@@ -47,8 +47,8 @@ class KeptIntegrals(nn.Module):
         self,
         u: Float[Tensor, "batch inputs *space"],
         v: Float[Tensor, "batch outputs *size"],
-        mean: tuple[Tensor, Tensor],
-        scale: tuple[Tensor, Tensor],
+        mean: tuple[Float[Tensor, " inputs *ones"], Float[Tensor, " outputs *ones"]],
+        scale: tuple[Float[Tensor, " inputs *ones"], Float[Tensor, " outputs *ones"]],
     ) -> Float[Tensor, "batch outputs *size"]:
         """Return normalised outputs ``v`` with the integrals of normalised inputs ``u``.
 
@@ -65,8 +65,10 @@ class KeptIntegrals(nn.Module):
             self._average(u)[:, self.source] * ratio + offset - self._average(v)
         )
 
-    def _average(self, u: Tensor) -> Tensor:
-        """The mean over the domain, by the grid's quadrature."""
+    def _average(
+        self, u: Float[Tensor, "batch channels *space"]
+    ) -> Float[Tensor, "batch channels *ones"]:
+        """Return the mean over the domain, by the grid's quadrature."""
         weights = self.grid.resized(*u.shape[2:]).quadrature(u.device)
         share = (weights / weights.sum()).to(self.kept.dtype)
         return (u * share).sum(tuple(range(2, u.ndim)), keepdim=True)

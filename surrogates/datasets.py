@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import xarray as xr
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.grids import AbstractGrid
@@ -18,7 +19,7 @@ from sobolev.surrogates.tensors import Given
 
 
 def dataset_of(
-    fields: Mapping[Variable, Tensor],
+    fields: Mapping[Variable, Float[Tensor, " sample *time_and_space"]],
     given: Given,
     *,
     source: str,
@@ -28,12 +29,12 @@ def dataset_of(
     extra: Mapping[str, xr.Variable] | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
-    """Return what was made of given fields, in their samples.
+    """Return fields that were made of given ones as a dataset with the same samples.
 
     Args:
         fields: ``(sample, [time,] *space)`` of each variable, on the CPU.
-        given: what they were made of.
-        source: what made them, in words.
+        given: the fields that they were made of.
+        source: says in words what made them.
         provenance: of the surrogate that made them.
         grid: of ``fields``, if other than that given.
         times: of the frames, if there are any.

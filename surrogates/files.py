@@ -20,10 +20,12 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
 SCHEMA = 2
-WEIGHTS, MEANING = "model.safetensors", "surrogate.json"
+WEIGHTS = "model.safetensors"
+MEANING = "surrogate.json"
 _PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".npy", ".joblib")
 _KEYS = {"schema", "operator", "grid", "inputs", "outputs", "provenance", "sha256"}
 
@@ -35,14 +37,14 @@ def surrogate_folder(path: str | Path) -> Path:
 
 
 def weights_of(module: nn.Module) -> tuple[bytes, str]:
-    """The state dict as the bytes of a safetensors file, and their SHA-256."""
+    """Return the state dict as the bytes of a safetensors file, and their SHA-256."""
     state = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}
     weights = safetensors.torch.save(state)
     return weights, hashlib.sha256(weights).hexdigest()
 
 
 def write_folder(path: Path, module: nn.Module, meaning: dict[str, Any]) -> None:
-    """Write both files beside ``path`` and put them in its place; an older surrogate there goes.
+    """Write both files beside ``path`` and put them in its place. An older surrogate there is removed.
 
     Raises:
         FileExistsError: if ``path`` is a file, or a folder that holds anything but a surrogate.
@@ -79,8 +81,8 @@ def write_folder(path: Path, module: nn.Module, meaning: dict[str, Any]) -> None
     shutil.rmtree(old, ignore_errors=True)
 
 
-def read_folder(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What ``surrogate.json`` says, and the state dict, both verified.
+def read_folder(path: Path) -> tuple[dict[str, Any], dict[str, Shaped[Tensor, " ..."]]]:
+    """Return the content of ``surrogate.json`` and the state dict, both verified.
 
     Raises:
         FileNotFoundError: if a file is missing.
@@ -106,12 +108,15 @@ def read_folder(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def meaning_digest(meaning: dict[str, Any]) -> str:
-    """SHA-256 of everything ``surrogate.json`` says but this."""
+    """Return the SHA-256 of the content of ``surrogate.json`` without this checksum."""
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 
-def _check_dtypes(state: dict[str, Tensor], owner: str) -> None:
-    """Refuse weights that are not all float32 or all float64; ``BatchNorm`` counts its batches."""
+def _check_dtypes(state: dict[str, Shaped[Tensor, " ..."]], owner: str) -> None:
+    """Refuse weights that are neither all float32 nor all float64.
+
+    The integers in which ``BatchNorm`` counts its batches are no weights.
+    """
     found = {t.dtype for name, t in state.items() if not name.endswith("num_batches_tracked")}
     if len(found) != 1 or not found <= {torch.float32, torch.float64}:
         raise ValueError(

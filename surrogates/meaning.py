@@ -19,7 +19,7 @@ from sobolev.surrogates.provenance import Provenance
 
 @dataclass(frozen=True)
 class Meaning:
-    """All of a surrogate but its operator and scales.
+    """The names, units, grid, frames and origin of a surrogate: all of it but operator and scales.
 
     Args:
         grid: the grid of the training data, flat or a sphere. Names, extents and kinds of its axes

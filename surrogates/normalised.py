@@ -23,12 +23,12 @@ from sobolev.surrogates.rollout import State, rollout
 
 
 class NormalisedOperator(nn.Module):
-    """Scales · operator · scales: what a network learns in standard deviations, in physical units.
+    """An operator between normalised fields, with the scales that make them physical ones.
 
-    The pressure of a Dirichlet problem is zero on the border, which the operator need not learn: what
-    it has there is taken away, and less and less of it over one cell of the training grid. Conserved
-    quantities keep their integrals, and predictions are averaged over symmetries, where ``meaning``
-    says so.
+    The pressure of a Dirichlet problem is zero on the border, which the operator need not learn. The
+    values that it has there are subtracted, with a weight that falls from 1 on the border to 0 within one
+    cell of the training grid. Where ``meaning`` says so, conserved quantities keep their integrals, and predictions
+    are averaged over symmetries.
 
     Args:
         operator: the map between normalised fields.
@@ -40,10 +40,10 @@ class NormalisedOperator(nn.Module):
             no statistics or is constant in the training data.
     """
 
-    input_mean: Tensor
-    input_scale: Tensor
-    output_mean: Tensor
-    output_scale: Tensor
+    input_mean: Float[Tensor, " inputs *ones"]
+    input_scale: Float[Tensor, " inputs *ones"]
+    output_mean: Float[Tensor, " outputs *ones"]
+    output_scale: Float[Tensor, " outputs *ones"]
 
     def __init__(
         self,
@@ -135,8 +135,10 @@ class NormalisedOperator(nn.Module):
             return self._applied(u, size)
         return averaged(self._applied, u, size, self.grid, self.symmetries)
 
-    def _applied(self, u: Tensor, size: Sequence[int] | None) -> Tensor:
-        """One application of the operator."""
+    def _applied(
+        self, u: Float[Tensor, "batch inputs *space"], size: Sequence[int] | None
+    ) -> Float[Tensor, "batch outputs *size"]:
+        """Return one application of the operator."""
         normalised = (u - self.input_mean) / self.input_scale
         v = self.operator(normalised, size)
         if self.integrals is not None:
@@ -194,7 +196,7 @@ class NormalisedOperator(nn.Module):
         return centred / scale.repeat(repeats)
 
     def check_scales(self) -> None:
-        """Refuse scales by which nothing can be learnt, such as those of a damaged file.
+        """Refuse scales that are not positive and finite, and means that are not finite.
 
         Raises:
             ValueError: naming the variable.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.datasets.store.whole_files import replacing
@@ -61,9 +62,9 @@ def export(surrogate: NormalisedOperator, about: Mapping[str, Any], path: Path) 
 def exported(
     surrogate: NormalisedOperator, sizes: Sequence[int] | None = None
 ) -> torch.export.ExportedProgram:
-    """The surrogate's graph at any batch and sizes, by ``torch.export``, traced at ``sizes``.
+    """Return the surrogate's graph for any batch and sizes, by ``torch.export``, traced at ``sizes``.
 
-    Called with sizes for which the graph does not hold, its ``module()`` raises.
+    The graph's ``module()`` raises if it is called with sizes for which the graph does not hold.
 
     Raises:
         ValueError: for an operator that has no such graph.
@@ -91,14 +92,14 @@ def exported(
 
 
 def _near(surrogate: NormalisedOperator) -> list[int]:
-    """Sizes to trace at: close to the training data's, but neither theirs nor one more."""
+    """Return sizes to trace at: close to the training data's, but neither theirs nor one more."""
     return [n + 2 for n in surrogate.meaning.grid.shape]
 
 
 def _program_and_least_sizes(
     model: NormalisedOperator,
 ) -> tuple[torch.export.ExportedProgram, list[int]]:
-    """The graph and the fewest nodes that it takes.
+    """Return the graph and the fewest nodes that it takes.
 
     It is traced near the training grid and, if that lacks modes of the operator, on two, four and
     eight times its nodes.
@@ -126,11 +127,17 @@ def _exportable_names() -> list[str]:
 
 @torch.no_grad()
 def _least_sizes(
-    graph: Callable[[Tensor], Tensor], channels: int, ndim: int, known: int
+    graph: Callable[
+        [Float[Tensor, "batch channels *space"]], Float[Tensor, "batch outputs *space"]
+    ],
+    channels: int,
+    ndim: int,
+    known: int,
 ) -> list[int]:
-    """The fewest nodes per axis that the graph takes, found by trying: together, then each alone.
+    """Return the fewest nodes per axis that the graph takes, found by trial: for all axes together,
+    then for each alone.
 
-    Empty if it takes none up to about ``known``, where it was traced.
+    The list is empty if the graph takes no number up to about ``known``, where it was traced.
     """
 
     def takes(sizes: Sequence[int]) -> bool:
@@ -155,8 +162,7 @@ def _least_sizes(
     common = least(lambda n: [n] * ndim, enough)
     found = [common] * ndim
     for i in range(ndim):
-        before, after = found[:i], found[i + 1 :]
-        found[i] = least(functools.partial(_between, before, after), common)
+        found[i] = least(functools.partial(_between, found[:i], found[i + 1 :]), common)
     return found
 
 
@@ -194,14 +200,14 @@ def _compare(file: Path, model: NormalisedOperator, shape: Sequence[int]) -> Non
         )
 
 
-def _largest(u: Tensor) -> Tensor:
-    """Largest magnitude of each channel."""
+def _largest(u: Float[Tensor, "batch channels ..."]) -> Float[Tensor, " channels"]:
+    """Return the largest magnitude of each channel."""
     return u.abs().movedim(1, 0).flatten(1).amax(dim=1)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's notices about packages that are not needed, and about axes of one size."""
+    """Silence the exporter's notices about packages that are not needed, and about axes of one size."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
     logger.setLevel(logging.ERROR)

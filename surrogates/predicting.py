@@ -53,7 +53,7 @@ def predicted(
 def trajectories(
     surrogate: NormalisedOperator, dataset: xr.Dataset, frames: int, batch_size: int | None
 ) -> xr.Dataset:
-    """Return what ``Surrogate.rollout`` documents."""
+    """Return the rollout that ``Surrogate.rollout`` documents."""
     size = batch_size
     if size is None:
         size = comfortable_batch(grid_of(dataset, surrogate.grid))
@@ -63,7 +63,7 @@ def trajectories(
     quantities = surrogate.quantities
     given.refuse_names([v.name for v in quantities], "a quantity")
 
-    def watched(inputs: Tensor) -> Observed:
+    def watched(inputs: Float[Tensor, "batch channels ..."]) -> Observed:
         return observed(
             surrogate, inputs.to(surrogate.input_mean), frames,
             window=surrogate.meaning.in_time, grid=given.grid,

@@ -19,7 +19,7 @@ R = TypeVar("R", bound="_Record")
 
 @dataclass(frozen=True)
 class _Record:
-    """Part of a provenance: what is known has its type, the rest is kept as it is."""
+    """A part of a provenance. Known entries have their types, others are kept as they are."""
 
     @classmethod
     def from_json(cls: type[R], content: Any, what: str) -> R:
@@ -51,7 +51,7 @@ class DataRecord(_Record):
     """The data that a surrogate was trained on."""
 
     recipe: dict[str, Any] | None = None
-    """Class and parameters of what drew them."""
+    """Class and parameters of the recipe that drew them."""
     preset: str | None = None
     path: str | None = None
     seed: int | None = None
@@ -97,8 +97,10 @@ class TrainingRecord(_Record):
 
 @dataclass(frozen=True)
 class Calibration:
-    """``factor`` times the relative residual is at least the relative L² error for a share
-    ``quantile`` of predictions on grids of ``resolution``, as ``samples`` trajectories say.
+    """A calibrated bound of the error by the residual.
+
+    ``factor`` times the relative residual is at least the relative L² error for a share ``quantile``
+    of predictions on grids of ``resolution``, as ``samples`` trajectories say.
 
     Raises:
         ValueError: for numbers that cannot be.
@@ -129,7 +131,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Provenance(Mapping[str, Any]):
-    """What is recorded of a surrogate. It can be read like the JSON object that it is saved as.
+    """The record of a surrogate. It can be read like the JSON object that it is saved as.
 
     >>> record = Provenance.from_json({"protocol": "one map, no time", "training": {"seconds": 7.0}})
     >>> record.training.seconds, record["protocol"], "data" in record
@@ -139,11 +141,11 @@ class Provenance(Mapping[str, Any]):
     data: DataRecord = field(default_factory=DataRecord)
     training: TrainingRecord = field(default_factory=TrainingRecord)
     protocol: str | None = None
-    """What was trained and scored, in words."""
+    """The task that was trained and scored, in words."""
     boosting: dict[str, Any] | None = None
     calibration: Calibration | None = None
     start: Provenance | None = None
-    """Of the surrogate that training went on from."""
+    """The provenance of the surrogate that training went on from."""
     other: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -218,13 +220,13 @@ class Provenance(Mapping[str, Any]):
 
 
 def _plain(part: Any) -> Any:
-    """A part of a provenance as JSON."""
+    """Return a part of a provenance as JSON."""
     if isinstance(part, Calibration):
         return asdict(part)
     return part.to_json() if isinstance(part, (_Record, Provenance)) else part
 
 
 def _words(kind: Any) -> str:
-    """A type as an annotation has it, without the None of what may be missing."""
+    """Return a type as an annotation writes it, without the None of entries that may be missing."""
     name = kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
     return name.replace(" | None", "")

@@ -16,19 +16,18 @@ from sobolev.grids import AbstractGrid
 from sobolev.grids.checks import check_whole
 
 AMPLITUDE = 10.0
-"""By how much a frame may exceed those given and still count as stable."""
+"""The amplitude up to which a frame counts as stable, in amplitudes of the given frames."""
 
-Step = Callable[[Tensor], Tensor]
-"""One application: ``(batch, channels, *space) -> (batch, frames · quantities, *space)``."""
+Step = Callable[[Float[Tensor, "batch channels *space"]], Float[Tensor, "batch outputs *space"]]
+"""One application, whose outputs are frames · quantities."""
 
 
 @dataclass(frozen=True)
 class State:
-    """What an application starts from: static inputs ``(batch, static, *space)`` and the latest
-    frames ``(batch, history, quantities, *space)``, oldest first."""
+    """The state that an application starts from: static inputs and the latest frames, oldest first."""
 
-    static: Tensor
-    frames: Tensor
+    static: Float[Tensor, "batch static *space"]
+    frames: Float[Tensor, "batch history quantities *space"]
 
     @classmethod
     def of(
@@ -157,29 +156,33 @@ def observed(
 def _until(
     finite: Bool[Tensor, "batch frames"], values: Float[Tensor, "batch frames ..."]
 ) -> Float[Tensor, "batch frames ..."]:
-    """Values, NaN from the first frame on that is not finite."""
+    """Return the values, with NaN from the first frame on that is not finite."""
     return values.where(finite.reshape(*finite.shape, *[1] * (values.ndim - 2)), torch.nan)
 
 
 @dataclass(frozen=True)
 class _Size:
-    """How large the quantities of frames ``(batch, time, quantities, *space)`` are, in float64."""
+    """The size of the quantities in frames, in float64."""
 
     grid: AbstractGrid
-    mean: Tensor
-    scale: Tensor
+    mean: Float[Tensor, " quantities *ones"]
+    scale: Float[Tensor, " quantities *ones"]
 
-    def integral(self, u: Tensor) -> Tensor:
-        """Over the domain, for each quantity."""
+    def integral(self, u: Float[Tensor, "*batch_and_space"]) -> Float[Tensor, "*batch"]:
+        """Return the integral over the domain, for each quantity."""
         weights = self.grid.quadrature(u.device)
         return (u.double() * weights).sum(tuple(range(-self.grid.ndim, 0)))
 
-    def amplitude(self, u: Tensor) -> Tensor:
-        """The root mean square about the training mean."""
+    def amplitude(
+        self, u: Float[Tensor, "batch time quantities *space"]
+    ) -> Float[Tensor, "batch time quantities"]:
+        """Return the root mean square about the training mean."""
         volume = self.grid.quadrature(u.device).sum()
         return (self.integral((u.double() - self.mean).square()) / volume).sqrt()
 
-    def limit(self, given: Tensor) -> Tensor:
-        """The amplitude up to which frames count as stable, on the CPU."""
+    def limit(
+        self, given: Float[Tensor, "batch history quantities *space"]
+    ) -> Float[Tensor, "batch quantities"]:
+        """Return the amplitude up to which frames count as stable, on the CPU."""
         largest = self.amplitude(given).amax(1)
         return AMPLITUDE * torch.maximum(largest, self.scale.flatten()).cpu()

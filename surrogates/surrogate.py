@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import xarray as xr
+from jaxtyping import Shaped
 from torch import Tensor
 
 from sobolev.grids import AbstractGrid
@@ -222,13 +223,15 @@ class Surrogate(NormalisedOperator):
     def _from_json(
         cls, content: Mapping[str, Any], operators: Sequence[type[Operator]]
     ) -> Surrogate:
-        """The surrogate of this meaning, with fresh weights and no scales."""
+        """Return the surrogate of this meaning, with fresh weights and no scales."""
         meaning = Meaning.from_json(content)
         unit = {v.name: (0.0, 1.0) for v in (*meaning.inputs, *meaning.outputs)}
         operator = operator_from(content["operator"], operators)
         return cls(operator, **{**vars(meaning), "statistics": unit})
 
-    def _fill(self, state: Mapping[str, Tensor], *, assign: bool = False) -> Surrogate:
+    def _fill(
+        self, state: Mapping[str, Shaped[Tensor, " ..."]], *, assign: bool = False
+    ) -> Surrogate:
         """Take weights, copied or assigned; refuse those of another operator."""
         try:
             self.to(state["input_mean"].dtype).load_state_dict(state, assign=assign)

@@ -19,7 +19,7 @@ from sobolev.surrogates.meaning import Meaning
 
 @dataclass(frozen=True)
 class Given:
-    """What a surrogate is given: fields in float64, their grid, and their samples if there are any."""
+    """The fields that a surrogate is given, in float64, with their grid, and their samples if any."""
 
     fields: Float[Tensor, "sample variable ..."]
     grid: AbstractGrid
@@ -43,7 +43,8 @@ class Given:
 
 
 def given_inputs(dataset: xr.Dataset, meaning: Meaning) -> Given:
-    """Return what ``Surrogate.predict`` takes from a dataset: the inputs by their names, or frames.
+    """Return the fields that ``Surrogate.predict`` takes from a dataset: the inputs by their names, or
+    frames.
 
     Raises:
         ValueError: for what is no dataset, samples that are called like an output, and as
@@ -114,7 +115,8 @@ def times_after(dataset: xr.Dataset, meaning: Meaning, frames: int) -> xr.Variab
     Raises:
         ValueError: if they cannot be known, or the given ones are not as far apart as in training.
     """
-    window, interval = meaning.in_time, meaning.provenance.data.interval
+    window = meaning.in_time
+    interval = meaning.provenance.data.interval
     if interval is None:
         raise ValueError(
             "the surrogate does not know when its frames are: the training data had no evenly spaced times, or it was "
@@ -125,7 +127,8 @@ def times_after(dataset: xr.Dataset, meaning: Meaning, frames: int) -> xr.Variab
             "the dataset has no coordinate 'time' of numbers to say when its frames are"
         )
     time = dataset["time"]
-    units, trained = time.attrs.get("units"), meaning.provenance.data.time_units
+    units = time.attrs.get("units")
+    trained = meaning.provenance.data.time_units
     if units is not None and trained is not None and units != trained:
         raise ValueError(f"time is in units {units!r}; the surrogate was trained on {trained!r}")
     times = np.atleast_1d(np.asarray(time.values, dtype=np.float64))
@@ -141,8 +144,8 @@ def times_after(dataset: xr.Dataset, meaning: Meaning, frames: int) -> xr.Variab
     return xr.Variable("time", times[-1] + interval * np.arange(1, frames + 1), time.attrs)
 
 
-def _stacked(arrays: Sequence[xr.DataArray], ndim: int) -> Tensor:
-    """Arrays of one shape as channels, ``(sample, variable, *space)``."""
+def _stacked(arrays: Sequence[xr.DataArray], ndim: int) -> Float[Tensor, "sample variable *space"]:
+    """Return arrays of one shape as channels."""
     if any(a.dims[:-ndim] != arrays[0].dims[:-ndim] for a in arrays):
         raise ValueError(
             "the input variables need the same samples; beside the space dimensions "
@@ -152,7 +155,7 @@ def _stacked(arrays: Sequence[xr.DataArray], ndim: int) -> Tensor:
     return torch.from_numpy(values if arrays[0].ndim > ndim else values[None])
 
 
-def _check_finite(fields: Tensor, variable: Variable) -> None:
+def _check_finite(fields: Float[Tensor, "sample ..."], variable: Variable) -> None:
     finite = fields.flatten(1).isfinite().all(dim=1)
     if not bool(finite.all()):
         first = int((~finite).nonzero()[0, 0])
@@ -160,7 +163,7 @@ def _check_finite(fields: Tensor, variable: Variable) -> None:
 
 
 def _samples(array: xr.DataArray, ndim: int) -> xr.DataArray | None:
-    """The coordinate of the samples, their numbers where there is none."""
+    """Return the coordinate of the samples, or their numbers where there is none."""
     if array.ndim == ndim:
         return None
     name = str(array.dims[0])
@@ -170,7 +173,7 @@ def _samples(array: xr.DataArray, ndim: int) -> xr.DataArray | None:
 
 
 def _array_of(dataset: xr.Dataset, variable: Variable, space: Sequence[str]) -> xr.DataArray:
-    """A variable with its space dimensions last, in the grid's order."""
+    """Return a variable with its space dimensions last, in the grid's order."""
     array = dataset[variable.name]
     units = array.attrs.get("units")
     if units is not None and units != variable.units:

@@ -13,7 +13,7 @@ FLOOR = {
     "training": 0.25,
     "evaluation": 0.1,
     "certification": 1.0,
-    "surrogates": 0.4,
+    "surrogates": 1.0,
     "datasets": 0.05,
     "solvers": 0.95,
     "grids": 0.9,
