@@ -27,8 +27,8 @@ class NormalisedOperator(nn.Module):
 
     The pressure of a Dirichlet problem is zero on the border, which the operator need not learn. The
     values that it has there are subtracted, with a weight that falls from 1 on the border to 0 within one
-    cell of the training grid. Where ``meaning`` says so, conserved quantities keep their integrals, and predictions
-    are averaged over symmetries.
+    cell of the training grid. Where ``meaning`` says so, conserved quantities keep their integrals, and
+    predictions are averaged over symmetries.
 
     Args:
         operator: the map between normalised fields.

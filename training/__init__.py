@@ -1,4 +1,4 @@
-"""How the weights of surrogates come about: losses, the training step, optimizers, runs."""
+"""Training of surrogates: losses, the training step, optimizers, runs."""
 
 from sobolev.grids.norms import relative_error
 from sobolev.surrogates import Surrogate

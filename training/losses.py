@@ -1,8 +1,8 @@
 """Losses: Sobolev norms of any real order, bands of wavenumbers, frames of a trajectory, and their
 sums.
 
-Each is made for a grid, so that a class (``SobolevLoss``) or a function of the grid says which loss
-is wanted before the grid is known.
+Each is made for a grid. A class (``SobolevLoss``) or a function of the grid says which loss is wanted
+before the grid is known.
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sobolev.grids import AbstractGrid, energy_spectrum
 from sobolev.grids.checks import real_number
 from sobolev.grids.norms import norm_per_sample, relative_error
+
+Fields = Float[Tensor, " batch *field"]
+"""Fields of a batch, ``field`` being ``*space``, ``channels, *space`` or ``time, variables, *space``."""
 
 
 class FieldLoss(nn.Module, ABC):
@@ -28,11 +32,17 @@ class FieldLoss(nn.Module, ABC):
     """
 
     @abstractmethod
-    def per_sample(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Fields twice → ``(batch,)``."""
+    def per_sample(self, prediction: Fields, target: Fields) -> Float[Tensor, " batch"]:
+        """Return the loss of each sample."""
 
-    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Fields twice → a scalar."""
+    def forward(
+        self, prediction: Float[Tensor, " ..."], target: Float[Tensor, " ..."]
+    ) -> Float[Tensor, ""]:
+        """Return the mean of the losses of all samples.
+
+        Raises:
+            ValueError: for fields of different shapes.
+        """
         if prediction.shape != target.shape:
             raise ValueError(
                 f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape"
@@ -49,20 +59,20 @@ class FieldLoss(nn.Module, ABC):
 
 
 class _Sum(FieldLoss):
-    """Σ factor · loss."""
+    """A sum of losses times factors, Σ factor · loss."""
 
     def __init__(self, *terms: tuple[FieldLoss, float]) -> None:
         super().__init__()
         self.losses = nn.ModuleList(loss for loss, _ in terms)
         self.factors = [factor for _, factor in terms]
 
-    def per_sample(self, prediction: Tensor, target: Tensor) -> Tensor:
+    def per_sample(self, prediction: Fields, target: Fields) -> Float[Tensor, " batch"]:
         terms = zip(self.losses, self.factors, strict=True)
         return sum(factor * loss.per_sample(prediction, target) for loss, factor in terms)  # type: ignore
 
 
 class SumLoss(_Sum):
-    """Σ weight · loss, of losses that are made for one grid::
+    """A weighted sum Σ weight · loss of losses that are made for one grid::
 
         loss:
           class_path: SumLoss
@@ -102,10 +112,11 @@ class SobolevLoss(FieldLoss):
 
     def __init__(self, grid: AbstractGrid, order: float = 0.0, relative: bool = True) -> None:
         super().__init__()
-        self.grid, self.relative = grid, relative
+        self.grid = grid
+        self.relative = relative
         self.order = real_number("the order of a Sobolev norm", order)
 
-    def per_sample(self, prediction: Tensor, target: Tensor) -> Tensor:
+    def per_sample(self, prediction: Fields, target: Fields) -> Float[Tensor, " batch"]:
         if self.relative:
             return relative_error(prediction, target, self.grid, self.order)
         return norm_per_sample(prediction - target, self.grid, self.order)
@@ -138,7 +149,8 @@ class BandLoss(FieldLoss):
             raise ValueError(
                 f"{len(edges)} edges make {count} bands; weights needs as many numbers of at least 0, got {weights}"
             )
-        self.grid, self.edges = grid, list(edges)
+        self.grid = grid
+        self.edges = list(edges)
         band = torch.bucketize(
             grid.shells()[0],
             torch.tensor(self.edges, dtype=torch.float64, device="cpu"),
@@ -150,15 +162,16 @@ class BandLoss(FieldLoss):
                 f"{float(grid.shells()[0].max()):.4g}"
             )
 
-    def per_sample(self, prediction: Tensor, target: Tensor) -> Tensor:
-        error, energy = self._energies(prediction - target), self._energies(target)
+    def per_sample(self, prediction: Fields, target: Fields) -> Float[Tensor, " batch"]:
+        error = self._energies(prediction - target)
+        energy = self._energies(target)
         weights = torch.tensor(self.weights, dtype=error.dtype, device=error.device)
         some = error > 0  # the root has no derivative at 0
         root = torch.where(some, torch.where(some, error, 1.0).sqrt(), 0.0)
         return (weights * root / energy.sqrt()).sum(-1)
 
-    def _energies(self, u: Tensor) -> Tensor:
-        """Energy per sample and band."""
+    def _energies(self, u: Fields) -> Float[Tensor, "batch bands"]:
+        """Return the energy per sample and band."""
         wavenumbers, shells = energy_spectrum(u, self.grid)
         edges = torch.tensor(self.edges, dtype=wavenumbers.dtype, device=u.device)
         band = torch.bucketize(wavenumbers, edges, right=True)
@@ -182,9 +195,10 @@ class FrameLoss(FieldLoss):
         self, grid: AbstractGrid, loss: Callable[[AbstractGrid], FieldLoss] = SobolevLoss
     ) -> None:
         super().__init__()
-        self.grid, self.loss = grid, made_for(grid, loss)
+        self.grid = grid
+        self.loss = made_for(grid, loss)
 
-    def per_sample(self, prediction: Tensor, target: Tensor) -> Tensor:
+    def per_sample(self, prediction: Fields, target: Fields) -> Float[Tensor, " batch"]:
         if prediction.ndim != self.grid.ndim + 3:
             raise ValueError(
                 f"FrameLoss takes (batch, time, variables, *space) with {self.grid.ndim} space dimensions, got "
@@ -195,7 +209,7 @@ class FrameLoss(FieldLoss):
 
 
 def made_for(grid: AbstractGrid, loss: Callable[[AbstractGrid], FieldLoss]) -> FieldLoss:
-    """``loss(grid)``.
+    """Return ``loss(grid)``.
 
     Raises:
         ValueError: if ``loss`` is a loss already, or what it makes is none.

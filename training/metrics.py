@@ -23,15 +23,15 @@ Fields = Float[Tensor, "batch channels ..."]
 
 
 def nrmse(prediction: Fields, target: Fields, grid: AbstractGrid) -> Float[Tensor, " batch"]:
-    """√⟨(p − y)²⟩ / √⟨y²⟩ per channel, ⟨⟩ the mean over space, then the mean over the channels
-    (PDEBench, Takamoto et al. 2022)."""
+    """Return √⟨(p − y)²⟩ / √⟨y²⟩, with ⟨⟩ the mean over space, averaged over the channels (PDEBench,
+    Takamoto et al. 2022)."""
     square = _mean((prediction - target).square(), grid) / _mean(target.square(), grid)
     return square.sqrt().mean(1)
 
 
 def vrmse(prediction: Fields, target: Fields, grid: AbstractGrid) -> Float[Tensor, " batch"]:
-    """√(⟨(p − y)²⟩ / Var y) per channel, then their mean (The Well, Ohana et al. 2024): predicting
-    the mean scores 1.
+    """Return √(⟨(p − y)²⟩ / Var y), averaged over the channels (The Well, Ohana et al. 2024).
+    Predicting the mean scores 1.
 
     The Well divides the variance by n − 1 and adds 1e-7; here it is the variance over the domain.
     """
@@ -40,16 +40,18 @@ def vrmse(prediction: Fields, target: Fields, grid: AbstractGrid) -> Float[Tenso
 
 
 def max_error(prediction: Fields, target: Fields, grid: AbstractGrid) -> Float[Tensor, " batch"]:
-    """max |p − y| over channels and nodes."""
+    """Return max |p − y| over channels and nodes."""
     return (prediction - target).abs().flatten(1).amax(1)
 
 
 def binned_error(
     prediction: Fields, target: Fields, grid: AbstractGrid
 ) -> Float[Tensor, "batch shells"]:
-    """⟨(p − y)²⟩ by shells of wavenumber, mean over the channels: the bins sum to the mean square
-    error (Parseval), up to border values on Dirichlet axes and what a sphere's grid does not
-    resolve."""
+    """Return ⟨(p − y)²⟩ by shells of wavenumber, averaged over the channels.
+
+    The shells sum to the mean square error (Parseval), but for border values on Dirichlet axes and
+    modes that a sphere's grid does not resolve.
+    """
     energy = energy_spectrum(prediction - target, grid)[1].mean(1)
     return energy / float(grid.quadrature().sum())
 
@@ -57,8 +59,8 @@ def binned_error(
 def spectrum_error(
     prediction: Fields, target: Fields, grid: AbstractGrid
 ) -> Float[Tensor, " batch"]:
-    """√⟨(log₁₀ E_p(k)/E_y(k))²⟩ over the shells that the target has energy in (above 1e-12 of its
-    total): how far the energy spectra lie apart, in decades, whatever the phases."""
+    """Return √⟨(log₁₀ E_p(k)/E_y(k))²⟩ over the shells in which the target has energy (above 1e-12 of
+    its total): the distance of the energy spectra in decades, whatever the phases."""
     p, y = (energy_spectrum(u, grid)[1].sum(1) for u in (prediction, target))
     present = y > 1e-12 * y.sum(-1, keepdim=True)
     decades = torch.where(present, (p / torch.where(present, y, 1.0)).log10(), 0.0)
@@ -68,7 +70,7 @@ def spectrum_error(
 def integral_error(
     prediction: Fields, target: Fields, grid: AbstractGrid
 ) -> Float[Tensor, "batch channels"]:
-    """|∫ p − ∫ y| per channel: what a conserved quantity drifts by."""
+    """Return |∫ p − ∫ y| per channel: the drift of a conserved quantity."""
     weights = grid.quadrature(target.device).to(target.dtype)
     space = tuple(range(-grid.ndim, 0))
     return ((prediction - target) * weights).sum(space).abs()
@@ -77,7 +79,7 @@ def integral_error(
 def correlation(
     prediction: Fields, target: Fields, grid: AbstractGrid
 ) -> Float[Tensor, "batch channels"]:
-    """Pearson's correlation over space, per channel."""
+    """Return Pearson's correlation over space, per channel."""
     p, y = (u - _mean(u, grid, keep=True) for u in (prediction, target))
     return _mean(p * y, grid) / (_mean(p.square(), grid) * _mean(y.square(), grid)).sqrt()
 
@@ -91,27 +93,30 @@ def correlation_time(
     threshold: float = 0.8,
     variables: int = 1,
 ) -> Float[Tensor, " batch"]:
-    """Time for which a trajectory stays correlated with the truth: the first frame whose correlation,
-    averaged over its variables, falls below ``threshold`` ends it (Kochkov et al. 2021).
+    """Return the time for which a trajectory stays correlated with the truth (Kochkov et al. 2021).
 
-    Frames lie ``interval`` apart, the first one ``interval`` after the start; a trajectory that never
-    falls below counts in full.
+    It ends with the first frame whose correlation, averaged over its variables, falls below
+    ``threshold``. Frames lie ``interval`` apart, the first one ``interval`` after the start. A
+    trajectory that never falls below counts in full.
     """
     r = correlation(prediction, target, grid).unflatten(1, (-1, variables)).mean(2)
     held = (r >= threshold).long().cumprod(1).sum(1)  # NaN counts as lost
     return interval * held.to(r.dtype)
 
 
-def _mean(u: Tensor, grid: AbstractGrid, *, keep: bool = False) -> Tensor:
-    """Mean over the domain."""
+def _mean(
+    u: Fields, grid: AbstractGrid, *, keep: bool = False
+) -> Float[Tensor, "batch channels *ones"]:
+    """Return the mean over the domain; with ``keep``, the axes of space stay, with one node each."""
     weights = grid.quadrature(u.device)
     space = tuple(range(-grid.ndim, 0))
     return (u * (weights / weights.sum()).to(u.dtype)).sum(space, keepdim=keep)
 
 
 class SampleMean(torchmetrics.Metric):
-    """Mean over samples of a function ``(prediction, target, grid) -> (batch, ...)``, summed in
-    float64; right for uneven batches and over processes.
+    """The mean over samples of a function ``(prediction, target, grid) -> (batch, *size)``.
+
+    It is summed in float64, and right for uneven batches and over processes.
 
     >>> from sobolev.solvers import Grid
     >>> metric = SampleMean(nrmse, Grid.periodic(8))
@@ -121,20 +126,31 @@ class SampleMean(torchmetrics.Metric):
     """
 
     full_state_update = False
-    total: Tensor
-    count: Tensor
+    total: Float[Tensor, "*size"]
+    count: Float[Tensor, ""]
 
-    def __init__(self, function: Callable[..., Tensor], grid: AbstractGrid, size: int = 0) -> None:
-        """``size``: how many values a sample has, where it has more than one number."""
+    def __init__(
+        self,
+        function: Callable[..., Float[Tensor, " batch *size"]],
+        grid: AbstractGrid,
+        size: int = 0,
+    ) -> None:
+        """Make the metric. ``size`` is the length of the vector of a sample's values; 0 stands for a
+        single number."""
         super().__init__()
-        self.function, self.grid = function, grid
+        self.function = function
+        self.grid = grid
         shape = (size,) if size else ()
         zero = partial(torch.zeros, dtype=torch.float64, device="cpu")
         self.add_state("total", zero(shape), dist_reduce_fx="sum")
         self.add_state("count", zero(()), dist_reduce_fx="sum")
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Add a batch of fields, ``(batch, channels, *space)`` each."""
+    def update(self, prediction: Float[Tensor, " ..."], target: Float[Tensor, " ..."]) -> None:
+        """Add a batch of fields, ``(batch, channels, *space)`` each.
+
+        Raises:
+            ValueError: for fields of other shapes, and for a function whose values are not of ``size``.
+        """
         if prediction.shape != target.shape or tuple(target.shape[2:]) != tuple(self.grid.shape):
             raise ValueError(
                 f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} must be (batch, channels, "
@@ -149,13 +165,13 @@ class SampleMean(torchmetrics.Metric):
         self.total += values
         self.count += len(target)
 
-    def compute(self) -> Tensor:
-        """The mean over all samples seen."""
+    def compute(self) -> Float[Tensor, "*size"]:
+        """Return the mean over all samples seen."""
         return self.total / self.count
 
 
 class RelativeError(SampleMean):
-    """Mean over samples of the relative error in H^s (``losses.relative_error``)."""
+    """The mean over samples of the relative error in H^s (``sobolev.grids.norms.relative_error``)."""
 
     higher_is_better = False
 

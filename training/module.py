@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 import lightning
 import torch
+from jaxtyping import Float
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
@@ -30,6 +31,8 @@ SHARDED = (FSDPStrategy, ModelParallelStrategy)
 """Strategies under which no process holds the whole weights."""
 START = "start"
 """Key of the record of the surrogate that training started from, in provenance and checkpoints."""
+Batch = tuple[Float[Tensor, "batch inputs *space"], Float[Tensor, "batch targets *space"]]
+"""Given and wanted fields of some samples; the frames of trajectories are channels."""
 _NEVER = torch.iinfo(torch.int64).max
 
 
@@ -117,9 +120,13 @@ class OperatorModule(lightning.LightningModule):
         operator.checkpointing = checkpointing
         self.loss = made_for(data.grid, loss)
         self.optimizer = optimizer
-        self.learning_rate, self.weight_decay, self.warmup = learning_rate, weight_decay, warmup
-        self.gradient_frames, self.seed = gradient_frames, data.seed
-        self.noise, self.noise_spectrum = noise, noise_spectrum
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup = warmup
+        self.gradient_frames = gradient_frames
+        self.seed = data.seed
+        self.noise = noise
+        self.noise_spectrum = noise_spectrum
         self.frames = data.window.horizon if data.manifest.times else 1
         self.surrogate = untrained(operator, data, conserve)
         if start is not None:
@@ -140,7 +147,9 @@ class OperatorModule(lightning.LightningModule):
         if compile:
             self.surrogate.compile()
 
-    def forward(self, u: Tensor) -> Tensor:
+    def forward(
+        self, u: Float[Tensor, "batch inputs *space"]
+    ) -> Float[Tensor, "batch outputs *space"]:
         return self.surrogate(u)
 
     def check_ready(self, trainer: lightning.Trainer) -> None:
@@ -180,7 +189,7 @@ class OperatorModule(lightning.LightningModule):
     def on_train_start(self) -> None:
         self._first_bad = torch.full((), _NEVER, device=self.device)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
         inputs, targets = batch
         compared = self._compared(self._noisy(inputs, batch_idx), targets)
         with full_precision(targets):
@@ -199,23 +208,23 @@ class OperatorModule(lightning.LightningModule):
         self._stop_if_diverged()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """With the record of where training started from, which a resumed run does not read again."""
+        """Add the record of where training started from, which a resumed run does not read again."""
         self._stop_if_diverged()
         before = self.surrogate.provenance.start
         checkpoint[START] = None if before is None else before.to_json()
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._judge(batch, "valid")
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._judge(batch, "test")
 
     def configure_optimizers(self) -> Any:
         self._check_run(self.trainer)
-        optimizer, steps = self._optimizer(), self.trainer.estimated_stepping_batches
-        one_step = math.isclose(
-            self.warmup * steps, 1.0
-        )  # by which OneCycleLR would divide by zero
+        optimizer = self._optimizer()
+        steps = self.trainer.estimated_stepping_batches
+        # OneCycleLR divides by the number of warming steps less one
+        one_step = math.isclose(self.warmup * steps, 1.0)
         cycle = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, self.learning_rate, total_steps=int(steps),
             pct_start=0.0 if one_step else self.warmup, cycle_momentum=False,
@@ -223,8 +232,10 @@ class OperatorModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
     def _optimizer(self) -> Optimizer:
-        """Made for the parameters by their axes of channels, which SOAP asks for."""
-        axes, groups = channel_axes(self), dict[tuple[int, ...], list[Tensor]]()
+        """Return the optimizer, with the parameters grouped by their axes of channels, for which SOAP
+        asks."""
+        axes = channel_axes(self)
+        groups: dict[tuple[int, ...], list[torch.nn.Parameter]] = {}
         for name, parameter in self.named_parameters():
             groups.setdefault(axes[name], []).append(parameter)
         make = self.optimizer or torch.optim.AdamW
@@ -239,8 +250,14 @@ class OperatorModule(lightning.LightningModule):
                 f"the optimizer is made of parameters, lr and weight_decay, as torch.optim.AdamW is; this one: {error}"
             ) from error
 
-    def _compared(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Prediction and target in comparable units, ``(batch, time, variables, *space)``."""
+    def _compared(
+        self,
+        inputs: Float[Tensor, "batch inputs *space"],
+        targets: Float[Tensor, "batch targets *space"],
+    ) -> tuple[
+        Float[Tensor, "batch time variables *space"], Float[Tensor, "batch time variables *space"]
+    ]:
+        """Return prediction and target in comparable units."""
         if self.surrogate.window is None:
             prediction = self.surrogate(inputs)[:, None]
         else:
@@ -250,9 +267,13 @@ class OperatorModule(lightning.LightningModule):
         targets = targets.unflatten(1, (self.frames, -1))
         return self.surrogate.comparable(prediction), self.surrogate.comparable(targets)
 
-    def _noisy(self, inputs: Tensor, batch_idx: int) -> Tensor:
-        """Inputs with noise on the given frames, drawn on their device from seed, step and process
-        alone, so that runs resume exactly."""
+    def _noisy(
+        self, inputs: Float[Tensor, "batch inputs *space"], batch_idx: int
+    ) -> Float[Tensor, "batch inputs *space"]:
+        """Return inputs with noise on the given frames.
+
+        It is drawn on their device from seed, step and process alone, so that runs resume exactly.
+        """
         if not self.noise:
             return inputs
         seed = stream(self.seed, Key.NOISE, self.global_step, batch_idx, self.global_rank)
@@ -286,11 +307,12 @@ class OperatorModule(lightning.LightningModule):
                 "model.learning_rate and start again"
             )
 
-    def _judge(self, batch: tuple[Tensor, Tensor], stage: str) -> None:
+    def _judge(self, batch: Batch, stage: str) -> None:
         prediction, targets = self._compared(*batch)
         names = [v.name for v in self.surrogate.quantities]
         for name, module in self.metrics.items():
-            metric, quantity = cast(RelativeError, module), name.partition("/")[2]
+            metric = cast(RelativeError, module)
+            quantity = name.partition("/")[2]
             chosen = [names.index(quantity)] if quantity else slice(None)
             metric.update(*(u[:, :, chosen].flatten(1, 2) for u in (prediction, targets)))
             self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True, prog_bar=not quantity)
@@ -320,8 +342,9 @@ class OperatorModule(lightning.LightningModule):
             )
 
     def _protocol(self) -> str:
-        """What is trained and scored, in words, so that nobody compares across."""
-        window, frames = self.surrogate.window, self.frames
+        """Say in words what is trained and scored, so that nobody compares one protocol with another."""
+        window = self.surrogate.window
+        frames = self.frames
         if window is None:
             return "one map, no time; scored on the whole output"
         words = f"{window.history} {'frame' if window.history == 1 else 'frames'} in, {frames} out"

@@ -39,8 +39,10 @@ def with_noise(
     return replace(state, frames=frames + deviations * draw)
 
 
-def pink_spectrum(grid: AbstractGrid, device: torch.device | str = "cpu") -> Tensor:
-    """Return the standard deviations of the modes of a field with equal variance in every octave, unit variance
-    at the mean node, and no constant part: |k|^(−d/2), float64, shape ``grid.mode_shape``."""
+def pink_spectrum(
+    grid: AbstractGrid, device: torch.device | str = "cpu"
+) -> Float[Tensor, "*modes"]:
+    """Return the standard deviations of the modes of a field with equal variance in every octave, unit
+    variance at the mean node, and no constant part: |k|^(−d/2), float64."""
     spectrum = GaussianRandomField(grid, grid.ndim / 2, tau=0.0).standard_deviations(device)
     return spectrum * (grid.quadrature(device).sum() / spectrum.square().sum()).sqrt()

@@ -17,7 +17,8 @@ def untrained(
     operator: Operator, data: OperatorDataModule, conserve: bool | Mapping[str, str]
 ) -> Surrogate:
     """Return the operator with the fields of one application, which may be part of the data's window."""
-    outputs, provenance = data.outputs, data.provenance
+    outputs = data.outputs
+    provenance = data.provenance
     conserved = _declared(data) if conserve is True else dict(conserve or {})
     if data.manifest.times:
         window = data.window.of_one_application(operator.out_channels, len(data.states))
@@ -31,7 +32,7 @@ def untrained(
 
 
 def _declared(data: OperatorDataModule) -> dict[str, str]:
-    """What the data declare to be conserved."""
+    """Return the outputs that the data declare to be conserved, with their inputs."""
     if not data.conserved:
         raise ValueError(
             f"{data.path} declares no conserved quantity; leave conserve out, or name what its equation conserves, "
@@ -43,7 +44,7 @@ def _declared(data: OperatorDataModule) -> dict[str, str]:
 def _by_frames(
     conserved: Mapping[str, str], data: OperatorDataModule, outputs: Sequence[Variable]
 ) -> dict[str, str]:
-    """Each predicted frame of a conserved quantity by the last given frame of it."""
+    """Return the predicted frames of conserved quantities, each with the last given frame."""
     names = [state.name for state in data.states]
     for output, source in conserved.items():
         if output not in names or source != output:

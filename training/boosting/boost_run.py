@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from sobolev.datasets.store.manifest import Manifest
 from sobolev.datasets.store.whole_files import replacing
@@ -31,7 +32,7 @@ _log = logging.getLogger("sobolev")
 
 
 class Boost:
-    """A boost in its run folder: what of it is finished, and the rest.
+    """A boost in its run folder, of which some stages may be finished.
 
     The folder holds its settings, a train run ``stage-0/``, ``stage-1/`` … for each stage, ``surrogate/``
     with the stages that are finished, ``boosting.json`` and ``spectra.png``.
@@ -168,7 +169,11 @@ class Boost:
 
     @staticmethod
     def _draw(
-        file: Path, wavenumbers: torch.Tensor, spectra: torch.Tensor, first: int, last: int
+        file: Path,
+        wavenumbers: Float[Tensor, " shell"],
+        spectra: Float[Tensor, "spectrum shell"],
+        first: int,
+        last: int,
     ) -> None:
         errors = {f"after stage {k}": spectra[k + 1] for k in range(first, last + 1)}
         figure = stage_spectra(wavenumbers, spectra[0], errors)
@@ -177,7 +182,7 @@ class Boost:
 
 
 def _per_stage(epochs: Sequence[int] | None, stages: int, otherwise: int | None) -> list[int]:
-    """Epochs of each stage.
+    """Return the epochs of each stage.
 
     Raises:
         ValueError: if nobody said how many, or another number of them than there are stages.
@@ -192,7 +197,7 @@ def _per_stage(epochs: Sequence[int] | None, stages: int, otherwise: int | None)
 
 
 def _identity(manifest: Manifest) -> dict[str, Any]:
-    """What makes a data set this one to those who train on it."""
+    """Return the marks by which those who train on a data set know it again."""
     samples = {
         f"{split} samples": hashlib.sha256(
             "".join(shard.sha256 for shard in manifest.splits[split]).encode()

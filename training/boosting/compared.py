@@ -50,7 +50,8 @@ class Compared:
     def finish(self) -> dict[str, dict[str, Any]]:
         """Train what is missing, and save and return the table."""
         times = [cost_of(folder)["seconds"] for folder in self.boost.folders]
-        single, ensemble = self.run / "single", self.run / "ensemble"
+        single = self.run / "single"
+        ensemble = self.run / "ensemble"
         self._train(single, self.single, sum(times), seed=0)
         members = [ensemble / f"member-{k}" for k in range(len(times))]
         for k, (stage, seconds) in enumerate(zip(self.stages, times, strict=True)):
@@ -83,7 +84,7 @@ class Compared:
         self._fit(settings, epochs, run)
 
     def _settings(self, operator: dict[str, Any], seed: int) -> dict[str, Any]:
-        """The boost's configuration, as one of `sobolev train` for one operator."""
+        """Return the boost's configuration, as one of `sobolev train` for one operator."""
         plain = copy.deepcopy(dict(self.boost.plain))
         for name in ("epochs", "held_out", "compare", "stage"):
             plain.pop(name, None)
@@ -93,8 +94,9 @@ class Compared:
         return plain
 
     def _entry(self, folder: Path, runs: Sequence[Path]) -> dict[str, Any]:
-        """Cost and errors of the surrogate in ``folder``, which the ``runs`` have trained."""
-        surrogate, costs = loaded(folder), [cost_of(run) for run in runs]
+        """Return cost and errors of the surrogate in ``folder``, which the ``runs`` have trained."""
+        surrogate = loaded(folder)
+        costs = [cost_of(run) for run in runs]
         data = self.boost.data
         return {
             "parameters": sum(p.numel() for p in surrogate.operator.parameters()),
@@ -110,7 +112,7 @@ class Compared:
         self.prepare({**settings, "trainer": trainer, **where(run)}).fit()
 
     def _seconds_per_epoch(self, settings: Mapping[str, Any]) -> float:
-        """Time of the second epoch of a run that is thrown away, and neither logged nor drawn."""
+        """Return the time of the second epoch of a run that is thrown away, and neither logged nor drawn."""
         bare = {**settings, "trainer": {**settings["trainer"], "logger": False, "callbacks": None}}
         with tempfile.TemporaryDirectory() as folder:
             self._fit(bare, 2, Path(folder))
@@ -127,7 +129,7 @@ def average(members: Sequence[Surrogate]) -> Surrogate:
 
 
 def _stage_alone(stage: Mapping[str, Any], in_channels: int) -> dict[str, Any]:
-    """A stage of a configuration as an operator of its own, on ``in_channels``."""
+    """Return a stage of a configuration as an operator of its own, on ``in_channels``."""
     name = stage.get("class_path") or f"sobolev.operators.{stage['class']}"
     arguments = dict(stage.get("init_args") or stage.get("arguments") or {})
     if "in_channels" in arguments:
@@ -136,7 +138,7 @@ def _stage_alone(stage: Mapping[str, Any], in_channels: int) -> dict[str, Any]:
 
 
 def _of_size(operator: Mapping[str, Any], parameters: int) -> dict[str, Any]:
-    """``operator`` with the width that brings it closest to so many parameters.
+    """Return ``operator`` with the width that brings it closest to so many parameters.
 
     Raises:
         ValueError: if it has no width.

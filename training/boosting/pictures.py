@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from sobolev.grids.drawing import ERROR, TRUTH
 
 
-def stage_spectra(wavenumbers: Tensor, truth: Tensor, errors: Mapping[str, Tensor]) -> Figure:
-    """Energy spectra ``(shells,)`` of the error before and after stages of a boosted operator, by
-    name, beside the truth's."""
+def stage_spectra(
+    wavenumbers: Float[Tensor, " shell"],
+    truth: Float[Tensor, " shell"],
+    errors: Mapping[str, Float[Tensor, " shell"]],
+) -> Figure:
+    """Draw the energy spectra of the errors before and after stages of a boosted operator, by name,
+    beside the truth's."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.loglog(wavenumbers[1:], truth[1:].clamp(min=1e-30), color=TRUTH, lw=1.2, label="truth")

@@ -1,4 +1,4 @@
-"""What the runs of a boost share: how they are prepared, what they cost, how well they do."""
+"""The common parts of the runs of a boost: preparation, costs, scores."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Prepared:
 
 
 Prepare = Callable[[Mapping[str, Any]], Prepared]
-"""Makes a run of its settings, among them ``run``, ``resume`` and ``overwrite``."""
+"""A function that makes a run of its settings, among them ``run``, ``resume`` and ``overwrite``."""
 
 
 def where(run: Path) -> dict[str, Any]:

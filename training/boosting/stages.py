@@ -12,6 +12,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.datasets import OperatorDataModule
@@ -20,7 +21,7 @@ from sobolev.grids.streams import Key, stream
 from sobolev.operators import Operator, SpecBoost
 from sobolev.surrogates import Surrogate
 from sobolev.surrogates.applying import comfortable_batch
-from sobolev.training.module import OperatorModule
+from sobolev.training.module import Batch, OperatorModule
 
 
 class BoostingModule(OperatorModule):
@@ -78,7 +79,8 @@ class BoostingModule(OperatorModule):
                 f"output channels; the data have {data.out_channels}: give data.window the horizon of one application"
             )
         super().__init__(operator, data, **options)
-        self.booster, self.stage = operator, stage
+        self.booster = operator
+        self.stage = stage
         self.data = _part(data, stage, count, held_out) if held_out else data
         samples = len(self.data.pairs("train").samples)
         self.surrogate.record(boosting={"stage": stage, "samples": samples})
@@ -112,7 +114,7 @@ class BoostingModule(OperatorModule):
             self.booster.freeze_except(self.stage)
 
     def _check_stages(self) -> None:
-        """They are trained here."""
+        """Accept stages that are not trained yet: they are trained here."""
 
     def on_fit_start(self) -> None:
         """Measure the residuals' scale, unless a checkpoint has brought it, and leave out the later
@@ -131,8 +133,9 @@ class BoostingModule(OperatorModule):
         first = max(first, 1)  # the first stage's is not measured
         self.booster.scale[first:] = self.booster.mean[first:] = 0.0
 
-    def _residuals(self) -> Iterator[Tensor]:
-        """What the earlier stages leave of the training samples, normalised, batch by batch."""
+    def _residuals(self) -> Iterator[Float[Tensor, "batch outputs *space"]]:
+        """Yield the residuals that the earlier stages leave of the training samples, normalised, batch by
+        batch."""
         surrogate = self.surrogate
         for inputs, targets in _batches(self.data, "train"):
             u = (inputs.to(self.device) - surrogate.input_mean) / surrogate.input_scale
@@ -174,15 +177,16 @@ def boost(
 
 @contextlib.contextmanager
 def frozen_on_purpose() -> Iterator[None]:
-    """Without Lightning's warning that some modules, the frozen stages, are in evaluation mode."""
+    """Silence Lightning's warning that some modules, the frozen stages, are in evaluation mode."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
         yield
 
 
 def parts(samples: int, stages: int, held_out: float, seed: int) -> list[np.ndarray]:
-    """The training samples of each stage, ascending numbers below ``samples``, disjoint:
-    ``held_out`` of all for each later stage, drawn by ``seed``, and the rest for the first.
+    """Return the training samples of each stage: ascending numbers below ``samples``, disjoint.
+
+    Each later stage has a share ``held_out`` of all, drawn by ``seed``; the first one has the rest.
 
     >>> [len(part) for part in parts(100, 3, held_out=0.2, seed=0)]
     [60, 20, 20]
@@ -205,36 +209,44 @@ def parts(samples: int, stages: int, held_out: float, seed: int) -> list[np.ndar
 @torch.no_grad()
 def error_spectra(
     surrogate: Surrogate, data: OperatorDataModule, split: str = "valid"
-) -> tuple[Tensor, Tensor]:
-    """Mean energy spectra over a split: of the fields about their training mean, and of the errors
-    of the first 1, 2, … active stages.
+) -> tuple[Float[Tensor, " shell"], Float[Tensor, "spectrum shell"]]:
+    """Return mean energy spectra over a split: of the fields about their training mean, and of the
+    errors of the first 1, 2, … active stages.
 
     Fields are measured in the standard deviations of each variable, and summed over variables.
 
     Returns:
-        wavenumbers ``(shells,)`` and spectra ``(1 + active, shells)``, the fields' first.
+        Wavenumbers and 1 + active spectra, the fields' first.
+
+    Raises:
+        ValueError: for an operator without stages.
     """
-    operator, device = surrogate.operator, surrogate.input_mean.device
+    operator = surrogate.operator
+    device = surrogate.input_mean.device
     if not isinstance(operator, SpecBoost):
         raise ValueError(f"only a SpecBoost has stages, got {type(operator).__name__}")
-    active, total, count = operator.active, torch.zeros((), device=device), 0
+    active = operator.active
+    total = torch.zeros((), device=device)
+    count = 0
     try:
         for inputs, targets in _batches(data, split):
-            targets, rows = targets.to(device), []
+            targets = targets.to(device)
+            rows = []
             for k in range(active + 1):
                 operator.active = max(k, 1)
                 prediction = surrogate(inputs.to(device)) if k else surrogate.output_mean
                 error = (targets - prediction) / surrogate.output_scale
                 wavenumbers, energy = energy_spectrum(error.double(), data.grid)
                 rows.append(energy.sum((0, 1)))
-            total, count = total + torch.stack(rows), count + len(targets)
+            total = total + torch.stack(rows)
+            count += len(targets)
     finally:
         operator.active = active
     return wavenumbers.cpu(), (total / count).cpu()
 
 
 def _part(data: OperatorDataModule, stage: int, stages: int, held_out: float) -> OperatorDataModule:
-    """``data`` with the training samples of one stage, normalised by all of them."""
+    """Return ``data`` with the training samples of one stage, normalised by all of them."""
     items = copy.copy(data.pairs("train"))
     items.samples = items.samples[parts(len(items.samples), stages, held_out, data.seed)[stage]]
     data.statistics  # noqa: B018  computed once, from all samples, and kept by the copy
@@ -243,7 +255,9 @@ def _part(data: OperatorDataModule, stage: int, stages: int, held_out: float) ->
     return part
 
 
-def _batches(data: OperatorDataModule, split: str) -> Iterator[tuple[Tensor, Tensor]]:
-    items, size = data.pairs(split), comfortable_batch(data.grid)
+def _batches(data: OperatorDataModule, split: str) -> Iterator[Batch]:
+    """Yield the samples of a split in batches of a comfortable size."""
+    items = data.pairs(split)
+    size = comfortable_batch(data.grid)
     for i in range(math.ceil(len(items) / size)):
         yield items[i * size : (i + 1) * size]

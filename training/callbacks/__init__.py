@@ -1,1 +1,1 @@
-"""What training does beside its steps."""
+"""Callbacks: the work of training beside its steps."""

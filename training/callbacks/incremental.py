@@ -33,7 +33,8 @@ class IncrementalModes(Callback):
     def __init__(self, start: int | Sequence[int], every: int) -> None:
         super().__init__()
         check_whole("IncrementalModes", start=start, every=every)
-        self.start, self.every = start, every
+        self.start = start
+        self.every = every
 
     def on_fit_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
@@ -41,7 +42,8 @@ class IncrementalModes(Callback):
         operator = _operator(pl_module)
         start = self._modes(operator, 0)
         growths = max(m - s for m, s in zip(operator.modes, start, strict=True))
-        needed, epochs = growths * self.every + 1, trainer.max_epochs
+        needed = growths * self.every + 1
+        epochs = trainer.max_epochs
         if epochs is not None and 0 <= epochs < needed:
             raise ValueError(
                 f"from {start} modes, one more every {self.every} epochs, all {operator.modes} are "
@@ -70,7 +72,7 @@ class IncrementalModes(Callback):
         operator.active_modes = operator.modes
 
     def _modes(self, operator: FNO, epoch: int) -> list[int]:
-        """Those in use in ``epoch``, counted from 0."""
+        """Return the modes in use in ``epoch``, counted from 0."""
         start = [self.start] * operator.ndim if isinstance(self.start, int) else list(self.start)
         if len(start) != operator.ndim or any(
             s > m for s, m in zip(start, operator.modes, strict=True)

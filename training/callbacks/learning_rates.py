@@ -26,17 +26,18 @@ def find_learning_rate(
     *,
     steps: int = 100,
 ) -> float:
-    """The learning rate at which the loss falls fastest, by a trial of growing rates (Smith 2017);
-    weights and optimiser are then what they were.
+    """Return the learning rate at which the loss falls fastest, by a trial of growing rates (Smith 2017).
 
-    The loss of each step, smoothed, is drawn over the rate in ``picture``.
+    Weights and optimiser are afterwards what they were. The loss of each step, smoothed, is drawn over
+    the rate in ``picture``.
 
     Raises:
         ArithmeticError: if the loss fell at no rate.
         ValueError: under ``fast_dev_run``.
     """
     loop = trainer.fit_loop
-    epochs, validations = loop.max_epochs, trainer.check_val_every_n_epoch
+    epochs = loop.max_epochs
+    validations = trainer.check_val_every_n_epoch
     loop.max_epochs = steps * trainer.accumulate_grad_batches  # enough, however short an epoch
     if validations is not None:
         trainer.check_val_every_n_epoch = loop.max_epochs + 1
@@ -52,10 +53,12 @@ def find_learning_rate(
         )
     finally:
         module.may_diverge = False
-        loop.max_epochs, trainer.check_val_every_n_epoch = epochs, validations
+        loop.max_epochs = epochs
+        trainer.check_val_every_n_epoch = validations
     if finder is None:
         raise ValueError("a trial of learning rates needs more than trainer.fast_dev_run")
-    rates, losses = finder.results["lr"], _unsmoothed(finder.results["loss"])
+    rates = finder.results["lr"]
+    losses = _unsmoothed(finder.results["loss"])
     found = steepest(rates, losses)
     if trainer.is_global_zero:
         with replacing(picture) as part:
@@ -65,7 +68,7 @@ def find_learning_rate(
 
 
 def steepest(rates: Sequence[float], losses: Sequence[float]) -> float:
-    """The rate at which the loss, smoothed, falls fastest over log(rate), before it is lowest.
+    """Return the rate at which the loss, smoothed, falls fastest over log(rate), before it is lowest.
 
     >>> rates = [10 ** (-6 + k / 20) for k in range(100)]
     >>> losses = [1 / (1 + (rate / 1e-3) ** 2) + rate**2 for rate in rates]
@@ -86,14 +89,15 @@ def steepest(rates: Sequence[float], losses: Sequence[float]) -> float:
 
 
 def _smooth(losses: Sequence[float]) -> np.ndarray:
-    """Losses of single batches, averaged over a few steps; those of a diverged end count as no gain."""
+    """Return the losses of single batches, averaged over a few steps. Those of a diverged end count as no
+    gain."""
     values = np.nan_to_num(np.array(losses), nan=np.inf, posinf=np.inf)
     values = np.minimum(values, 2 * values[np.isfinite(values)][0])
     return gaussian_filter1d(values, 3.0, mode="nearest")
 
 
 def _unsmoothed(losses: Sequence[float], beta: float = 0.98) -> list[float]:
-    """The losses of the single steps, from Lightning's running mean.
+    """Return the losses of the single steps, from Lightning's running mean.
 
     That mean lags by some fifty steps and, at the beginning, falls short by up to a half, so that a
     trial would always look best at its smallest rates.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning
+from jaxtyping import Float
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
@@ -17,16 +18,27 @@ from sobolev.surrogates import Surrogate
 from sobolev.training.callbacks.progress import epochs_of
 from sobolev.training.module import OperatorModule
 
-Draw = Callable[[Surrogate, Tensor, Tensor, Tensor], Figure]
+Draw = Callable[
+    [
+        Surrogate,
+        Float[Tensor, "sample inputs *space"],
+        Float[Tensor, "sample outputs *space"],
+        Float[Tensor, "sample outputs *space"],
+    ],
+    Figure,
+]
+"""A function that draws the inputs, targets and predictions of some samples."""
 
 
 class PredictionPictures(Callback):
-    """Truth, prediction and error of the first validation samples, for TensorBoard, at most ``count``
-    times in a run and for at most a twentieth of its time – but once in the last epoch.
+    """Draw truth, prediction and error of the first validation samples for TensorBoard.
+
+    This is done at most ``count`` times in a run and for at most a twentieth of its time, but once in
+    the last epoch in any case.
 
     Args:
         draw: makes a figure of a surrogate and the inputs, targets and predictions of some samples.
-        count: how often, at most.
+        count: the largest number of pictures.
     """
 
     SAMPLES = 3
@@ -57,7 +69,8 @@ class PredictionPictures(Callback):
             return
         if not self._due(trainer):
             return
-        surrogate, (inputs, targets) = pl_module.surrogate, batch
+        surrogate = pl_module.surrogate
+        inputs, targets = batch
         # every process takes part, with the whole batch: sharded weights and compiled graphs want it so
         predictions = surrogate(inputs)
         began = time.perf_counter()
@@ -70,9 +83,10 @@ class PredictionPictures(Callback):
             self.seconds += time.perf_counter() - began
 
     def _due(self, trainer: lightning.Trainer) -> bool:
-        """Whether this is the first validation of one of the epochs to draw: ``count`` evenly spaced
-        ones, or, where their number is not known, 1, 2, 4, 8, …"""
-        epoch, epochs = trainer.current_epoch + 1, epochs_of(trainer)
+        """Return whether this is the first validation of one of the epochs to draw: ``count`` evenly
+        spaced ones, or, where their number is not known, 1, 2, 4, 8, …"""
+        epoch = trainer.current_epoch + 1
+        epochs = epochs_of(trainer)
         if trainer.sanity_checking or epoch == self.seen:
             return False
         self.seen = epoch

@@ -1,4 +1,4 @@
-"""Where the time of a run goes."""
+"""A profile of the time that a run takes."""
 
 from __future__ import annotations
 
@@ -15,26 +15,29 @@ from sobolev.training.callbacks.progress import duration
 
 
 class Profile(Callback):
-    """Where the time goes: phases of all steps, and the operators of a few, in a text file that is
-    written anew after every epoch.
+    """Measure the time of the phases of all steps, and of the operators of a few.
 
-    Devices are waited for between phases, so that each gets its own time; a run is a little slower
-    for it.
+    A text file with both is written anew after every epoch. Devices are waited for between phases, so
+    that each phase gets its own time, which makes a run a little slower.
     """
 
     RECORDED = range(5, 10)
     """The steps whose operators are recorded; by then caches are warm."""
-    _DATA, _FORWARD, _BACKWARD, _OPTIMISER = STEP = (
-        "loading and moving data",
-        "forward and loss",
-        "backward",
-        "optimiser",
-    )
-    _VALIDATION, _REST = "validation", "checkpoints, logs, pictures"
-    _FIRST, _RECORDING = "first step (caches, compiling)", "recording operators"
+    _DATA = "loading and moving data"
+    _FORWARD = "forward and loss"
+    _BACKWARD = "backward"
+    _OPTIMISER = "optimiser"
+    STEP = (_DATA, _FORWARD, _BACKWARD, _OPTIMISER)
+    """The phases of a step, in their order."""
+    _VALIDATION = "validation"
+    _REST = "checkpoints, logs, pictures"
+    _FIRST = "first step (caches, compiling)"
+    _RECORDING = "recording operators"
 
     def __init__(self, file: Path) -> None:
-        self.file, self.steps, self.timed = file, 0, 0
+        self.file = file
+        self.steps = 0
+        self.timed = 0
         self.seconds: dict[str, float] = {}
         self.recorder: torch.profiler.profile | None = None
         self.operators: list[tuple[str, int, float]] = []
@@ -49,7 +52,8 @@ class Profile(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, *_: Any
     ) -> None:
         self._lap(self._DATA)
-        self.batch, self.device = len(batch[0]), pl_module.device
+        self.batch = len(batch[0])
+        self.device = pl_module.device
         if self.steps == self.RECORDED.start:
             self.recorder = torch.profiler.profile()
             self.recorder.start()
@@ -87,7 +91,7 @@ class Profile(Callback):
         self._stop_recording()
 
     def report(self) -> str:
-        """The two tables."""
+        """Return the two tables."""
         total = sum(self.seconds.values())
         lines = [
             f"{duration(total)} on {self.device}, {self.steps} steps of {self.batch} fields (in each process)",
@@ -106,7 +110,8 @@ class Profile(Callback):
             lines += ["", f"{self.batch / step:.0f} fields per second (and process) while training"]
         if self.operators:
             whole = sum(seconds for _, _, seconds in self.operators)
-            first, last = self.RECORDED.start + 1, self.RECORDED.stop
+            first = self.RECORDED.start + 1
+            last = self.RECORDED.stop
             lines += [
                 "",
                 f"own time of operators in steps {first} to {last}: {1e3 * whole:.1f} ms",

@@ -1,4 +1,4 @@
-"""How long a run takes, and when it has had enough."""
+"""The progress of a run: its time, its epochs, and its early end."""
 
 from __future__ import annotations
 
@@ -35,8 +35,10 @@ class Patience(EarlyStopping):
 
 
 class Clock(Callback):
-    """Seconds of each epoch, validation included, and those before an interruption as well: its state
-    is kept in the checkpoints."""
+    """Keep the seconds of each epoch, validation included.
+
+    Its state is kept in the checkpoints, so that epochs before an interruption are counted as well.
+    """
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -56,12 +58,13 @@ class Clock(Callback):
 
 
 class EpochLines(Callback):
-    """A line per epoch where there is no terminal for a progress bar."""
+    """Log a line per epoch where there is no terminal for a progress bar."""
 
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        self.started, self.first = time.perf_counter(), trainer.current_epoch
+        self.started = time.perf_counter()
+        self.first = trainer.current_epoch
 
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
@@ -69,7 +72,8 @@ class EpochLines(Callback):
         metrics = trainer.callback_metrics  # summed over all processes, which must all ask
         if not trainer.is_global_zero:
             return
-        epoch, epochs = trainer.current_epoch + 1, epochs_of(trainer)
+        epoch = trainer.current_epoch + 1
+        epochs = epochs_of(trainer)
         seconds = (time.perf_counter() - self.started) / (epoch - self.first)
         names = {"train/loss": "loss", WATCHED: "valid L²", "valid/relative_h1": "H¹"}
         values = {names[k]: float(v) for k, v in metrics.items() if k in names}
@@ -86,7 +90,7 @@ class EpochLines(Callback):
 
 
 def epochs_of(trainer: lightning.Trainer) -> int | None:
-    """How many epochs a run is to have, if it is known."""
+    """Return the number of epochs that a run is to have, if it is known."""
     limits = [trainer.max_epochs] if trainer.max_epochs not in (None, -1) else []
     if trainer.max_steps > 0:
         steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
@@ -95,7 +99,7 @@ def epochs_of(trainer: lightning.Trainer) -> int | None:
 
 
 def duration(seconds: float) -> str:
-    """Time as a person says it.
+    """Return a time as a person says it.
 
     >>> duration(7.2), duration(544), duration(9000)
     ('7 s', '9 min 4 s', '2 h 30 min')

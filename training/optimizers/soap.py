@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -88,7 +89,7 @@ class SOAP(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Move all weights that have gradients; returns what ``closure``, called first, returns."""
+        """Move all weights that have gradients. ``closure`` is called first, and its result returned."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -99,8 +100,14 @@ class SOAP(Optimizer):
                     self._move(weight, weight.grad, group)
         return loss
 
-    def _move(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        state, (beta1, beta2) = self.state[weight], group["betas"]
+    def _move(
+        self,
+        weight: Float[Tensor, "*shape"],
+        gradient: Float[Tensor, "*shape"],
+        group: dict[str, Any],
+    ) -> None:
+        state = self.state[weight]
+        beta1, beta2 = group["betas"]
         axes = _with_basis(weight, group)
         gradient = gradient.movedim(axes, [*range(len(axes))])
         if not state:
@@ -115,7 +122,8 @@ class SOAP(Optimizer):
             gradient = (unfolded.mT @ basis).reshape(*gradient.shape[1:], -1)
         state["mean"].lerp_(gradient, 1 - beta1)
         state["square"].lerp_(gradient.square(), 1 - beta2)
-        bias1, bias2 = 1 - beta1 ** state["steps"], 1 - beta2 ** state["steps"]
+        bias1 = 1 - beta1 ** state["steps"]
+        bias2 = 1 - beta2 ** state["steps"]
         step = (state["mean"] / bias1) / ((state["square"] / bias2).sqrt() + _EPS)
         for basis in reversed(state["bases"]):
             step = (basis @ step.reshape(-1, len(basis)).mT).reshape(-1, *step.shape[:-1])
@@ -125,16 +133,17 @@ class SOAP(Optimizer):
             _turn(state)
 
 
-def _with_basis(weight: Tensor, group: dict[str, Any]) -> list[int]:
-    """The axes that have a basis, ascending."""
+def _with_basis(weight: Float[Tensor, "*shape"], group: dict[str, Any]) -> list[int]:
+    """Return the axes that have a basis, ascending."""
     if weight.ndim < 2:
         return []
     axes = sorted(a % weight.ndim for a in group["axes"])
     return [a for a in axes if 1 < weight.shape[a] <= group["largest"]]
 
 
-def _beginning(gradient: Tensor, rotated: int) -> dict[str, Any]:
-    """Of a weight whose first ``rotated`` axes have bases; ``mean`` and ``square`` have these last."""
+def _beginning(gradient: Float[Tensor, "*shape"], rotated: int) -> dict[str, Any]:
+    """Return the first state of a weight whose first ``rotated`` axes have bases. Its ``mean`` and
+    ``square`` have these axes last."""
     unfolded = [gradient.movedim(a, 0).flatten(1) for a in range(rotated)]
     moments = [u @ u.mT for u in unfolded]
     like = gradient.movedim([*range(rotated)], [*range(-rotated, 0)])

@@ -1,4 +1,4 @@
-"""What a run is resumed from, and whether it is still the same run."""
+"""The checkpoint that a run is resumed from, and the refusal of one that is another run's."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def refuse_changes(before: dict[str, Any], now: dict[str, Any], run: Path) -> No
 
 
 def fill(surrogate: Surrogate, path: Path) -> dict[str, Any]:
-    """Give a surrogate the weights of a checkpoint, and return it."""
+    """Give a surrogate the weights of a checkpoint, and return the checkpoint."""
     checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     weights = {
         name.removeprefix("surrogate."): values

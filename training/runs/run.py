@@ -39,7 +39,7 @@ PARTS = (
     "profile.txt", "learning_rate.png", ".lr_find_*.ckpt",
     "stage-*", "spectra.png", "boosting.json", "single", "ensemble", "comparison.json",
 )  # fmt: skip
-"""What may lie in a run folder, and goes when it is overwritten."""
+"""The files and folders of a run, which are removed when it is overwritten."""
 _log = logging.getLogger("sobolev")
 
 
@@ -50,14 +50,14 @@ class Run:
     Args:
         folder: receives the settings, ``metrics.csv``, ``tensorboard/``, ``checkpoints/`` and
             ``surrogate/``.
-        settings: what the run is made of, JSON-able; a resumed run must have the same.
+        settings: all that the run is made of, JSON-able; a resumed run must have the same.
         resume: go on from the last checkpoint.
         overwrite: replace a run that is there.
         ema: validate and save an exponential moving average of the weights with this decay.
         patience: stop when the validation error has not fallen for so many epochs.
         find_learning_rate: try growing learning rates first, and use the one that suggests.
         profile: write down where the time goes.
-        seed: that everything was seeded with, for the record.
+        seed: the number that everything was seeded with, for the record.
         draw: makes the pictures of predictions for TensorBoard; none are made without.
         file: name of the settings in the folder.
     """
@@ -125,7 +125,7 @@ class Run:
         return self.checkpoints / "last.ckpt"
 
     def callbacks(self, *, progress_bar: bool = False) -> list[Callback]:
-        """Return what the run does beside its steps."""
+        """Return the callbacks of the run, which work beside its steps."""
         ours: list[Callback] = [
             Clock(),
             *([PredictionPictures(self.draw)] if self.draw else []),
@@ -143,7 +143,7 @@ class Run:
         return ours
 
     def loggers(self) -> list[Logger]:
-        """Return what writes the run's metrics."""
+        """Return the loggers that write the run's metrics."""
         return [CSVLogger(self.folder, "", ""), TensorBoardLogger(self.folder, "tensorboard", "")]
 
     def fit(
@@ -213,7 +213,9 @@ class Run:
     ) -> None:
         """Give the surrogate the weights that did best in validation, else the last ones, and the record
         of its training."""
-        best, score, epoch = _watching(trainer), None, None
+        best = _watching(trainer)
+        score = None
+        epoch = None
         callbacks: list[Callback] = cast(Any, trainer).callbacks
         seconds = sum(next(c for c in callbacks if isinstance(c, Clock)).seconds, 0.0)
         if best.best_model_path and best.best_model_score is not None:
@@ -239,7 +241,8 @@ class Run:
                 },
             }
         )
-        done, wanted = trainer.current_epoch, epochs_of(trainer)
+        done = trainer.current_epoch
+        wanted = epochs_of(trainer)
         early = f" (stopped early, of {wanted})" if wanted is not None and done < wanted else ""
         found = "no validation"
         if score is not None:
@@ -336,7 +339,7 @@ def is_first_process() -> bool:
 
 
 def _watching(trainer: lightning.Trainer) -> ModelCheckpoint:
-    """The callback that watches the validation error, among those the user may have added."""
+    """Return the callback that watches the validation error, among those that the user may have added."""
     return next(
         callback
         for callback in trainer.checkpoint_callbacks
