@@ -1,4 +1,4 @@
-"""Judging surrogates: measures, comparisons, rollouts, break-even, reports."""
+"""Judgement of surrogates: measures, comparisons, rollouts, break-even, reports."""
 
 from sobolev.evaluation.comparison import evaluate
 from sobolev.evaluation.judged import evaluate_run

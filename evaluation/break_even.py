@@ -1,4 +1,4 @@
-"""After how many fields a surrogate has paid for its data and its training.
+"""The number of fields after which a surrogate has paid for its data and its training.
 
 It is compared with the cheapest classical solve that is as accurate as the surrogate, not with the
 solve that made the data: on a coarser grid, in longer steps or to a looser tolerance a solver is
@@ -27,11 +27,11 @@ class BreakEven:
     """The surrogate's error on the samples of the comparison."""
     samples: int
     seconds_per_field: float
-    """Of the surrogate, in batches."""
+    """The surrogate's, in batches."""
     solver: Solve
     """The cheapest solve whose error is at most the surrogate's."""
     solver_is_reference: bool
-    """No cheaper solve is as accurate: ``solver`` is the one that made the data."""
+    """True if no cheaper solve is as accurate: ``solver`` is then the one that made the data."""
     tried: tuple[Solve, ...]
     training_seconds: float | None
     data_seconds: float
@@ -40,7 +40,7 @@ class BreakEven:
 
     @property
     def fields(self) -> float | None:
-        """N* = (data + training) / (solver per field − surrogate per field), or None: never."""
+        """N* = (data + training) / (solver per field − surrogate per field), or None for never."""
         saved = (self.solver.seconds_per_field or 0.0) - self.seconds_per_field
         if self.training_seconds is None or saved <= 0:
             return None
@@ -72,9 +72,9 @@ def break_even(
     Args:
         problem: the fields of the comparison.
         relative_l2, seconds_per_field: the surrogate's error and time on them.
-        recipe: that drew the data.
+        recipe: the one that drew the data.
         manifest: of data like those trained on; drawing some of them again is timed.
-        data_samples: how many samples were drawn for training and validation.
+        data_samples: the number of samples drawn for training and validation.
         training_seconds: wall-clock time, if it was recorded.
         tick: told what is being tried.
     """
@@ -100,7 +100,7 @@ def break_even(
 
 
 def _rounded(count: float) -> int:
-    """To two significant digits, upwards: times are known no better.
+    """Round upwards to two significant digits: times are known no better.
 
     >>> _rounded(12345.6), _rounded(7.2)
     (13000, 8)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.datasets.recipes.base import Recipe, expands_in_modes
@@ -18,7 +19,7 @@ from sobolev.grids.axis import subsampled_sizes
 from sobolev.grids.restriction import restricted
 
 PATIENCE = 60.0
-"""Seconds: no finer grid is tried once a solve of the batch has taken so long."""
+"""The seconds of a solve of the batch after which no finer grid is tried."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,13 @@ class SolverProblem:
     """Fields that a classical solver is to make as well as a surrogate does."""
 
     recipe: Recipe
-    inputs: Tensor
-    """What the solver starts from, ``(sample, channels, *space)`` on ``source``."""
+    inputs: Float[Tensor, "sample inputs *source_space"]
+    """The fields that the solver starts from, on ``source``."""
     source: AbstractGrid
     grid: AbstractGrid
-    """Where errors are taken."""
-    error: Callable[[Tensor], Tensor]
-    """Relative L² error per sample of ``(sample, channels, *space)`` on ``grid``."""
+    """The grid that errors are taken on."""
+    error: Callable[[Float[Tensor, "sample outputs *space"]], Float[Tensor, " sample"]]
+    """Relative L² error per sample of fields on ``grid``."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,12 @@ class Solve:
 
 
 def solves(problem: SolverProblem, wanted: float, tick: Callable[[str], None]) -> Iterator[Solve]:
-    """Yield solves on grids from coarse to fine; on each that is good enough, looser settings until one is not.
+    """Yield solves on grids from coarse to fine; on each that is good enough, also looser settings until
+    one is not.
 
-    What is too loose on a fine grid is too loose on a coarse one, so that each grid goes on from the
-    loosest setting before. The search ends where finer grids only cost more.
+    A setting that is too loose on a fine grid is too loose on a coarse one. Each grid therefore goes on
+    from the loosest setting that was good enough before. The search ends where finer grids only cost
+    more.
     """
     recipe = problem.recipe
     best = math.inf
@@ -63,7 +66,8 @@ def solves(problem: SolverProblem, wanted: float, tick: Callable[[str], None]) -
             yield solve
             if solve.relative_l2 is None or not solve.relative_l2 <= wanted:
                 break
-            recipe, per_field = candidate, solve.seconds_per_field or math.inf
+            recipe = candidate
+            per_field = solve.seconds_per_field or math.inf
             if per_field > 2 * best:
                 return
             best = min(best, per_field)
@@ -72,9 +76,13 @@ def solves(problem: SolverProblem, wanted: float, tick: Callable[[str], None]) -
 
 
 def _sizes(problem: SolverProblem) -> list[int]:
-    """Sizes to solve at, coarsest first: by cutting or adding modes on periodic axes and the sphere,
-    elsewhere by picking nodes, as a coefficient with jumps is restricted."""
-    source, finest = problem.source, problem.recipe.solver_resolution
+    """Return the sizes to solve at, coarsest first.
+
+    Periodic axes and the sphere have any size, by cutting or adding modes. Elsewhere nodes are picked,
+    as a coefficient with jumps is restricted.
+    """
+    source = problem.source
+    finest = problem.recipe.solver_resolution
     if isinstance(source, Grid) and not expands_in_modes(source):
         return [n for n in reversed(subsampled_sizes(source.axes[0])) if n >= 5]
     powers = (n for k in range(3, 31) for n in (2**k, 3 * 2 ** (k - 1)))
@@ -82,8 +90,9 @@ def _sizes(problem: SolverProblem) -> list[int]:
 
 
 def _judged(problem: SolverProblem, size: int) -> tuple[Solve, float]:
-    """Error and time of one configuration, and the seconds that its first solve took."""
-    recipe, grid = problem.recipe, problem.recipe.grid(size)
+    """Return one configuration, judged, and the seconds that its first solve took."""
+    recipe = problem.recipe
+    grid = recipe.grid(size)
     inputs = recipe.inputs_on(grid, problem.inputs, problem.source)
     setting = recipe.setting if isinstance(recipe, Loosenable) else ""
     start = time.perf_counter()
@@ -103,14 +112,18 @@ def _judged(problem: SolverProblem, size: int) -> tuple[Solve, float]:
     return Solve(size, setting, found if math.isfinite(found) else None, seconds), first
 
 
-def _channels(outputs: Tensor, in_time: bool) -> Tensor:
-    """``(sample, output, [time,] *space)`` as channels, frames but the first one before variables."""
+def _channels(
+    outputs: Float[Tensor, "sample variable *time_and_space"], in_time: bool
+) -> Float[Tensor, "sample channels *space"]:
+    """Return outputs as channels: all frames but the first one, the variables of each together."""
     return outputs[:, :, 1:].transpose(1, 2).flatten(1, 2) if in_time else outputs
 
 
-def _brought(u: Tensor, grid: AbstractGrid, target: AbstractGrid) -> Tensor:
-    """``u`` on the grid where errors are taken: expanded on a finer one, restricted as data are
-    stored on a coarser one."""
+def _brought(
+    u: Float[Tensor, "sample channels *space"], grid: AbstractGrid, target: AbstractGrid
+) -> Float[Tensor, "sample channels *target_space"]:
+    """Return ``u`` on ``target``: expanded on a finer grid, restricted on a coarser one, as data are
+    that are stored there."""
     if grid.shape == target.shape:
         return u
     finer = grid.shape[0] > target.shape[0]

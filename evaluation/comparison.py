@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.datasets.generating.generation import refined
@@ -27,14 +28,18 @@ from sobolev.surrogates.applying import apply, comfortable_batch
 from sobolev.training.metrics import binned_error
 
 WINDOWS = 1024
-"""Windows of trajectories that the scores of one application are taken over, at most."""
+"""The largest number of windows of trajectories that the scores of one application are taken over."""
 TIMED_SOLVES = 8
-"""Samples that the classical solver is timed on."""
+"""The number of samples that the classical solver is timed on."""
+
+Inputs = Float[Tensor, "sample inputs *space"]
+Outputs = Float[Tensor, "sample outputs *space"]
+"""Fields; the frames of trajectories are channels."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """How a surrogate does at one resolution; errors are means over the samples."""
+    """The scores of a surrogate at one resolution. Errors are means over the samples."""
 
     resolution: int | list[int]
     """Nodes per axis: one number where it stands for all of them."""
@@ -43,22 +48,22 @@ class Score:
     relative_h1: float
     seconds_per_field: float
     solver_seconds_per_field: float | None
-    """Of the data's own solver on the same grid and the same machine, in batches; None if the
-    recipe is not known, makes trajectories, or was not to be timed."""
+    """The time of the data's own solver on the same grid and the same machine, in batches; None if
+    the recipe is not known, makes trajectories, or was not to be timed."""
     solver_relative_l2: float | None
     """Error of that solve against the stored fields, which come from the recipe's finest grid."""
     relative_l2_of: dict[str, float] = field(default_factory=dict)
-    """Of each quantity by itself, where there are several."""
+    """The error of each quantity by itself, where there are several."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Test fields at one resolution with their prediction, ``(sample, channel, *space)`` each."""
+    """Test fields at one resolution, with their predictions."""
 
     grid: AbstractGrid
-    inputs: Tensor
-    targets: Tensor
-    predictions: Tensor
+    inputs: Inputs
+    targets: Outputs
+    predictions: Outputs
     surrogate: Surrogate
 
     @property
@@ -67,26 +72,36 @@ class Comparison:
         found = resolution_of(self.grid)
         return str(found) if isinstance(found, int) else by(found)
 
-    def errors(self, order: float = 0.0) -> Tensor:
+    def first(self, count: int) -> Comparison:
+        """Return the comparison of the first ``count`` samples, or of all if there are fewer."""
+        return replace(
+            self,
+            inputs=self.inputs[:count],
+            targets=self.targets[:count],
+            predictions=self.predictions[:count],
+        )
+
+    def errors(self, order: float = 0.0) -> Float[Tensor, " sample"]:
         """Return the relative H^s error per sample, in ``surrogate.comparable`` units."""
         return relative_error(*self.comparable(), self.grid, order)
 
-    def comparable(self) -> tuple[Tensor, Tensor]:
-        """Prediction and target in ``surrogate.comparable`` units, float64."""
+    def comparable(self) -> tuple[Outputs, Outputs]:
+        """Return prediction and target in ``surrogate.comparable`` units, float64."""
         prediction, target = (
             self.surrogate.comparable(u.double()) for u in (self.predictions, self.targets)
         )
         return prediction, target
 
-    def measured(self) -> dict[str | None, dict[str, Tensor]]:
-        """Every measure per sample: of all quantities together under None, and by name where there
-        are several."""
-        compared, physical = self.comparable(), (self.predictions.double(), self.targets.double())
+    def measured(self) -> dict[str | None, dict[str, Float[Tensor, " sample"]]]:
+        """Return every measure per sample: under None that of all quantities together, and by name that
+        of each where there are several."""
+        compared = self.comparable()
+        physical = (self.predictions.double(), self.targets.double())
         names = [v.name for v in self.surrogate.quantities]
         parts: dict[str | None, slice] = {None: slice(None)}
         if len(names) > 1:
             parts |= {name: slice(i, None, len(names)) for i, name in enumerate(names)}
-        found: dict[str | None, dict[str, Tensor]] = {}
+        found: dict[str | None, dict[str, Float[Tensor, " sample"]]] = {}
         for name, channels in parts.items():
             found[name] = {}
             for key, measure in MEASURES.items():
@@ -94,9 +109,9 @@ class Comparison:
                 found[name][key] = measure.of(p[:, channels], y[:, channels], self.grid)
         return found
 
-    def spectral_error(self) -> tuple[Tensor, Tensor, float]:
-        """Wavenumbers, mean square error per shell (``metrics.binned_error``), and the mean square
-        error by quadrature, which the shells sum to; in ``surrogate.comparable`` units."""
+    def spectral_error(self) -> tuple[Float[Tensor, " shell"], Float[Tensor, " shell"], float]:
+        """Return wavenumbers, mean square error per shell (``metrics.binned_error``), and the mean square
+        error by quadrature, to which the shells sum; in ``surrogate.comparable`` units."""
         prediction, target = self.comparable()
         weights = self.grid.quadrature()
         space = tuple(range(-self.grid.ndim, 0))
@@ -105,10 +120,11 @@ class Comparison:
         return self.grid.shells()[0], bins, float(square.mean())
 
     def integrals(self) -> dict[str, dict[str, float]]:
-        """Means over the domain per quantity: mean |⟨p⟩ − ⟨y⟩| over the samples, beside the mean of
+        """Return means over the domain per quantity: the mean of |⟨p⟩ − ⟨y⟩| over the samples, the mean of
         |⟨y⟩|, and the root mean square of y."""
         weights = self.grid.quadrature()
-        weights, space = weights / weights.sum(), tuple(range(-self.grid.ndim, 0))
+        weights = weights / weights.sum()
+        space = tuple(range(-self.grid.ndim, 0))
         p, y = ((u.double() * weights).sum(space) for u in (self.predictions, self.targets))
         size = (self.targets.double().square() * weights).sum(space).mean(0).sqrt()
         count = len(self.surrogate.quantities)
@@ -139,11 +155,11 @@ def evaluate(
     evenly spread.
 
     Args:
-        surrogate: that predicts.
+        surrogate: the one that predicts.
         data: data set with the fields.
         resolution: one number of nodes for each axis, or n for all (on a sphere n × 2n); as stored by
             default.
-        split: of the data set.
+        split: the split of the data set.
         solver_timing: time classical solves on the same grid too.
         recipes: classes from outside the package that may have drawn the data.
 
@@ -162,7 +178,8 @@ def evaluate(
     grid = surrogate.grid.resized(*module.grid.shape)
     predictions, seconds = _timed_predictions(surrogate, inputs, grid)
     comparison = Comparison(grid, inputs, outputs, predictions, surrogate)
-    solver_seconds, solver_error = None, None
+    solver_seconds = None
+    solver_error = None
     known = class_of(manifest.recipe, recipes) is not None
     if known and not manifest.times and solver_timing:
         recipe = recipe_from(manifest.recipe, recipes)
@@ -205,7 +222,8 @@ def fields_at(
 
 
 def _is_within(target: AbstractGrid, stored: AbstractGrid) -> bool:
-    """Whether stored fields hold those on ``target``: at some of their nodes, or on a sphere by fewer modes."""
+    """Return whether stored fields hold those on ``target``: at some of their nodes, or on a sphere by
+    fewer modes."""
     coarser = all(n <= m for n, m in zip(target.shape, stored.shape, strict=True))
     return stored.can_subsample(target) or (isinstance(stored, SphereGrid) and coarser)
 
@@ -213,7 +231,7 @@ def _is_within(target: AbstractGrid, stored: AbstractGrid) -> bool:
 def _drawn_again(
     data: str | Path, split: str, target: AbstractGrid, recipes: Sequence[type[Recipe]]
 ) -> Path:
-    """The data set of the same samples on the solver's grid."""
+    """Return the data set of the same samples on the solver's grid."""
     manifest = Manifest.read(Path(data))
     if class_of(manifest.recipe, recipes) is None:
         raise ValueError(
@@ -243,17 +261,17 @@ def check_same_meaning(surrogate: Surrogate, module: OperatorDataModule, data: s
 
 
 def _in_words(variables: Sequence[Variable], grid: AbstractGrid) -> str:
-    """Names, units, boundaries and extents; sizes do not matter."""
+    """Return names, units, boundaries and extents in words; sizes do not matter."""
     fields = ", ".join(f"{v.name} [{v.units}]" for v in variables)
     return f"{fields} on {in_words(grid, sizes=False)}"
 
 
 def _timed_predictions(
-    surrogate: Surrogate, inputs: Tensor, grid: AbstractGrid
-) -> tuple[Tensor, float]:
-    """Predictions on the CPU and the median time per field over batches."""
+    surrogate: Surrogate, inputs: Inputs, grid: AbstractGrid
+) -> tuple[Outputs, float]:
+    """Return predictions on the CPU and the median time per field over batches."""
 
-    def timed(batch: Tensor) -> tuple[Tensor, float]:
+    def timed(batch: Inputs) -> tuple[Outputs, float]:
         start = time.perf_counter()
         prediction = surrogate(batch).cpu()
         return prediction, (time.perf_counter() - start) / len(batch)
@@ -265,13 +283,9 @@ def _timed_predictions(
 
 
 def _timed_solves(recipe: Recipe, comparison: Comparison) -> tuple[float, float]:
-    """Time per field of the classical solver on this grid, and its error against the stored
-    fields."""
-    few = replace(
-        comparison,
-        inputs=comparison.inputs[:TIMED_SOLVES],
-        targets=comparison.targets[:TIMED_SOLVES],
-    )
+    """Return the time per field of the classical solver on this grid, and its error against the
+    stored fields."""
+    few = comparison.first(TIMED_SOLVES)
     start = time.perf_counter()
     solved = recipe.solve(few.inputs.double(), few.grid)
     seconds = (time.perf_counter() - start) / len(solved)

@@ -1,4 +1,4 @@
-"""Figures that a person wants to see. Nothing here touches matplotlib's global state."""
+"""The figures of an evaluation. Nothing here touches matplotlib's global state."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
@@ -50,12 +51,13 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def fields(comparison: Comparison, surrogate: Surrogate) -> Figure:
-    """Input, truth, prediction and error of the sample of median error and of the worst one.
+    """Draw input, truth, prediction and error of the sample of median error and of the worst one.
 
-    Each output has a row, beside the input of its number or the last; of more than three outputs
-    the first, the middle and the last. A volume is cut in the middle of its first axis.
+    Each output has a row, beside the input of its number or the last. Of more than three outputs the
+    first, the middle and the last are drawn. A volume is cut in the middle of its first axis.
     """
-    errors, sizes = comparison.errors(), " × ".join(map(str, comparison.grid.shape))
+    errors = comparison.errors()
+    sizes = " × ".join(map(str, comparison.grid.shape))
     comparison, cut = _section(comparison)
     order = errors.argsort()
     picked = {"median": int(order[len(order) // 2]), "worst": int(order[-1])}
@@ -81,10 +83,11 @@ def fields(comparison: Comparison, surrogate: Surrogate) -> Figure:
 
 
 def spectra(comparisons: Mapping[Sizes, Comparison]) -> Figure:
-    """Mean energy spectrum of truth, prediction and error at each resolution, in
+    """Draw the mean energy spectrum of truth, prediction and error at each resolution, in
     ``surrogate.comparable`` units; the mean over channels."""
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    axes, low = figure.subplots(), 1.0
+    axes = figure.subplots()
+    low = 1.0
     for i, (_, c) in enumerate(sorted(comparisons.items())):
         prediction, target = c.comparable()
         shade = 0.35 + 0.65 * (i + 1) / len(comparisons)
@@ -113,8 +116,8 @@ def spectra(comparisons: Mapping[Sizes, Comparison]) -> Figure:
 
 
 def training_curve(run: Path) -> Figure:
-    """Training loss and validation error by epoch, from the run's ``metrics*.csv``, one per
-    start."""
+    """Draw training loss and validation error by epoch, from the run's ``metrics*.csv``, of which there
+    is one per start."""
     rows: list[dict[str, str]] = []
     for file in sorted(run.glob("metrics*.csv")):  # metrics-000.csv … before metrics.csv
         with file.open() as handle:
@@ -137,7 +140,7 @@ def training_curve(run: Path) -> Figure:
 
 
 def error_histogram(comparisons: Mapping[Sizes, Comparison]) -> Figure:
-    """How the relative L² errors of the samples are distributed, at each resolution."""
+    """Draw the distribution of the samples' relative L² errors at each resolution."""
     figure, axes = _plot()
     errors = {n: c.errors().numpy() for n, c in sorted(comparisons.items())}
     errors = {n: e[np.isfinite(e) & (e > 0)] for n, e in errors.items()}
@@ -171,8 +174,8 @@ def error_histogram(comparisons: Mapping[Sizes, Comparison]) -> Figure:
 def error_over_resolution(
     comparisons: Mapping[Sizes, Comparison], solver: Mapping[Sizes, float], trained_at: Sizes
 ) -> Figure:
-    """Mean relative L² error and its 10th to 90th percentile over nodes per axis, with the errors of
-    the classical solver on the same grids where they are known."""
+    """Draw the mean relative L² error and its 10th to 90th percentile over nodes per axis, with the
+    errors of the classical solver on the same grids where they are known."""
     figure, axes = _plot()
     sizes = sorted(comparisons)
     nodes = [_per_axis(n) for n in sizes]
@@ -194,12 +197,12 @@ def error_over_resolution(
 
 
 def _per_axis(sizes: Sizes) -> float:
-    """The geometric mean of the nodes per axis, to draw over."""
+    """Return the geometric mean of the nodes per axis, to draw over."""
     return math.prod(sizes) ** (1 / len(sizes))
 
 
 def binned_errors(comparisons: Mapping[Sizes, Comparison]) -> Figure:
-    """Which wavenumbers the mean square error comes from."""
+    """Draw the share of the mean square error up to each wavenumber."""
     figure, axes = _plot()
     for i, (_, c) in enumerate(sorted(comparisons.items())):
         k, bins, _ = c.spectral_error()
@@ -217,11 +220,12 @@ def binned_errors(comparisons: Mapping[Sizes, Comparison]) -> Figure:
 
 
 def error_over_time(rollouts: Rollouts) -> Figure:
-    """Relative L² error of each predicted frame: mean, median and 10th to 90th percentile over the
-    trajectories, beside persistence."""
+    """Draw the relative L² error of each predicted frame: mean, median and 10th to 90th percentile over
+    the trajectories, beside persistence."""
     figure, axes = _plot()
     found = rollouts.summary()
-    times, errors = found["times"], found["relative_l2"]
+    times = found["times"]
+    errors = found["relative_l2"]
     low, high = (_plottable(errors[name]) for name in ("p10", "p90"))
     axes.fill_between(times, low, high, color=PREDICTION, alpha=0.15, lw=0, label="10 to 90 %")
     axes.plot(times, _plottable(errors["median"]), color=PREDICTION, lw=1.2, label="median")
@@ -235,8 +239,8 @@ def error_over_time(rollouts: Rollouts) -> Figure:
 
 
 def drift(rollouts: Rollouts) -> Figure:
-    """By how much the mean of each quantity over the domain departs from that of the last given
-    frame, beside the solver's."""
+    """Draw the departure of each quantity's mean over the domain from that of the last given frame,
+    beside the solver's."""
     quantities = rollouts.surrogate.quantities
     figure = Figure(figsize=(3.6 * len(quantities) + 1.6, 3.1), layout="constrained")
     panels = figure.subplots(1, len(quantities), squeeze=False)[0]
@@ -256,7 +260,7 @@ def drift(rollouts: Rollouts) -> Figure:
 
 
 def last_spectra(rollouts: Rollouts) -> Figure:
-    """Energy spectra of truth, prediction and error in the last frame, a panel for each quantity."""
+    """Draw energy spectra of truth, prediction and error in the last frame, a panel for each quantity."""
     quantities = rollouts.surrogate.quantities
     figure = Figure(figsize=(3.6 * len(quantities) + 1.6, 3.4), layout="constrained")
     panels = figure.subplots(1, len(quantities), squeeze=False)[0]
@@ -275,7 +279,7 @@ def last_spectra(rollouts: Rollouts) -> Figure:
 
 
 def filmstrip(rollouts: Rollouts, quantity: int = 0) -> Figure:
-    """Truth, prediction and error of the trajectory of median error at five times; on a line, the
+    """Draw truth, prediction and error of the trajectory of median error at five times; on a line, the
     three over position and time. A volume is cut in the middle of its first axis."""
     order = rollouts.whole_error().nan_to_num(nan=float("inf")).argsort()
     sample = int(order[len(order) // 2])
@@ -284,7 +288,9 @@ def filmstrip(rollouts: Rollouts, quantity: int = 0) -> Figure:
     )
     rows = {"solver": truth, "surrogate": prediction, "surrogate − solver": prediction - truth}
     bound = float(np.nan_to_num(np.abs(rows["surrogate − solver"])).max())
-    scale, errors = Scale.of(truth), Scale(-max(bound, 1e-30), max(bound, 1e-30), "diverging")
+    bound = max(bound, 1e-30)
+    scale = Scale.of(truth)
+    errors = Scale(-bound, bound, "diverging")
     scales = dict(zip(rows, (scale, scale, errors), strict=True))
     draw = _draw_over_time if rollouts.grid.ndim == 1 else _draw_strip
     figure = draw(rollouts, rows, scales)
@@ -296,9 +302,10 @@ def filmstrip(rollouts: Rollouts, quantity: int = 0) -> Figure:
 
 
 def bounds(found: Effectivity) -> Figure:
-    """Bound over true error, with the diagonal."""
+    """Draw bounds over true errors, with the diagonal."""
     figure, axes = _plot()
-    bound, error = _plottable(found.bound), _plottable(found.error)
+    bound = _plottable(found.bound)
+    error = _plottable(found.error)
     axes.plot(error, bound, "o", color=PREDICTION, ms=3, alpha=0.6, mew=0)
     known = np.concatenate([bound, error])
     known = known[np.isfinite(known) & (known > 0)]
@@ -310,7 +317,7 @@ def bounds(found: Effectivity) -> Figure:
 
 
 def effectivities(found: Effectivity) -> Figure:
-    """How bound over true error is distributed."""
+    """Draw the distribution of bound over true error."""
     figure, axes = _plot()
     values = _plottable(found.ratio)
     values = values[np.isfinite(values)]
@@ -325,7 +332,7 @@ def effectivities(found: Effectivity) -> Figure:
 
 
 def work_and_precision(paid: BreakEven) -> Figure:
-    """Error over time per field of every solve that was tried, and of the surrogate."""
+    """Draw error over time per field, of every solve that was tried and of the surrogate."""
     figure, axes = _plot()
     points = [
         (s.seconds_per_field, s.relative_l2)
@@ -349,8 +356,8 @@ def work_and_precision(paid: BreakEven) -> Figure:
 
 
 def total_cost(paid: BreakEven) -> Figure:
-    """Seconds spent on so many fields with the surrogate, its data and training included, and with
-    the solver."""
+    """Draw the seconds spent on so many fields with the surrogate, its data and training included, and
+    with the solver."""
     figure, axes = _plot()
     fixed = paid.data_seconds + (paid.training_seconds or 0.0)
     solver = paid.solver.seconds_per_field or 0.0
@@ -377,7 +384,7 @@ def _plot() -> tuple[Figure, Axes]:
 
 
 def _scale(axes: Axes, values: Sequence[float] | np.ndarray) -> None:
-    """A logarithmic y axis where it has several decades to show, else one that begins at 0."""
+    """Make the y axis logarithmic where it has several decades to show, else begin it at 0."""
     shown = np.asarray(values, dtype=float)
     shown = shown[np.isfinite(shown) & (shown > 0)]
     if len(shown) and shown.max() > _WIDE * shown.min():
@@ -399,8 +406,8 @@ def _tidied(figure: Figure) -> Figure:
 _LEGEND: dict[str, Any] = {"fontsize": 7, "title_fontsize": 7, "frameon": False}
 
 
-def _plottable(values: Sequence[float] | Tensor) -> np.ndarray:
-    """Values with gaps where they are not finite."""
+def _plottable(values: Sequence[float] | Float[Tensor, " ..."]) -> np.ndarray:
+    """Return values with gaps where they are not finite."""
     array = np.asarray(values, dtype=float)
     return np.where(np.isfinite(array), array, np.nan)
 
@@ -412,8 +419,9 @@ def _time(rollouts: Rollouts) -> str:
 def _draw_strip(
     rollouts: Rollouts, rows: Mapping[str, np.ndarray], scales: Mapping[str, Scale]
 ) -> Figure:
-    """Maps at five of the times, a row for each of ``rows``."""
-    grid, count = rollouts.grid, len(rollouts.times)
+    """Draw maps at five of the times, a row for each of ``rows``."""
+    grid = rollouts.grid
+    count = len(rollouts.times)
     picked = sorted({round(i * (count - 1) / 4) for i in range(5)})
     if grid.ndim == 3:
         first, *others = flat_grid(grid).axes
@@ -441,9 +449,10 @@ def _draw_strip(
 def _draw_over_time(
     rollouts: Rollouts, rows: Mapping[str, np.ndarray], scales: Mapping[str, Scale]
 ) -> Figure:
-    """Three maps over position and time."""
+    """Draw three maps over position and time."""
     figure = Figure(figsize=(10, 3.2), layout="constrained")
-    x, panels = rollouts.grid.points()[0], figure.subplots(1, 3, sharey=True)
+    panels = figure.subplots(1, 3, sharey=True)
+    x = rollouts.grid.points()[0]
     for (name, frames), axes in zip(rows.items(), panels, strict=True):
         mesh = axes.pcolormesh(x, rollouts.times, frames, rasterized=True, **scales[name].colours)
         axes.set_title(name, fontsize=9)
@@ -454,7 +463,7 @@ def _draw_over_time(
 
 
 def _section(c: Comparison) -> tuple[Comparison, str]:
-    """The middle slice of a volume, and words that say which; lines and maps as they are."""
+    """Return the middle slice of a volume, and words that say which; lines and maps as they are."""
     if c.grid.ndim < 3:
         return c, ""
     first, *others = flat_grid(c.grid).axes
@@ -467,18 +476,17 @@ def _section(c: Comparison) -> tuple[Comparison, str]:
 def _drawn(
     c: Comparison, surrogate: Surrogate, sample: int, output: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, str, str]:
-    """Input, truth and prediction, and the names of the input and the output."""
+    """Return input, truth and prediction, and the names of the input and the output."""
     i = min(output, len(surrogate.inputs) - 1)
     if surrogate.window is not None:  # the present frame, which is the last
         quantities = len(surrogate.quantities)
         i = len(surrogate.inputs) - quantities + output % quantities
-    given, asked = surrogate.inputs[i].long_name, surrogate.outputs[output].long_name
     return (
         c.inputs[sample, i].cpu().numpy(),
         c.targets[sample, output].cpu().numpy(),
         c.predictions[sample, output].cpu().numpy(),
-        "\n".join(wrap(given, 34)),
-        "\n".join(wrap(asked, 34)),
+        "\n".join(wrap(surrogate.inputs[i].long_name, 34)),
+        "\n".join(wrap(surrogate.outputs[output].long_name, 34)),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import rich.console
 import rich.progress
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.certification.certificates import Certificate, Effectivity, certificate_of, effectivity
@@ -35,7 +36,8 @@ from sobolev.surrogates import Surrogate
 from sobolev.surrogates.provenance import Provenance
 
 CERTIFIED = 100
-"""Samples that certificates are judged on, at most: their true errors may take a solve each."""
+"""The largest number of samples that certificates are judged on: the true error of each may take a
+solve."""
 
 
 def evaluate_run(
@@ -59,18 +61,20 @@ def evaluate_run(
         data: data set with the fields to test on.
         resolutions: nodes per axis, one number for each or n for all; as stored by default. The first
             one is that of rollouts and of the break-even.
-        split: of the data set.
+        split: the split of the data set.
         out: folder to write to; by default ``RUN/evaluation``, or ``RUN/evaluation-symmetrized``.
         solver_timing: time classical solves too, for the comparison of costs.
-        trajectories: how many to roll out, where the data are trajectories.
+        trajectories: the number to roll out, where the data are trajectories.
         symmetrize: judge ``Surrogate.symmetrized()``.
         recipes, operators: classes from outside the package that may be met.
-        command: what makes the report again, for it to say; a call of this function by default.
+        command: the command that makes the report again, for it to say; a call of this function by
+            default.
 
     Raises:
         ValueError: for a surrogate, data, a split or resolutions that do not go together.
     """
-    run, data = Path(run), Path(data)
+    run = Path(run)
+    data = Path(data)
     surrogate = Surrogate.load(run, operators=operators)
     out = Path(out) if out else report_folder(run, symmetrize)
     # beside a surrogate by itself lies nothing of its training
@@ -89,13 +93,13 @@ def evaluate_run(
 
 
 def report_folder(run: Path, symmetrize: bool) -> Path:
-    """Return where a report goes unless told otherwise: in the run, or beside a surrogate."""
+    """Return the folder of a report unless told otherwise: in the run, or beside a surrogate."""
     home = run if (run / "surrogate").is_dir() else run.parent
     return home / f"evaluation{'-symmetrized' * symmetrize}"
 
 
 class _Judge:
-    """What it takes to judge a surrogate on a split."""
+    """A judge of a surrogate on a split."""
 
     def __init__(
         self,
@@ -122,7 +126,7 @@ class _Judge:
         run: Path,
         command: str,
     ) -> Evaluation:
-        """All that is found out."""
+        """Return all that is found out."""
         scores, comparisons = self._scores(resolutions)
         first = next(iter(comparisons.values()))
         rollouts = self._rollouts(resolutions[0], trajectories)
@@ -161,16 +165,14 @@ class _Judge:
     def _bounded(
         self, comparison: Comparison
     ) -> tuple[Certificate | None, Effectivity | None, str]:
-        """Bounds beside true errors, or None and why there are none."""
-        inputs, predictions, targets = (
-            u[:CERTIFIED] for u in (comparison.inputs, comparison.predictions, comparison.targets)
-        )
-        grid = comparison.grid
+        """Return bounds beside true errors, or None and the reason why there are none."""
+        some = comparison.first(CERTIFIED)
         try:
             certificate = certificate_of(self.surrogate, recipes=self.recipes)
             found = effectivity(
-                self.surrogate, inputs, predictions, targets, grid, recipes=self.recipes
-            )
+                self.surrogate, some.inputs, some.predictions, some.targets, some.grid,
+                recipes=self.recipes,
+            )  # fmt: skip
         except ValueError as error:  # says which surrogates, grids and predictions have no bound
             return None, None, str(error)
         return certificate, found, ""
@@ -178,7 +180,7 @@ class _Judge:
     def _break_even(
         self, comparison: Comparison, score: Score, rollouts: Rollouts | None
     ) -> tuple[BreakEven | None, str]:
-        """The break-even, or None and why there is none."""
+        """Return the break-even, or None and the reason why there is none."""
         if not self.solver_timing:
             return None, "classical solves were not to be timed (--no-solver-timing)"
         if class_of(self.manifest.recipe, self.recipes) is None:
@@ -226,7 +228,7 @@ class _Judge:
         ), ""
 
     def _samples(self, run: Provenance) -> int:
-        """How many a training used, for learning and for validation."""
+        """Return the number of samples that a training used, for learning and for validation."""
         trained = run.data.train_samples or self.manifest.requested.get("train", 0)
         return trained + (run.data.valid_samples or 0)
 
@@ -238,30 +240,29 @@ def _origin(provenance: Provenance) -> tuple[object, object]:
 def _fields_to_solve(
     recipe: Recipe, manifest: Manifest, split: str, comparison: Comparison
 ) -> SolverProblem:
-    """Some samples, from inputs on the solver's own grid if drawing them again gives the stored
-    ones."""
-    few = min(TIMED_SOLVES, len(comparison.inputs))
-    some = replace(comparison, inputs=comparison.inputs[:few], targets=comparison.targets[:few])
+    """Return the problem of some samples, from inputs on the solver's own grid if drawing them again
+    gives the stored ones."""
+    some = comparison.first(TIMED_SOLVES)
     fine = recipe.grid(recipe.solver_resolution)
-    drawn = recipe.draw(streams(manifest, split, range(few)))
+    drawn = recipe.draw(streams(manifest, split, range(len(some.inputs))))
     stored = some.inputs.double()
     again = restricted(drawn, fine, some.grid)
-    inputs, source = stored, some.grid
-    if torch.allclose(again, stored, rtol=1e-5, atol=1e-5 * float(stored.abs().max())):
-        inputs, source = drawn, fine
+    same = torch.allclose(again, stored, rtol=1e-5, atol=1e-5 * float(stored.abs().max()))
+    inputs = drawn if same else stored
+    source = fine if same else some.grid
     return SolverProblem(
         recipe, inputs, source, some.grid, lambda u: replace(some, predictions=u).errors()
     )
 
 
 def _trajectories_to_solve(recipe: Any, rollouts: Rollouts) -> SolverProblem:
-    """Some trajectories of an ``Evolving`` recipe, from the last frame that the surrogate was given."""
-    few = min(TIMED_SOLVES, len(rollouts.inputs))
+    """Return the problem of some trajectories of an ``Evolving`` recipe, from the last frame that the
+    surrogate was given."""
     frames = len(rollouts.times)
-    some = replace(rollouts, inputs=rollouts.inputs[:few], targets=rollouts.targets[:few])
+    some = rollouts.first(TIMED_SOLVES)
     longer = recipe.continued(frames, rollouts.surrogate.in_time.stride)
 
-    def error(u: Tensor) -> Tensor:
+    def error(u: Float[Tensor, "sample channels *space"]) -> Float[Tensor, " sample"]:
         found = u.unflatten(1, (-1, some.targets.shape[2]))[:, :frames]
         return some.whole_error(found)
 
@@ -269,7 +270,7 @@ def _trajectories_to_solve(recipe: Any, rollouts: Rollouts) -> SolverProblem:
 
 
 def _save(evaluation: Evaluation, out: Path) -> None:
-    """The report, the JSON and the figures for slides."""
+    """Write the report, the JSON and the figures for slides."""
     out.mkdir(parents=True, exist_ok=True)
     found = evaluation.to_json()
     text = json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False)
@@ -285,7 +286,7 @@ def _save(evaluation: Evaluation, out: Path) -> None:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """A line that says what is being done, on a terminal."""
+    """Show a line that says what is being done, on a terminal."""
     columns = (
         rich.progress.SpinnerColumn(),
         rich.progress.TextColumn("{task.description}"),

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.grids import AbstractGrid
 from sobolev.grids.norms import relative_error
 from sobolev.training.metrics import max_error, nrmse, spectrum_error, vrmse
+
+Fields = Float[Tensor, "sample channels *space"]
 
 
 @dataclass(frozen=True)
@@ -19,9 +22,9 @@ class Measure:
 
     title: str
     definition: str
-    of: Callable[[Tensor, Tensor, AbstractGrid], Tensor]
+    of: Callable[[Fields, Fields, AbstractGrid], Float[Tensor, " sample"]]
     comparable: bool = True
-    """Taken of fields in ``surrogate.comparable`` units rather than in their own."""
+    """True if it is taken of fields in ``surrogate.comparable`` units rather than in their own."""
 
 
 MEASURES = {

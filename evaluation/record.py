@@ -1,4 +1,4 @@
-"""Everything that was found out about a surrogate, as data."""
+"""The record of an evaluation, as data."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.certification.certificates import Certificate, Effectivity
@@ -27,12 +28,12 @@ from sobolev.grids.restriction import resolution_of
 from sobolev.surrogates import Surrogate
 
 SCHEMA = 1
-"""Of ``evaluation.json``."""
+"""The version of ``evaluation.json``."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything that was found out about a surrogate."""
+    """All that was found out about a surrogate."""
 
     surrogate: Surrogate
     run: Path
@@ -42,11 +43,11 @@ class Evaluation:
     command: str
     scores: list[Score]
     comparisons: dict[tuple[int, ...], Comparison]
-    """By nodes per axis."""
+    """The comparisons by nodes per axis."""
     rollouts: Rollouts | None
     break_even: BreakEven | None
     no_break_even: str
-    """Why there is no break-even."""
+    """The reason why there is no break-even."""
     certificates: Effectivity | None
     certificate: Certificate | None
     no_certificates: str
@@ -64,29 +65,29 @@ class Evaluation:
 
     @property
     def seen(self) -> bool:
-        """Whether the fields tested on were trained on or chose the best weights."""
+        """True if the fields tested on were trained on, or chose the best weights."""
         drawn = self.surrogate.provenance.data
         same = (drawn.recipe, drawn.seed) == (self.manifest.recipe, self.manifest.seed)
         return same and self.split in ("train", "valid")
 
     @property
     def config(self) -> str | None:
-        """``config.yaml`` of the run."""
+        """The ``config.yaml`` of the run."""
         file = self.run / "config.yaml"
         return file.read_text() if file.is_file() else None
 
     @property
     def parameters(self) -> int:
-        """Real numbers that were trained; complex weights would count twice, but there are none."""
+        """The number of weights that were trained; complex ones would count twice, but there are none."""
         return sum(p.numel() for p in self.surrogate.operator.parameters())
 
     @property
     def protocol(self) -> str:
-        """What was trained and scored, in words."""
+        """The task that was trained and scored, in words."""
         return self.surrogate.provenance.protocol or "not recorded"
 
     def to_json(self) -> dict[str, Any]:
-        """Return what ``evaluation.json`` holds: plain, and every float finite or null."""
+        """Return the content of ``evaluation.json``: plain, and every float finite or null."""
         manifest = self.manifest
         plain = {
             "schema": SCHEMA,
@@ -129,7 +130,7 @@ class Evaluation:
 
 
 def finite(value: Any) -> Any:
-    """JSON-able data with every float that is not finite replaced by None, as strict JSON wants it."""
+    """Return JSON-able data with every float that is not finite replaced by None, as strict JSON wants it."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -140,7 +141,7 @@ def finite(value: Any) -> Any:
 
 
 def versions() -> dict[str, str]:
-    """Of what the figures depend on."""
+    """Return the versions of the packages that the figures depend on."""
     return {
         **versions_of_data(),
         **{name: version(name) for name in ("lightning", "torchmetrics", "xarray")},
@@ -148,7 +149,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, str | int]:
-    """What the times were taken on."""
+    """Return the machine that the times were taken on."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count() or 1,
@@ -159,7 +160,7 @@ def machine() -> dict[str, str | int]:
 
 
 def _processor() -> str:
-    """The processor's name where the system tells it, else its architecture."""
+    """Return the processor's name where the system tells it, else its architecture."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -168,7 +169,7 @@ def _processor() -> str:
 
 
 def _metrics(comparison: Comparison) -> dict[str, Any]:
-    """All measures at one resolution, summed up over the samples."""
+    """Return all measures at one resolution, summed up over the samples."""
     k, bins, square = comparison.spectral_error()
     return {
         "resolution": resolution_of(comparison.grid),
@@ -186,14 +187,14 @@ def _metrics(comparison: Comparison) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _summed_up(values: Tensor) -> dict[str, float]:
-    """Mean, median and 90th percentile over the samples; one that is not finite makes them so."""
+def _summed_up(values: Float[Tensor, " sample"]) -> dict[str, float]:
+    """Return mean, median and 90th percentile over the samples; one that is not finite makes them so."""
     middle, high = (float(values.quantile(q)) for q in (0.5, 0.9))
     return {"mean": float(values.mean()), "median": middle, "p90": high}
 
 
 def _of_certificates(found: Effectivity, certificate: Certificate) -> dict[str, Any]:
-    """What there is to say of certificates."""
+    """Return the numbers of the certificates."""
     ratio = found.ratio
     p10, middle, p90 = (float(ratio.quantile(q)) for q in (0.1, 0.5, 0.9))
     return {

@@ -30,11 +30,11 @@ _SHOWN = {
 
 
 def render(evaluation: Evaluation, found: Mapping[str, Any], pictures: Mapping[str, Figure]) -> str:
-    """The report of an evaluation; ``found`` is what ``evaluation.json`` holds, ``pictures`` are its
-    ``figures``.
+    """Return the report of an evaluation. ``found`` is the content of ``evaluation.json``, ``pictures``
+    are its ``figures``.
 
-    Whatever comes from files – names, paths, provenance – is escaped, and the page forbids itself
-    scripts and requests by its Content-Security-Policy.
+    Whatever comes from files (names, paths, provenance) is escaped, and the page forbids itself scripts
+    and requests by its Content-Security-Policy.
     """
     names = [v.name for v in evaluation.surrogate.quantities]
     maps = ("film-",) if evaluation.manifest.grid.ndim == 1 else ("film-", "fields-")
@@ -74,8 +74,9 @@ def _template() -> jinja2.Template:
 
 
 def figures(evaluation: Evaluation) -> dict[str, Figure]:
-    """Every picture that applies."""
-    comparisons, surrogate = evaluation.comparisons, evaluation.surrogate
+    """Return every picture that applies, by name."""
+    comparisons = evaluation.comparisons
+    surrogate = evaluation.surrogate
     found = {
         "histogram": plots.error_histogram(comparisons),
         "spectra": plots.spectra(comparisons),
@@ -118,34 +119,35 @@ def _data_uri(figure: Figure, kind: str) -> str:
 
 
 def _commands(evaluation: Evaluation) -> list[str]:
-    """What makes the data, the run and this report again."""
-    manifest, path = evaluation.manifest, str(evaluation.data)
+    """Return the commands that make the data, the run and this report again."""
+    manifest = evaluation.manifest
     commands = []
     if manifest.preset is not None:
-        words = ["sobolev", "generate", manifest.preset, path]
+        words = ["sobolev", "generate", manifest.preset, str(evaluation.data)]
         for split, count in manifest.requested.items():
             words += ["--samples", f"{split}={count}"]
         words += ["--resolution", str(manifest.resolution), "--seed", str(manifest.seed)]
         commands.append(shlex.join([*words, "--dtype", manifest.dtype]))
     if evaluation.config is not None:
-        config, another = str(evaluation.run / "config.yaml"), f"{evaluation.run}-again"
+        config = str(evaluation.run / "config.yaml")
+        another = f"{evaluation.run}-again"
         commands.append(shlex.join(["sobolev", "train", "--config", config, "--run", another]))
     return [*commands, evaluation.command]
 
 
 def _few_times(rollouts: Mapping[str, Any]) -> list[int]:
-    """Frames to put into a table: the first, the last, and some between."""
+    """Return the frames to put into a table: the first, the last, and some between."""
     last = len(rollouts["times"]) - 1
     return sorted({round(i * last / 7) for i in range(8)})
 
 
 def _significant(value: float | None, digits: int = 3) -> str:
-    """A number to so many significant digits; what is not finite is said to be so."""
+    """Return a number to so many significant digits, and "not finite" for None."""
     return "not finite" if value is None else f"{value:#.{digits}g}".removesuffix(".")
 
 
 def _duration(seconds: float | None) -> str:
-    """Seconds in the unit that reads best."""
+    """Return seconds in the unit that reads best."""
     if seconds is None:
         return "not recorded"
     for unit, size in (("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3)):

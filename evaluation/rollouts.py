@@ -1,13 +1,13 @@
-"""Judging a surrogate over whole trajectories, which it continues from their first frames."""
+"""A surrogate judged over whole trajectories, which it continues from their first frames."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sobolev.datasets.loading.datamodule import OperatorDataModule
@@ -19,53 +19,64 @@ from sobolev.surrogates.applying import apply, comfortable_batch
 from sobolev.training.metrics import correlation_time, integral_error
 
 TRAJECTORIES = 32
-"""Trajectories that are rolled out unless told otherwise."""
+"""The number of trajectories that are rolled out unless told otherwise."""
 CORRELATED = 0.8
-"""Correlation below which a trajectory counts as lost (Kochkov et al. 2021)."""
+"""The correlation below which a trajectory counts as lost (Kochkov et al. 2021)."""
+
+Trajectories = Float[Tensor, "sample frame quantity *space"]
 
 
 @dataclass(frozen=True)
 class Rollouts:
-    """Test trajectories after the frames that were given, ``(sample, frame, quantity, *space)``, with
-    their prediction; given frames are not among them."""
+    """Test trajectories after the frames that were given, with their predictions. Given frames are not
+    among them."""
 
     surrogate: Surrogate
     grid: AbstractGrid
     times: tuple[float, ...]
-    """Of the predicted frames, since the last given one."""
+    """The times of the predicted frames, since the last given one."""
     time_units: str
-    inputs: Tensor
-    """What the surrogate was given, ``(sample, channels, *space)``."""
-    targets: Tensor
-    predictions: Tensor
+    inputs: Float[Tensor, "sample channels *space"]
+    """The fields that the surrogate was given."""
+    targets: Trajectories
+    predictions: Trajectories
     seconds_per_trajectory: float
 
+    def first(self, count: int) -> Rollouts:
+        """Return the first ``count`` trajectories, or all if there are fewer."""
+        return replace(
+            self,
+            inputs=self.inputs[:count],
+            targets=self.targets[:count],
+            predictions=self.predictions[:count],
+        )
+
     @property
-    def start(self) -> Tensor:
-        """The last given frame, ``(sample, quantity, *space)``."""
+    def start(self) -> Float[Tensor, "sample quantity *space"]:
+        """The last given frame."""
         return self.surrogate.state_of(self.inputs).frames[:, -1]
 
     @property
-    def finite(self) -> Tensor:
-        """Which trajectories stay finite to the end, ``(sample,)``."""
+    def finite(self) -> Bool[Tensor, " sample"]:
+        """True for trajectories that stay finite to the end."""
         return self.predictions.flatten(1).isfinite().all(1)
 
     def errors(self) -> Float[Tensor, "sample frame"]:
-        """Relative L² error of each frame, in ``surrogate.comparable`` units."""
+        """Return the relative L² error of each frame, in ``surrogate.comparable`` units."""
         return self._per_frame(self.predictions)
 
     def persistence(self) -> Float[Tensor, "sample frame"]:
-        """The error of predicting that the last given frame stays."""
+        """Return the error of predicting that the last given frame stays."""
         return self._per_frame(self.start[:, None].expand_as(self.targets))
 
-    def whole_error(self, predictions: Tensor | None = None) -> Float[Tensor, " sample"]:
-        """Relative L² error over all frames and quantities together."""
+    def whole_error(self, predictions: Trajectories | None = None) -> Float[Tensor, " sample"]:
+        """Return the relative L² error over all frames and quantities together."""
         predictions = self.predictions if predictions is None else predictions
         p, y = (self._comparable(u).flatten(1, 2) for u in (predictions, self.targets))
         return relative_error(p, y, self.grid)
 
     def correlation_times(self) -> Float[Tensor, " sample"]:
-        """``metrics.correlation_time``, in the data's units of time."""
+        """Return ``metrics.correlation_time``, in the data's units of time."""
         p, y = (u.double().flatten(1, 2) for u in (self.predictions, self.targets))
         held = correlation_time(
             p, y, self.grid, threshold=CORRELATED, variables=self.targets.shape[2]
@@ -73,16 +84,18 @@ class Rollouts:
         moments = torch.tensor((0.0, *self.times), dtype=torch.float64, device=held.device)
         return moments[held.long()]
 
-    def drift(self, trajectories: Tensor) -> Float[Tensor, "sample frame quantity"]:
-        """|∫u(t) − ∫u(0)| over the domain's measure, 0 being the last given frame."""
+    def drift(self, trajectories: Trajectories) -> Float[Tensor, "sample frame quantity"]:
+        """Return |∫u(t) − ∫u(0)| over the domain's measure, 0 being the last given frame."""
         frames = trajectories.double().flatten(0, 1)
         start = self.start.double()[:, None].expand_as(trajectories).flatten(0, 1)
         change = integral_error(frames, start, self.grid) / float(self.grid.quadrature().sum())
         return change.unflatten(0, trajectories.shape[:2])
 
-    def last_spectra(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """Wavenumbers, and energy per shell ``(quantity, shell)`` of truth, prediction and error in
-        the last frame; the mean over the trajectories that stay finite."""
+    def last_spectra(
+        self,
+    ) -> tuple[Float[Tensor, " shell"], dict[str, Float[Tensor, "quantity shell"]]]:
+        """Return wavenumbers, and the energy per shell of truth, prediction and error in the last frame;
+        the mean over the trajectories that stay finite."""
         p, y = (
             self._comparable(u[self.finite, -1:])[:, 0] for u in (self.predictions, self.targets)
         )
@@ -90,16 +103,17 @@ class Rollouts:
         wavenumbers = self.grid.shells()[0]
         return wavenumbers, {n: energy_spectrum(u, self.grid)[1].mean(0) for n, u in fields.items()}
 
-    def _per_frame(self, predictions: Tensor) -> Tensor:
+    def _per_frame(self, predictions: Trajectories) -> Float[Tensor, "sample frame"]:
         p, y = (self._comparable(u).flatten(0, 1) for u in (predictions, self.targets))
         return relative_error(p, y, self.grid).unflatten(0, self.targets.shape[:2])
 
-    def _comparable(self, u: Tensor) -> Tensor:
+    def _comparable(self, u: Trajectories) -> Trajectories:
         return self.surrogate.comparable(u.double())
 
     def summary(self) -> dict[str, Any]:
-        """All numbers, JSON-able once floats that are not finite are taken out."""
-        errors, held = self.errors(), self.correlation_times()
+        """Return all numbers, JSON-able once floats that are not finite are taken out."""
+        errors = self.errors()
+        held = self.correlation_times()
         spread = _quantiles(errors)
         names = [v.name for v in self.surrogate.quantities]
         k, spectra = self.last_spectra()
@@ -132,8 +146,9 @@ class Rollouts:
         }
 
 
-def _quantiles(errors: Tensor) -> dict[str, list[float]]:
-    """Median, 10th and 90th percentile over the samples; a rollout that blew up counts as infinite."""
+def _quantiles(errors: Float[Tensor, "sample frame"]) -> dict[str, list[float]]:
+    """Return median, 10th and 90th percentile over the samples; a rollout that blew up counts as
+    infinite."""
     ranked = errors.nan_to_num(nan=torch.inf).sort(0).values
     last = len(ranked) - 1
     return {
@@ -143,12 +158,13 @@ def _quantiles(errors: Tensor) -> dict[str, list[float]]:
 
 
 def whole_window(surrogate: Surrogate, manifest: Manifest) -> tuple[int, int, int]:
-    """The window that gives the surrogate its first frames, and all later ones to predict.
+    """Return the window that gives the surrogate its first frames, and all later ones to predict.
 
     Raises:
         ValueError: for a surrogate that is not in time, or trajectories too short to continue.
     """
-    window, stored = surrogate.in_time, len(manifest.times)
+    window = surrogate.in_time
+    stored = len(manifest.times)
     frames = (stored - 1) // window.stride + 1 - window.history
     if frames < 1:
         raise ValueError(
@@ -165,15 +181,19 @@ def roll_out(
     split: str = "test",
     trajectories: int = TRAJECTORIES,
 ) -> Rollouts:
-    """Continue the first ``trajectories`` trajectories of a split from their first frames to their
-    end; ``module`` has the ``whole_window``."""
+    """Continue the first ``trajectories`` trajectories of a split from their first frames to their end.
+
+    The window of ``module`` is the ``whole_window``.
+    """
     items = module.pairs(split)
     window = module.window
     times = module.manifest.times
     inputs, targets = items.__getitems__(range(0, len(items), items.starts)[:trajectories])
     grid = surrogate.grid.resized(*module.grid.shape)
 
-    def continued(u: Tensor) -> Tensor:
+    def continued(
+        u: Float[Tensor, "sample channels *space"],
+    ) -> Trajectories:
         return surrogate.unrolled(u, window.horizon).cpu()
 
     size = comfortable_batch(grid)

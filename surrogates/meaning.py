@@ -1,4 +1,4 @@
-"""What a surrogate's channels mean: names, units, grid, frames, origin."""
+"""The meaning of a surrogate's channels: names, units, grid, frames, origin."""
 
 from __future__ import annotations
 

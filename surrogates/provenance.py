@@ -1,4 +1,4 @@
-"""Where a surrogate comes from: frozen records of its data, training and calibration.
+"""The origin of a surrogate: frozen records of its data, training and calibration.
 
 In ``surrogate.json`` they are plain JSON, which may come from anybody; it is checked here, once, when a
 record is made.
@@ -65,7 +65,7 @@ class DataRecord(_Record):
     """Time between two frames, where they are evenly spaced."""
     time_units: str | None = None
     symmetries: list[str] | None = None
-    """Those that the recipe declares; None in records of older versions."""
+    """The symmetries that the recipe declares; None in records of older versions."""
     versions: dict[str, Any] | None = None
     other: dict[str, Any] = field(default_factory=dict)
 

@@ -102,7 +102,8 @@ def print_comparison(table: Mapping[str, Mapping[str, Any]]) -> None:
     """Print the comparison."""
     splits = [split for split in ("valid", "test") if table["boosting"][split]]
     single = table["single"]["operator"]
-    width, name = single["init_args"]["width"], single["class_path"].rpartition(".")[2]
+    width = single["init_args"]["width"]
+    name = single["class_path"].rpartition(".")[2]
     caption = f"Ratios are to boosting. The single operator is the last stage's, {name}, of width {width}."
     shown = rich.table.Table(caption=caption)
     heads = [f"{split} relative {norm}" for split in splits for norm in ("L²", "H¹")]

@@ -96,7 +96,7 @@ def _per_axis(text: str) -> tuple[str, str]:
 
 
 def _by_axis(pairs: list[tuple[str, str]] | None, kind: Callable[[str], Any] = str) -> Any:
-    """One value for all axes, or one for each that is named."""
+    """Return one value for all axes, or one for each that is named."""
     if not pairs:
         return None
     try:

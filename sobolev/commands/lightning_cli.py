@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import lightning
 import torch
 import yaml
+from jaxtyping import Float
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from matplotlib.figure import Figure
@@ -41,7 +42,7 @@ _WRONG_KEY = re.compile(
 
 
 class Parser(LightningArgumentParser):
-    """Tells which option a misspelt one may have meant."""
+    """A parser that tells which option a misspelt one may have meant."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         found = _WRONG_KEY.search(message)
@@ -160,7 +161,10 @@ class TrainCLI(LightningCLI):
 
 
 def draw_predictions(
-    surrogate: Surrogate, inputs: Tensor, targets: Tensor, predictions: Tensor
+    surrogate: Surrogate,
+    inputs: Float[Tensor, "sample inputs *space"],
+    targets: Float[Tensor, "sample outputs *space"],
+    predictions: Float[Tensor, "sample outputs *space"],
 ) -> Figure:
     """Draw truth, prediction and error of the median and the worst of some samples."""
     comparison = Comparison(surrogate.grid, inputs, targets, predictions, surrogate)
@@ -168,7 +172,7 @@ def draw_predictions(
 
 
 def _as_list(given: Any) -> list[Any]:
-    """What may be given as nothing, one thing or several."""
+    """Return a list of the things given, which may be nothing, one thing or several."""
     if given is None:
         return []
     return list(given) if isinstance(given, (list, tuple)) else [given]

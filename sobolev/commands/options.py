@@ -1,4 +1,4 @@
-"""What the declarations of commands share."""
+"""The common parts of the declarations of commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def add(
     text: str,
     details: str = "",
 ) -> argparse.ArgumentParser:
-    """Add a parser for one command; ``text`` stands in the list of commands, ``details`` above its options."""
+    """Add a parser for one command. ``text`` stands in the list of commands, ``details`` above the options
+    of the command."""
     sub = commands.add_parser(
         name,
         help=text,

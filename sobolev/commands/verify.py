@@ -1,4 +1,4 @@
-"""``sobolev verify``: whether a data set is what it says."""
+"""``sobolev verify``: the check that a data set is what it says."""
 
 from __future__ import annotations
 
