@@ -168,7 +168,8 @@ class FlowProblem(LeastSquares):
 def _spectral_path(
     surrogate: Surrogate, inputs: Inputs, recipes: Sequence[type[Recipe]]
 ) -> tuple[Path, FourierBasis]:
-    """Return the predicted trajectory as the series that the output layer is, and its functions of time."""
+    """Return the predicted trajectory as the series that the output layer is, and its functions of
+    time."""
     if surrogate.symmetries:
         raise ValueError(
             "a flow is refined in the coefficients of one application's last layer, and this surrogate averages "
@@ -189,7 +190,8 @@ def _spectral_path(
 def _flow_modes(
     modes: Sequence[int] | None, kept: Sequence[int], basis: FourierBasis
 ) -> tuple[int, int, int]:
-    """Return the modes of the series per sign; by default those of ``FlowInModes`` and twice those in time."""
+    """Return the modes of the series per sign; by default those of ``FlowInModes``, and twice those in
+    time."""
     ky = (kept[0] - 1) // 2
     kx = kept[1] - 1
     if modes is None:

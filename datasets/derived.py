@@ -16,7 +16,7 @@ from sobolev.datasets.recipes.presets import class_of, recipe_from
 
 
 def diagnostics(dataset: xr.Dataset, *, recipes: Sequence[type[Recipe]] = ()) -> xr.Dataset:
-    """Return what follows from the fields of ``dataset``, with names and units, on its coordinates.
+    """Return the fields that follow from those of ``dataset``, with names and units, on its coordinates.
 
     Vorticity on the torus gives ``velocity_x``, ``velocity_y`` and ``stream_function``; a
     shallow-water state ``eastward_wind``, ``northward_wind`` (m s-1) and ``depth`` (m).
@@ -39,7 +39,8 @@ def diagnostics(dataset: xr.Dataset, *, recipes: Sequence[type[Recipe]] = ()) ->
             f"the recipe {configuration.get('class', 'unknown')!r}"
         )
     names = [v.name for v in recipe.outputs]
-    space = [str(dim) for dim in dataset[names[0]].dims[-2:]]
+    first = dataset[names[0]]
+    space = [str(dim) for dim in first.dims[-2:]]
     grid = recipe.grid(dataset.sizes[space[0]])
     if grid.shape != tuple(dataset.sizes[dim] for dim in space):
         raise ValueError(
@@ -48,9 +49,8 @@ def diagnostics(dataset: xr.Dataset, *, recipes: Sequence[type[Recipe]] = ()) ->
     state = torch.from_numpy(np.stack([dataset[n].values for n in names], axis=-3)).double()
     lost = ~state.isfinite().flatten(-3).all(dim=-1)[..., None, None]  # samples that failed
     state = torch.where(lost[..., None], recipe.rest()[:, None, None], state)
-    dims, like = dataset[names[0]].dims, dataset[names[0]].dtype
     fields = {}
     for v, derived in recipe.diagnostics(state, grid).items():
-        values = torch.where(lost, torch.nan, derived).numpy().astype(like)
-        fields[v.name] = xr.Variable(dims, values, v.attributes)
+        values = torch.where(lost, torch.nan, derived).numpy().astype(first.dtype)
+        fields[v.name] = xr.Variable(first.dims, values, v.attributes)
     return xr.Dataset(fields, dataset.coords, dataset.attrs)

@@ -118,7 +118,7 @@ def show(
 
 @dataclass(frozen=True)
 class _View:
-    """A split, and what of it is drawn."""
+    """A split, and the samples of it that are drawn."""
 
     data: xr.Dataset
     manifest: Manifest
@@ -134,21 +134,22 @@ class _View:
         return "time" in self.data[variable.name].dims
 
     def frames(self, count: int) -> list[int]:
-        """Up to ``count`` frames at even distances, the first and the last among them."""
+        """Return up to ``count`` frames at even distances, the first and the last among them."""
         total = len(self.manifest.times)
         return np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int)).tolist()
 
     @property
     def clock(self) -> tuple[np.ndarray, str]:
-        """Times and their unit, hours or days instead of many seconds."""
-        times, units = np.array(self.manifest.times), self.manifest.time_units
+        """The times and their unit, hours or days instead of many seconds."""
+        times = np.array(self.manifest.times)
+        units = self.manifest.time_units
         for longer, seconds in (("days", 86400.0), ("h", 3600.0)):
             if units == "s" and times[-1] >= 4 * seconds:
                 return times / seconds, longer
         return times, "" if units == "1" else units
 
     def time(self, frame: int) -> str:
-        """The moment of a frame, in words."""
+        """Return the moment of a frame, in words."""
         times, units = self.clock
         return f"$t$ = {times[frame]:.4g} {units}".rstrip()
 
@@ -160,7 +161,7 @@ class _View:
         *,
         step: int = 1,
     ) -> np.ndarray:
-        """Values ``(sample, [frame,] *space)``; every ``step``-th node."""
+        """Return values ``(sample, [frame,] *space)`` at every ``step``-th node."""
         picked: dict[str, Any] = {"sample": samples}
         if frames is not None:
             picked["time"] = frames
@@ -168,7 +169,7 @@ class _View:
         return self.data[variable.name].isel(picked).values
 
     def census(self, variable: Variable) -> tuple[np.ndarray, list[str]]:
-        """Values of some samples at the first, middle and last time, ``(sample, frame, *space)``,
+        """Return values of some samples at the first, middle and last time, ``(sample, frame, *space)``,
         and the names of these frames."""
         frames = self.frames(3) if self.is_trajectory(variable) else None
         size = math.prod(self.grid.shape) * len(frames or [0])
@@ -182,7 +183,8 @@ class _View:
 def _view(path: Path, split: str | None, samples: Sequence[int] | None) -> _View:
     manifest = Manifest.read(path)
     split = next(iter(manifest.requested), "train") if split is None else split
-    data, grid = open_dataset(path, split), manifest.grid
+    data = open_dataset(path, split)
+    grid = manifest.grid
     if grid.ndim > 2:
         raise ValueError(
             f"{path} holds fields in {grid.ndim}-D; only 1-D and 2-D fields can be drawn"
@@ -191,8 +193,9 @@ def _view(path: Path, split: str | None, samples: Sequence[int] | None) -> _View
 
 
 def _picked(data: xr.Dataset, split: str, samples: Sequence[int] | None) -> list[int]:
-    """Those of ``samples`` that did not fail; the first four for None."""
-    good, count = set(good_samples(data).tolist()), data.sizes["sample"]
+    """Return those of ``samples`` that did not fail; the first four for None."""
+    good = set(good_samples(data).tolist())
+    count = data.sizes["sample"]
     if not good:
         raise ValueError(f"every sample of split {split!r} failed in the solver; nothing to show")
     if samples is None:
@@ -227,7 +230,7 @@ def _check_animation(animation: str | None, *, needed: bool) -> None:
 
 
 def _samples(view: _View, variables: list[Variable]) -> Figure:
-    """A row per variable, a column per sample."""
+    """Draw a row per variable, a column per sample."""
     figure, panels = panels_of(view.grid, len(variables), len(view.samples))
     for row, variable in zip(panels, variables, strict=True):
         fields = view.read(variable, view.samples)
@@ -244,7 +247,7 @@ def _samples(view: _View, variables: list[Variable]) -> Figure:
 
 
 def _strip(view: _View, variable: Variable) -> Figure:
-    """A row per sample, a column per time."""
+    """Draw a row per sample, a column per time."""
     frames = view.frames(_STRIP)
     figure, panels = panels_of(view.grid, len(view.samples), len(frames))
     fields = view.read(variable, view.samples, frames)
@@ -260,10 +263,12 @@ def _strip(view: _View, variable: Variable) -> Figure:
 
 
 def _space_time(view: _View, variable: Variable) -> Figure:
-    """A panel per sample: x to the right, time upwards."""
+    """Draw a panel per sample: x to the right, time upwards."""
     frames = view.frames(8 * _FRAMES)
     fields = view.read(variable, view.samples, frames)
-    scale, (points,), (times, units) = Scale.of(fields), view.grid.points(), view.clock
+    scale = Scale.of(fields)
+    (points,) = view.grid.points()
+    times, units = view.clock
     figure = Figure(figsize=(1 + 2.2 * len(view.samples), 3), layout="constrained")
     panels = figure.subplots(1, len(view.samples), sharex=True, sharey=True, squeeze=False)
     for axes, field, sample in zip(panels[0], fields, view.samples, strict=True):
@@ -277,10 +282,12 @@ def _space_time(view: _View, variable: Variable) -> Figure:
 
 
 def _animated(view: _View, variable: Variable, file: Path) -> Path:
-    """The trajectories side by side, frame by frame."""
-    frames, step = view.frames(_FRAMES), -(-max(view.grid.shape) // _NODES)
+    """Draw the trajectories side by side, frame by frame."""
+    frames = view.frames(_FRAMES)
+    step = -(-max(view.grid.shape) // _NODES)
     fields = view.read(variable, view.samples, frames, step=step)
-    grid, scale = view.grid, Scale.of(fields)
+    grid = view.grid
+    scale = Scale.of(fields)
     figure, panels = panels_of(grid, 1, len(view.samples), heading=0.35)
     artists = [
         draw_field(axes, field[0], grid, scale, step=step)
@@ -293,7 +300,8 @@ def _animated(view: _View, variable: Variable, file: Path) -> Path:
         scale.bar(figure, panels[0], label_of(variable))
     else:
         panels[0, 0].set_ylabel(label_of(variable), fontsize=8)
-        low, high = float(fields.min()), float(fields.max())
+        low = float(fields.min())
+        high = float(fields.max())
         room = 0.05 * (high - low) or 1.0
         panels[0, 0].set_ylim(low - room, high + room)
 
@@ -310,13 +318,14 @@ def _animated(view: _View, variable: Variable, file: Path) -> Path:
 
 
 def _spectra(view: _View) -> Figure:
-    """A panel per variable; for trajectories at the first, middle and last time."""
+    """Draw a panel per variable; for trajectories at the first, middle and last time."""
     columns = len(view.variables)
     figure = Figure(figsize=(3.4 * columns, 3.0), layout="constrained")
     panels = figure.subplots(1, columns, squeeze=False)[0]
     for axes, variable in zip(panels, view.variables, strict=True):
         fields, names = view.census(variable)
-        spectra, count = Spectra.of(fields, view.grid), len(fields)
+        spectra = Spectra.of(fields, view.grid)
+        count = len(fields)
         _draw_spectra(axes, spectra, names, by_degree=isinstance(view.grid, SphereGrid))
         axes.set_title("\n".join(wrap(label_of(variable), 44)), fontsize=8)
     panels[0].set_ylabel("squared L² norm per shell", fontsize=8)
@@ -326,12 +335,17 @@ def _spectra(view: _View) -> Figure:
 
 
 def _draw_spectra(axes: Axes, spectra: Spectra, names: list[str], *, by_degree: bool) -> None:
-    """Mean over the samples as a line, their range as a band, for each frame; without the mean of
-    the fields, whose wavenumber is 0."""
-    k, cutoff = spectra.wavenumbers, spectra.cutoff
+    """Draw the mean over the samples as a line and their range as a band, for each frame.
+
+    The mean of the fields, whose wavenumber is 0, is left out.
+    """
+    k = spectra.wavenumbers
+    cutoff = spectra.cutoff
     if by_degree:
-        k, cutoff = np.arange(len(k)), len(k) - 1.0
-    shown, resolved = spectra.energy[..., 1:], k[1:] <= cutoff * (1 + 1e-9)
+        k = np.arange(len(k))
+        cutoff = len(k) - 1.0
+    shown = spectra.energy[..., 1:]
+    resolved = k[1:] <= cutoff * (1 + 1e-9)
     for frame, (name, colour) in enumerate(zip(names, _TIMES[-len(names) :], strict=True)):
         energy = shown[:, frame]
         if not energy.any():  # of a field that is constant at first; its logarithm cannot be drawn
@@ -347,7 +361,8 @@ def _draw_spectra(axes: Axes, spectra: Spectra, names: list[str], *, by_degree: 
     )  # fmt: skip
     means = shown.mean(axis=0)[:, resolved]
     if means.any():
-        top, bottom = float(shown.max()), float(means[means > 0].min())
+        top = float(shown.max())
+        bottom = float(means[means > 0].min())
         axes.set_ylim(max(bottom / 30, 1e-20 * top), 5 * top)
     axes.set_xlabel("degree $l$" if by_degree else "wavenumber", fontsize=8)
     tidy(axes)
@@ -356,7 +371,7 @@ def _draw_spectra(axes: Axes, spectra: Spectra, names: list[str], *, by_degree: 
 
 
 def _statistics(view: _View, found: dict[str, Statistics]) -> Figure:
-    """A row per variable: distribution, then moments over time or space."""
+    """Draw a row per variable: distribution, then moments over time or space."""
     still_maps = view.grid.ndim == 2 and not all(view.is_trajectory(v) for v in view.variables)
     columns = 3 if still_maps else 2
     size = (3.1 * columns, 2.5 * len(view.variables) + 0.5)
@@ -371,8 +386,9 @@ def _statistics(view: _View, found: dict[str, Statistics]) -> Figure:
                 axes.remove()
             continue
         pair = {"mean": moments.mean, "standard deviation": np.sqrt(moments.variance)}
+        shrink = 0.5 if isinstance(view.grid, SphereGrid) else 0.9
         for axes, (name, moment) in zip(row[1:], pair.items(), strict=True):
-            scale, shrink = Scale.of(moment), 0.5 if isinstance(view.grid, SphereGrid) else 0.9
+            scale = Scale.of(moment)
             draw_field(axes, moment, view.grid, scale)
             scale.bar(figure, np.array([axes]), name, shrink=shrink)
             label_map(axes, view.grid)
@@ -383,7 +399,8 @@ def _statistics(view: _View, found: dict[str, Statistics]) -> Figure:
 def _histogram(axes: Axes, view: _View, variable: Variable) -> None:
     fields, names = view.census(variable)
     scale = Scale.of(fields)
-    low, high = float(fields.min()), float(fields.max())
+    low = float(fields.min())
+    high = float(fields.max())
     space = np.geomspace if scale.kind == "logarithmic" else np.linspace
     edges = space(low, high if high > low else low + 1, 81)
     weights = np.broadcast_to(node_weights(view.grid), fields[:, 0].shape)
@@ -405,13 +422,15 @@ def _histogram(axes: Axes, view: _View, variable: Variable) -> None:
 
 
 def _moment_lines(axes: Axes, view: _View, variable: Variable, moments: Statistics) -> None:
-    """Mean and standard deviation over time, or over the nodes in 1-D."""
+    """Draw mean and standard deviation over time, or over the nodes in 1-D."""
     if view.is_trajectory(variable):
         at, units = view.clock
         name = with_units("$t$", units)
     else:
-        at, name = view.grid.points()[0].numpy(), f"${view.grid.dims[0]}$"
-    mean, deviation = moments.mean.ravel(), np.sqrt(moments.variance).ravel()
+        at = view.grid.points()[0].numpy()
+        name = f"${view.grid.dims[0]}$"
+    mean = moments.mean.ravel()
+    deviation = np.sqrt(moments.variance).ravel()
     axes.fill_between(at, mean - deviation, mean + deviation, color=BLUE, alpha=0.2, lw=0)
     axes.plot(at, mean, color=BLUE, lw=1.2)
     axes.set_title("mean ± standard deviation", fontsize=8)
@@ -421,8 +440,9 @@ def _moment_lines(axes: Axes, view: _View, variable: Variable, moments: Statisti
 
 
 def _in_numbers(view: _View, found: dict[str, Statistics]) -> dict[str, Any]:
-    """The content of ``statistics.json``."""
-    status, errors = view.data[STATUS].values, view.data[ERROR].values.astype(np.float64)
+    """Return the content of ``statistics.json``."""
+    status = view.data[STATUS].values
+    errors = view.data[ERROR].values.astype(np.float64)
     errors = errors[(status == 0) & np.isfinite(errors)]
     known = enumerate(SolutionError.STATUS)
     estimates: dict[str, float] = {"count": len(errors)}

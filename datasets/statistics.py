@@ -34,7 +34,7 @@ class Statistics:
 
     @classmethod
     def of(cls, data: xr.Dataset, name: str, grid: AbstractGrid) -> Statistics:
-        """Those of the variable ``name`` of an opened split, reading it block by block.
+        """Return the moments of the variable ``name`` of an opened split, reading it block by block.
 
         Raises:
             ValueError: if samples that count as solved hold values that are not finite, or there
@@ -43,18 +43,20 @@ class Statistics:
         weights = node_weights(grid)
         space = tuple(range(-grid.ndim, 0)) if "time" in data[name].dims else ()
         found = Moments.none()
-        low, high = math.inf, -math.inf
+        low = math.inf
+        high = -math.inf
         for block in _blocks(data, name):
             here = _averaged(block, weights, space).mean(axis=0)
             squares = _averaged((block - here) ** 2, weights, space).sum(axis=0)
             found += Moments(len(block), here, squares)
-            low, high = min(low, float(block.min())), max(high, float(block.max()))
+            low = min(low, float(block.min()))
+            high = max(high, float(block.max()))
         if not found.count:
             raise ValueError(f"no statistics of {name}: every sample failed in the solver")
         return cls(found.mean, found.variance, low, high, weights)
 
     def summary(self) -> dict[str, float]:
-        """Mean, standard deviation, minimum and maximum over samples, time and space."""
+        """Return mean, standard deviation, minimum and maximum over samples, time and space."""
         mean = float((self.mean * self.weights).mean())
         variance = float(((self.variance + (self.mean - mean) ** 2) * self.weights).mean())
         return {"mean": mean, "std": math.sqrt(variance), "min": self.low, "max": self.high}
@@ -71,7 +73,7 @@ class Spectra:
 
     @classmethod
     def of(cls, fields: np.ndarray, grid: AbstractGrid) -> Spectra:
-        """Those of ``fields``, ``(sample, frame, *space)``.
+        """Return the spectra of ``fields``, ``(sample, frame, *space)``.
 
         Fields that do not vanish on the border of a box with nodes there are expanded in cosines
         instead of sines, whose slow decay would only tell of the border: the inner nodes, over
@@ -96,7 +98,7 @@ class Spectra:
 
 
 def _free_ends(grid: Grid, fields: np.ndarray) -> tuple[Grid, np.ndarray]:
-    """Grid and fields without the border nodes of Dirichlet axes, if there is anything on them."""
+    """Return grid and fields without the border nodes of Dirichlet axes, if there is anything on them."""
     boxed = [axis.boundary == "dirichlet" for axis in grid.axes]
     inside = tuple(slice(1, -1) if box else slice(None) for box in boxed)
     border = np.ones(grid.shape, bool)
@@ -112,13 +114,14 @@ def _free_ends(grid: Grid, fields: np.ndarray) -> tuple[Grid, np.ndarray]:
 
 
 def good_samples(data: xr.Dataset) -> np.ndarray:
-    """Numbers of the samples that did not fail."""
+    """Return the numbers of the samples that did not fail."""
     return np.flatnonzero(data[STATUS].values == 0)
 
 
 def _blocks(data: xr.Dataset, name: str) -> Iterator[np.ndarray]:
-    """The good samples of a variable in float64, as many at a time as memory should hold."""
-    field, good = data[name], good_samples(data)
+    """Yield the good samples of a variable in float64, as many at a time as memory should hold."""
+    field = data[name]
+    good = good_samples(data)
     length = max(1, _BLOCK // math.prod(field.shape[1:]))
     for start in range(0, len(good), length):
         block = field.isel(sample=good[start : start + length]).values.astype(np.float64)
@@ -130,7 +133,7 @@ def _blocks(data: xr.Dataset, name: str) -> Iterator[np.ndarray]:
 
 
 def node_weights(grid: AbstractGrid) -> np.ndarray:
-    """1 on average: areas on a sphere, else equal."""
+    """Return one weight for each node, 1 on average: areas on a sphere, else equal."""
     if isinstance(grid, SphereGrid):
         areas = grid.quadrature().numpy()
         return areas / areas.mean()

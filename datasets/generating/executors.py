@@ -1,4 +1,4 @@
-"""Where shards are drawn: in this process, in several, or on a Dask cluster."""
+"""Executors that draw shards: in this process, in several, or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 ATTEMPTS = 3
-"""How often work is started again after its process was lost."""
+"""The number of times that work is started again after its process was lost."""
 PATIENCE = 10
-"""Seconds to wait for a scheduler's answer."""
+"""The seconds to wait for a scheduler's answer."""
 DESERTED = 60
-"""Seconds without a result after which a cluster must show that it has workers."""
+"""The seconds without a result after which a cluster must show that it has workers."""
 
 Results = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
-"""Applies a function to tasks; results come as they are finished, in any order."""
+"""A map of a function over tasks; results come as they are finished, in any order."""
 
 
 @contextlib.contextmanager
 def executor(workers: int, dask: str | None) -> Iterator[Results]:
-    """The way to run tasks that ``workers`` and ``dask`` ask for.
+    """Give the way to run tasks that ``workers`` and ``dask`` ask for.
 
     Raises:
         ImportError: if Dask is asked for and not installed.
@@ -42,12 +42,17 @@ def executor(workers: int, dask: str | None) -> Iterator[Results]:
 def _in_processes(
     workers: int, function: Callable[[Any], Any], tasks: Sequence[Any]
 ) -> Iterator[Any]:
-    """Processes that die (killed, out of memory) are replaced, and their tasks started again. After
-    a task has failed no other is begun, but those at work are finished and their results kept."""
+    """Run tasks in processes.
+
+    Processes that die (killed, out of memory) are replaced, and their tasks started again. After a task
+    has failed no other is begun, but those at work are finished and their results kept.
+    """
     if len(tasks) <= 1:
         yield from map(function, tasks)
         return
-    left, losses, failure = dict(enumerate(tasks)), 0, None
+    left = dict(enumerate(tasks))
+    losses = 0
+    failure = None
     while left and failure is None:
         before = len(left)
         with concurrent.futures.ProcessPoolExecutor(
@@ -66,9 +71,8 @@ def _in_processes(
                         yield future.result()
                     elif failure is None:
                         failure = error
-                        for (
-                            other
-                        ) in futures:  # shutdown(cancel_futures=True) would not tell as_completed
+                        # shutdown(cancel_futures=True) would not tell as_completed
+                        for other in futures:
                             other.cancel()
             except BrokenProcessPool as error:
                 losses = 1 if len(left) < before else losses + 1
@@ -87,7 +91,7 @@ def _in_processes(
 
 
 def _context() -> multiprocessing.context.BaseContext:
-    """Fresh processes: a fork of this one would inherit its threads' locks."""
+    """Return the way to start fresh processes: a fork of this one would inherit its threads' locks."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -96,7 +100,7 @@ def _context() -> multiprocessing.context.BaseContext:
 
 
 def _die_with_parent() -> None:
-    """A pool's process outlives a killed parent, waiting for work; this one leaves."""
+    """Make a pool's process leave with its parent; it would outlive a killed one, waiting for work."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -129,7 +133,7 @@ def _dask_client(address: str) -> Iterator[Any]:
 
 
 def _on_cluster(client: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
-    """Dask starts the tasks of lost workers again by itself, as long as there are others."""
+    """Run tasks on a Dask cluster, which starts those of lost workers again as long as there are others."""
     from distributed.scheduler import KilledWorker
 
     cluster = client.get_executor(pure=False)

@@ -46,9 +46,9 @@ from sobolev.grids.restriction import restricted
 from sobolev.grids.streams import stream
 
 SHARD_SIZE = 64
-"""Samples per file: the unit that survives an interruption."""
+"""The number of samples per file, the unit that survives an interruption."""
 ESTIMATED_EVERY = 64
-"""Every so many samples one is solved again in half the steps on twice the cells."""
+"""The number of samples of which one is solved again in half the steps on twice the cells."""
 SOLVER_BATCH = 8
 
 
@@ -185,7 +185,7 @@ class _Task:
 
 
 def _missing(path: Path, manifest: Manifest, recipe: Recipe) -> list[_Task]:
-    """The shards that are not there yet, or not as they should be."""
+    """Return the shards that are not there yet, or not as they should be."""
     plain = replace(manifest, splits={})
     tasks = []
     for split, total in manifest.requested.items():
@@ -207,16 +207,19 @@ def _draw_shard(task: _Task) -> tuple[str, Shard]:
         raise OSError(
             f"{platform.node()} does not see {task.path}; workers need a file system that they share"
         )
-    manifest, file = task.manifest, f"{task.split}/{task.first // task.manifest.shard_size:05d}.nc"
+    file = f"{task.split}/{task.first // task.manifest.shard_size:05d}.nc"
     samples = range(task.first, task.first + task.count)
-    dataset = draw(task.recipe, manifest, task.split, samples)
+    dataset = draw(task.recipe, task.manifest, task.split, samples)
     with disk_trouble(task.path / task.split):
         return task.split, write_shard(task.path, file, dataset, versions())
 
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """The same arithmetic whatever the number of workers: sums are split over threads otherwise."""
+    """Compute in one thread, for the same arithmetic whatever the number of workers.
+
+    Sums are split over threads otherwise.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -227,19 +230,22 @@ def _one_thread() -> Iterator[None]:
 
 @_one_thread()
 def draw(recipe: Recipe, manifest: Manifest, split: str, samples: range) -> xr.Dataset:
-    """Some samples of a split, drawn and solved in batches that begin at multiples of 8.
+    """Draw and solve some samples of a split, in batches that begin at multiples of 8.
 
     Raises:
         ValueError: if the recipe's own parameters cannot be solved.
     """
-    fine, stored, sizes = recipe.grid(recipe.solver_resolution), manifest.grid, manifest.sizes
+    fine = recipe.grid(recipe.solver_resolution)
+    stored = manifest.grid
+    sizes = manifest.sizes
     values = {
         v.name: np.empty(
             (len(samples), *(sizes[dim] for dim in manifest.dims[v.name][1:])), manifest.dtype
         )
         for v in manifest.variables
     }
-    status, errors = np.zeros(len(samples), np.int8), np.full(len(samples), np.nan, np.float32)
+    status = np.zeros(len(samples), np.int8)
+    errors = np.full(len(samples), np.nan, np.float32)
     for start in range(0, len(samples), SOLVER_BATCH):
         batch = samples[start : start + SOLVER_BATCH]
         place = slice(start, start + len(batch))
@@ -266,8 +272,10 @@ def draw(recipe: Recipe, manifest: Manifest, split: str, samples: range) -> xr.D
 def _estimates(
     recipe: Recipe, manifest: Manifest, split: str, batch: range, solved: Solved
 ) -> np.ndarray:
-    """Error estimates of those samples of a batch whose turn it is, NaN for the others and for those
-    that failed, infinite where the finer solve failed."""
+    """Return the error estimates of those samples of a batch whose turn it is.
+
+    They are NaN for the others and for those that failed, infinite where the finer solve failed.
+    """
     found = np.full(len(batch), np.nan)
     for i, sample in enumerate(batch):
         if sample % ESTIMATED_EVERY == 0 and solved.status[i] == 0:
@@ -278,12 +286,13 @@ def _estimates(
 
 
 def streams(manifest: Manifest, split: str, samples: range) -> list[np.random.Generator]:
+    """Return the random stream of each sample."""
     return [stream(manifest.seed, _split_key(split), i) for i in samples]
 
 
 @contextlib.contextmanager
 def disk_trouble(place: Path) -> Iterator[None]:
-    """Say what a failed write leaves behind."""
+    """Name what a failed write leaves behind."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # HDF5 reports a full disk as either
@@ -316,7 +325,7 @@ def _described(recipe: Recipe, resolution: int, seed: int, dtype: str) -> Manife
 
 
 def versions() -> dict[str, str]:
-    """What decides the bits of a sample: packages, interpreter and processor."""
+    """Return all that decides the bits of a sample: packages, interpreter and processor."""
     packages = ("sobolev", "torch", "torch-harmonics", "numpy", "scipy", "h5py")
     return {
         "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
@@ -326,7 +335,7 @@ def versions() -> dict[str, str]:
 
 
 def begin(path: Path, fresh: Manifest, overwrite: bool) -> Manifest:
-    """The manifest to continue, or a fresh one."""
+    """Return the manifest to continue, or a fresh one."""
     if not (path / MANIFEST).exists():
         for leftover in path.glob(".*.part"):
             leftover.unlink()
@@ -371,7 +380,7 @@ def _clear(path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """The folder, made if need be, for one writer at a time."""
+    """Keep a folder, made if need be, for one writer at a time."""
     path.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path / ".lock")
     try:
@@ -390,7 +399,7 @@ def locked(path: Path) -> Iterator[None]:
 def _progress_bar(
     manifest: Manifest, tasks: list[_Task], shown: bool
 ) -> Iterator[Callable[[str, int], None]]:
-    """A bar per split with fields per second and the time left."""
+    """Show a bar per split, with samples per second and the time left."""
     columns = (
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
@@ -411,7 +420,8 @@ def _progress_bar(
             )
             for split, total in manifest.requested.items()
         }
-        began, drawn = time.monotonic(), 0
+        began = time.monotonic()
+        drawn = 0
 
         def advance(split: str, count: int) -> None:
             nonlocal drawn
@@ -423,7 +433,7 @@ def _progress_bar(
 
 
 def _split_key(split: str) -> int:
-    """A number for the split's name; Python's own ``hash`` changes from process to process."""
+    """Return a number for the split's name; Python's own ``hash`` changes from process to process."""
     return int.from_bytes(hashlib.sha256(split.encode()).digest()[:8], "big")
 
 

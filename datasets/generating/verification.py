@@ -1,4 +1,4 @@
-"""Whether a data set is what it says: files, values, physics, and the seeds it was drawn from."""
+"""Verification of data sets: files, values, physics, and the seeds they were drawn from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from sobolev.datasets.generating.generation import SOLVER_BATCH, draw, streams, versions
-from sobolev.datasets.recipes.base import Recipe
+from sobolev.datasets.recipes.base import Fields, Recipe
 from sobolev.datasets.recipes.capabilities import WithResidual
 from sobolev.datasets.recipes.presets import class_of, recipe_from
 from sobolev.datasets.store.manifest import ERROR, STATUS, Manifest, Shard
@@ -18,16 +18,16 @@ from sobolev.datasets.store.shards import ShardReader, check_shard
 from sobolev.grids.streams import stream
 
 TOLERANCE = 1e-5
-"""Relative L² difference allowed between a stored field and one drawn again elsewhere (other
+"""The relative L² difference allowed between a stored field and one drawn again elsewhere (other
 versions, another machine); for chaotic flows, the stored error estimate where that is larger."""
 RESIDUAL = 1e-2
-"""Largest residual of the PDE in H⁻¹, relative to its largest term."""
+"""The largest allowed residual of the PDE in H⁻¹, relative to its largest term."""
 
 
 def verify(path: str | Path, *, redraw: int = 0, recipes: Sequence[type[Recipe]] = ()) -> list[str]:
-    """Everything that is wrong with a data set, one line each; empty if nothing is.
+    """Return everything that is wrong with a data set, one line each; empty if nothing is.
 
-    Checks the manifest, every shard's presence, size and SHA-256, that nothing is missing, that all
+    Check the manifest, every shard's presence, size and SHA-256, that nothing is missing, that all
     values are finite (but those of samples flagged as failed), and what the equation promises:
     conserved quantities, maximum principles, boundary values.
 
@@ -79,6 +79,7 @@ def verify(path: str | Path, *, redraw: int = 0, recipes: Sequence[type[Recipe]]
 def _wrong_values(
     path: Path, manifest: Manifest, shard: Shard, recipe: Recipe | None
 ) -> Iterator[str]:
+    """Yield everything that is wrong with the values of a shard."""
     try:
         fields, status, errors = _read(path, manifest, shard)
     except OSError as error:
@@ -107,13 +108,10 @@ def _wrong_values(
             yield f"not so: {check.name} ({_named(numbers[broken])}; defect {worst:.2g}, allowed {check.limit:g})"
 
 
-def _read(
-    path: Path, manifest: Manifest, shard: Shard
-) -> tuple[dict[str, torch.Tensor], np.ndarray, np.ndarray]:
-    """Fields, status and error estimates of a shard whose checksum has been compared."""
-    alone = replace(manifest, splits={}, requested={})
+def _read(path: Path, manifest: Manifest, shard: Shard) -> tuple[Fields, np.ndarray, np.ndarray]:
+    """Return fields, status and error estimates of a shard whose checksum has been compared."""
     split = shard.file.partition("/")[0]
-    alone.requested, alone.splits = {split: shard.count}, {split: [shard]}
+    alone = replace(manifest, splits={split: [shard]}, requested={split: shard.count})
     reader = ShardReader(path, alone, split, content=False)
     fields = {
         v.name: torch.from_numpy(np.array(reader.mapped(v.name, 0))) for v in manifest.variables
@@ -124,7 +122,7 @@ def _read(
 def _redrawn(
     path: Path, manifest: Manifest, recipe: Recipe, split: str, count: int
 ) -> Iterator[str]:
-    """Solve some samples again, each in the batch it was drawn in."""
+    """Solve some samples again, each in the batch it was drawn in, and yield the differences."""
     total = manifest.count(split)
     picked = np.sort(stream(0, total).permutation(total)[:count])
     for sample in picked.tolist():
@@ -139,7 +137,8 @@ def _redrawn(
         if int(status[row]) != int(new[STATUS]):
             yield f"{split} sample {sample}: its status is {status[row]}, drawn again {int(new[STATUS])}"
             continue
-        stated, found = float(errors[row]), float(new[ERROR])
+        stated = float(errors[row])
+        found = float(new[ERROR])
         if not np.isclose(stated, found, rtol=1e-6 if exact else 0.1, equal_nan=True):
             yield f"{split} sample {sample}: its error estimate is {stated:.1e}, drawn again {found:.1e}"
         for variable in manifest.variables:
@@ -158,12 +157,13 @@ def _redrawn(
 
 
 def _difference(old: np.ndarray, new: np.ndarray, exact: bool, room: float) -> str:
-    """What is wrong with a field that was drawn again, if anything."""
+    """Return what is wrong with a field that was drawn again; empty if nothing is."""
     if np.array_equal(old, new, equal_nan=True):
         return ""
     if not np.array_equal(np.isnan(old), np.isnan(new)):
         return "drawn again holds NaN in other places"
-    a, b = np.nan_to_num(old).astype(float), np.nan_to_num(new).astype(float)
+    a = np.nan_to_num(old).astype(float)
+    b = np.nan_to_num(new).astype(float)
     difference = float(np.linalg.norm(a - b)) / max(float(np.linalg.norm(a)), 1e-300)
     if exact:
         return (

@@ -1,1 +1,1 @@
-"""To and from the layouts that other tools use."""
+"""Export to the layouts of other tools, and import from them."""

@@ -41,7 +41,7 @@ def read_neuralop(file: Path, meaning: Meaning, stack: ExitStack) -> Foreign:
 
 
 def _plain(t: torch.Tensor) -> Lazy:
-    """Without an axis for a single channel, and in a type that NumPy has."""
+    """Return a tensor without an axis for a single channel, in a type that NumPy has."""
     t = t.detach().to_dense()
     t = t.float() if t.dtype is torch.bfloat16 else t
     return Lazy.of((t[:, 0] if t.ndim > 2 and t.shape[1] == 1 else t).numpy())
@@ -57,30 +57,33 @@ def _axes(
 def _pair(
     pair: Sequence[Lazy], variables: Sequence[Variable], axes: list[Axis], references: str = "not known", **facts: Any
 ) -> Foreign:  # fmt: skip
-    """An input and an output on axes that come x first."""
+    """Return an input and an output on axes that come x first."""
     fields = {v.name: f.turned(len(axes)) for v, f in zip(variables, pair, strict=True)}
     grid = Grid(*axes[::-1])
     return Foreign(fields, grid, variables[:1], variables[1:], references=references, facts=facts)
 
 
 def read_mat(file: Path, meaning: Meaning, stack: ExitStack) -> Foreign:
-    """The problem is known by the names of the arrays and their numbers of axes."""
+    """Read a MATLAB file; its problem is known by the names of the arrays and their numbers of axes."""
     arrays = _arrays(file, stack)
     ranks = {name: len(values.shape) for name, values in arrays.items()}
     if ranks.get("a") == 3 and ranks.get("u") == 4 and "t" in ranks:
         return _navier_stokes(file, arrays, meaning)
     recipe: type[BurgersRecipe | DarcyRecipe]
     if ranks.get("coeff") == ranks.get("sol") == 3:
-        recipe, pair = DarcyRecipe, [arrays["coeff"], arrays["sol"]]
+        recipe = DarcyRecipe
+        pair = [arrays["coeff"], arrays["sol"]]
         axes = _axes(meaning, pair[0], "neumann", 1.0)
         facts: dict[str, Any] = {
             "note": "the published fields were solved for on nodes, interpolated to cell centres and transposed; the "
             "pressure does not vanish on the border"
         }
     elif ranks.get("a") == ranks.get("u") == 2:
-        recipe, pair = BurgersRecipe, [arrays["a"], arrays["u"]]
+        recipe = BurgersRecipe
+        pair = [arrays["a"], arrays["u"]]
         why = "the papers disagree, (0, 1) in ICLR 2021 and (0, 2π) in JMLR 2023; viscosity 0.1 fits 2π"
-        axes, facts = _axes(meaning, pair[0], "periodic", None, why), {"time": 1.0}
+        axes = _axes(meaning, pair[0], "periodic", None, why)
+        facts = {"time": 1.0}
     else:
         expected = "a and u (Burgers), coeff and sol (Darcy), or a, u and t (Navier–Stokes)"
         raise wrong(file, "fno-mat", arrays, expected)
@@ -92,7 +95,8 @@ def read_mat(file: Path, meaning: Meaning, stack: ExitStack) -> Foreign:
 
 
 def _navier_stokes(file: Path, arrays: dict[str, Lazy], meaning: Meaning) -> Foreign:
-    a, u = arrays["a"], arrays["u"]
+    a = arrays["a"]
+    u = arrays["u"]
     times = decimals(arrays["t"].read(slice(None)))
     if u.shape != (wanted := (*a.shape, len(times))):
         raise ValueError(
@@ -114,7 +118,8 @@ def _navier_stokes(file: Path, arrays: dict[str, Lazy], meaning: Meaning) -> For
 
 
 def _arrays(file: Path, stack: ExitStack) -> dict[str, Lazy]:
-    """MATLAB 7.3 stores the axes the other way round; older files are read as a whole."""
+    """Return the arrays of a file. MATLAB 7.3 stores the axes the other way round; older files are read as
+    a whole."""
     if h5py.is_hdf5(file):
         opened = stack.enter_context(h5py.File(file, "r"))
         names = [name for name in opened if isinstance(opened.get(name), h5py.Dataset)]

@@ -48,7 +48,7 @@ from sobolev.grids import AbstractGrid, Grid, SphereGrid
 from sobolev.grids.moments import Moments
 
 DESCRIPTION = "sobolev"
-"""Attribute that holds what the foreign layout has no place for."""
+"""The attribute that holds what the foreign layout has no place for."""
 
 
 def export(
@@ -88,10 +88,12 @@ def export(
         FileExistsError: if a file is there and ``overwrite`` is not set.
         OSError: if the data set is missing or damaged.
     """
-    path, target = Path(path), Path(target)
+    path = Path(path)
+    target = Path(target)
     if layout not in _LAYOUTS:
         raise ValueError(f"layout must be one of {', '.join(_LAYOUTS)}, got {layout!r}")
-    manifest, chosen = Manifest.read(path), _LAYOUTS[layout]
+    manifest = Manifest.read(path)
+    chosen = _LAYOUTS[layout]
     name = path.resolve().name if name is None else name
     if Path(name).name != name:
         raise ValueError(f"name is part of a file's name, without folders, got {name!r}")
@@ -122,7 +124,7 @@ def export(
 
 @dataclass(frozen=True)
 class Frames:
-    """A data set as the other layouts see it: fields that stay, and fields with frames in time."""
+    """A data set for the other layouts: fields that stay, and fields with frames in time."""
 
     static: list[str]
     moving: list[str]
@@ -140,7 +142,7 @@ class Frames:
         return cls(static, moving, (0.0,))
 
     def arranged(self, fields: dict[str, np.ndarray], manifest: Manifest) -> dict[str, np.ndarray]:
-        """Our variables as static ``(sample, *space)`` and moving ``(sample, time, *space)`` ones."""
+        """Return our variables as static ``(sample, *space)`` and moving ``(sample, time, *space)`` ones."""
         if manifest.times:
             return fields
         if len(self.times) == 2:
@@ -164,7 +166,7 @@ class _Split:
 
     @property
     def count(self) -> int:
-        """Samples that did not fail."""
+        """The number of samples that did not fail."""
         return sum(shard.count - shard.failed for shard in self.shards)
 
     @property
@@ -172,7 +174,7 @@ class _Split:
         return Frames.of(self.manifest)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Of a whole variable in the layouts' order of axes."""
+        """Return the shape of a whole variable in the layouts' order of axes."""
         time = [] if name in self.frames.static else [len(self.frames.times)]
         space = [len(points) for points in coordinates(self.manifest.grid).values()]
         return self.count, *time, *space
@@ -190,12 +192,13 @@ class _Split:
             )
 
     def pieces(self) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
-        """The variables of one shard after the other, float32, and where in the whole they belong."""
-        grid, done = self.manifest.grid, 0
+        """Yield the variables of one shard after the other, float32, and their place in the whole."""
+        grid = self.manifest.grid
+        done = 0
         with closing(tracked(self.shards, f"exporting {self.split}", self.progress)) as shards:
             for shard in shards:
-                fields, count = self._good(shard), shard.count - shard.failed
-                fields = self.frames.arranged(fields, self.manifest)
+                count = shard.count - shard.failed
+                fields = self.frames.arranged(self._good(shard), self.manifest)
                 if not isinstance(grid, SphereGrid):
                     fields = {name: reversed_space(f, grid.ndim) for name, f in fields.items()}
                 yield slice(done, done + count), fields
@@ -219,7 +222,7 @@ class _Split:
         return fields
 
     def provenance(self) -> dict[str, Any]:
-        """Attributes that say where the fields come from and what ``import_data`` needs."""
+        """Return the attributes for the origin of the fields, and for ``import_data``."""
         manifest = self.manifest
         parts = ("nodes", "inputs", "outputs", "times", "time_units")
         found = attributes(manifest, self.split, self.shards[0].versions)
@@ -234,7 +237,7 @@ class _Split:
 
     @property
     def parameters(self) -> dict[str, float]:
-        """The recipe's numbers."""
+        """The numbers among the recipe's parameters."""
         numbers = self.manifest.recipe.items()
         return {k: v for k, v in numbers if isinstance(v, (int, float)) and not isinstance(v, bool)}
 
@@ -261,8 +264,10 @@ def _write_well(part: _Split, file: Path) -> None:
 
 
 def _describe_well(out: h5py.File, part: _Split) -> None:
-    """Everything but the values."""
-    grid, frames, points = part.manifest.grid, part.frames, coordinates(part.manifest.grid)
+    """Write everything but the values."""
+    grid = part.manifest.grid
+    frames = part.frames
+    points = coordinates(grid)
     out.attrs.update(part.provenance())
     out.attrs.update(part.parameters)
     out.attrs.update(
@@ -304,12 +309,12 @@ def _well_boundaries(grid: AbstractGrid) -> dict[str, str]:
 
 
 def _names(names: Any) -> np.ndarray:
-    """Strings as HDF5 has them; an empty list would turn into numbers."""
+    """Return strings in HDF5's type; an empty list would turn into numbers."""
     return np.array(list(names), dtype=h5py.string_dtype())
 
 
 def _summed_up(spread: dict[str, Moments], suffix: str = "") -> dict[str, dict[str, float]]:
-    """Mean, standard deviation and root mean square of each field, as The Well calls them."""
+    """Return mean, standard deviation and root mean square of each field, under The Well's names."""
     deviations = {name: math.sqrt(s.variance) for name, s in spread.items()}
     return {
         f"mean{suffix}": {name: s.mean for name, s in spread.items()},
@@ -330,7 +335,10 @@ def _refuse_for_pdebench(manifest: Manifest) -> None:
 
 
 def _write_pdebench(part: _Split, file: Path) -> None:
-    """Numbers of the recipe keep their names: PDEBench's ``Nu`` for Burgers is π times ours."""
+    """Write a file of PDEBench.
+
+    Numbers of the recipe keep their names: PDEBench's ``Nu`` for Burgers is π times ours.
+    """
     frames = part.frames
     theirs = {**dict.fromkeys(frames.static, "nu"), **dict.fromkeys(frames.moving, "tensor")}
     with replacing(file) as beside, h5py.File(beside, "w") as out:
@@ -362,9 +370,10 @@ def _refuse_for_neuralop(manifest: Manifest) -> None:
 
 
 def _write_neuralop(part: _Split, file: Path) -> None:
-    """The tensors are filled on disk, where ``torch.save`` reads them."""
+    """Write a file of neuralop. Its tensors are filled on disk, where ``torch.save`` reads them."""
     names = {"x": part.manifest.inputs[0]["name"], "y": part.manifest.outputs[0]["name"]}
-    ndim, shape = part.manifest.grid.ndim, part.shape(part.frames.moving[0])
+    ndim = part.manifest.grid.ndim
+    shape = part.shape(part.frames.moving[0])
     with tempfile.TemporaryDirectory(prefix=".export-", dir=file.parent) as folder:
         tensors = {
             key: np.memmap(Path(folder) / key, np.float32, "w+", shape=(shape[0], *shape[-ndim:]))
@@ -381,7 +390,8 @@ def _write_neuralop(part: _Split, file: Path) -> None:
 
 
 def coordinates(grid: AbstractGrid) -> dict[str, np.ndarray]:
-    """Nodes of each axis in the layouts' order: x first, or colatitude and longitude in radians."""
+    """Return the nodes of each axis in the layouts' order: x first, or colatitude and longitude in
+    radians."""
     points = dict(zip(grid.dims, (p.numpy() for p in grid.points()), strict=True))
     if isinstance(grid, SphereGrid):
         return {"theta": math.pi / 2 - points["lat"], "phi": points["lon"]}
@@ -389,13 +399,13 @@ def coordinates(grid: AbstractGrid) -> dict[str, np.ndarray]:
 
 
 def reversed_space(values: np.ndarray, ndim: int) -> np.ndarray:
-    """``values`` with the last ``ndim`` axes in the opposite order."""
+    """Return ``values`` with the last ``ndim`` axes in the opposite order."""
     lead = values.ndim - ndim
     return values.transpose(*range(lead), *range(values.ndim - 1, lead - 1, -1))
 
 
 def tracked(items: Sequence[Any], what: str, shown: bool) -> Generator[Any, None, None]:
-    """``items`` with a progress bar."""
+    """Yield ``items`` with a progress bar."""
     # in a notebook rich needs ipywidgets, and would warn instead of drawing
     drawable = not rich.get_console().is_jupyter or importlib.util.find_spec("ipywidgets")
     yield from rich.progress.track(items, what, disable=not (shown and drawable))

@@ -1,4 +1,4 @@
-"""What a foreign file means: what the user says of it, and what its reader found."""
+"""The meaning of a foreign file: what the user says of it, and what its reader found."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _RESERVED = {"sample", "time", "x", "y", "z", "lat", "lon", STATUS, ERROR}
 
 @dataclass(frozen=True)
 class Meaning:
-    """What the user says about a file."""
+    """The user's words about a file."""
 
     boundary: str | Mapping[str, str] | None
     length: float | Mapping[str, float] | None
@@ -34,7 +34,7 @@ class Meaning:
 
     @property
     def said(self) -> dict[str, Any]:
-        """All of it, for the recipe."""
+        """All that was said, for the recipe."""
         plain = {k: dict(v) if isinstance(v, Mapping) else v for k, v in vars(self).items()}
         return {k: v for k, v in plain.items() if v not in (None, [])}
 
@@ -55,12 +55,12 @@ class Meaning:
     def axis(
         self, name: str, size: int, boundary: str | None, length: float | None, why: str
     ) -> Axis:
-        """An axis without coordinates, from 0; ``why`` its boundary or length may be None."""
+        """Return an axis without coordinates, from 0; ``why`` its boundary or length may be None."""
         kind = self._known("boundary", name, boundary, why)
         return Axis(name, size, float(self._known("length", name, length, why)), boundary=kind)
 
     def measured(self, name: str, points: np.ndarray, boundary: str | None, why: str) -> Axis:
-        """The axis that has nodes at these coordinates."""
+        """Return the axis that has nodes at these coordinates."""
         points = points.astype(np.float64)
         even = points.ndim == 1 and len(points) > 1 and points[-1] > points[0]
         if even:  # float32 rounds each point of a fine grid by much of a step
@@ -71,7 +71,8 @@ class Meaning:
                 f"the coordinates of axis {name!r} must increase in equal steps, got {short(points)}; "
                 "sobolev has no grid for others"
             )
-        kind, size = self._known("boundary", name, boundary, why), len(points)
+        kind = self._known("boundary", name, boundary, why)
+        size = len(points)
         step = float(points[-1] - points[0]) / (size - 1)
         extent = step * (size - 1 if kind == "dirichlet" else size)
         start = float(points[0]) - (step / 2 if kind == "neumann" else 0.0)
@@ -89,7 +90,7 @@ class Meaning:
 
 
 def _snapped(value: float, extent: float) -> float:
-    """``value`` without the rounding of float32 coordinates, if a short multiple of 1 or π is near."""
+    """Return ``value`` without the rounding of float32 coordinates, if a short multiple of 1 or π is near."""
     for unit in (1.0, math.pi):
         near = round(value / unit, 4) * unit
         if abs(near - value) <= 2e-6 * extent:
@@ -113,13 +114,13 @@ class Lazy:
         return replace(self, read=lambda samples: change(self.read(samples)))
 
     def turned(self, ndim: int) -> Lazy:
-        """With the axes of space in the opposite order."""
+        """Return the array with the axes of space in the opposite order."""
         return self.then(lambda values: reversed_space(values, ndim))
 
 
 @dataclass(frozen=True)
 class Foreign:
-    """What a file holds, under our names, with space in our order of axes."""
+    """The content of a file, under our names, with space in our order of axes."""
 
     fields: dict[str, Lazy]
     grid: AbstractGrid
@@ -145,13 +146,13 @@ class Foreign:
 
     @property
     def kind(self) -> dict[str, Any]:
-        """What files of one data set share."""
+        """The parts that are equal in all files of one data set."""
         scalars = self.facts.get("parameters", {})
         return {"grid": self.grid, "fields": self.names, "times": self.times, "scalars": scalars}
 
 
 def unknown(names: Sequence[str], where: str) -> list[Variable]:
-    """Variables of unknown meaning under names that NetCDF and our own coordinates leave free."""
+    """Return variables of unknown meaning under names that NetCDF and our own coordinates leave free."""
     plain = [re.sub(r"\W", "_", name, flags=re.ASCII) for name in names]
     plain = [f"{name}_field" if name in _RESERVED else name for name in plain]
     return [
@@ -160,7 +161,8 @@ def unknown(names: Sequence[str], where: str) -> list[Variable]:
 
 
 def decimals(values: Any) -> list[float]:
-    """Each as the shortest decimal number that it stands for: 0.1 for the float32 nearest to it."""
+    """Return each value as the shortest decimal number that it stands for: 0.1 for the float32 nearest
+    to it."""
     return [float(str(value)) for value in np.ravel(values)]
 
 
@@ -177,7 +179,7 @@ def wrong(file: Path, layout: str, found: Mapping[str, Any], expected: str) -> V
 
 
 def array(opened: h5py.File, name: str) -> h5py.Dataset:
-    """An array that lies in the file itself: one may point to any other file of the reader's."""
+    """Return an array that lies in the file itself: one may point to any other file of the reader's."""
     data = opened[name]
     if not isinstance(data, h5py.Dataset):
         raise ValueError(f"{opened.filename}: expected {name} to be an array, found a group")

@@ -42,7 +42,8 @@ def read_well(file: Path, meaning: Meaning, stack: ExitStack) -> Foreign:
         raise ValueError(
             f"{file}: {varying} differ from sample to sample; sobolev has one grid for all"
         )
-    times, points = decimals(lines["time"]), {dim: lines[dim] for dim in dims}
+    times = decimals(lines["time"])
+    points = {dim: lines[dim] for dim in dims}
     static, moving = _well_fields(opened, points, len(times), meaning.without)
     facts = {"parameters": _well_scalars(opened, meaning.without)}
     theirs = _Theirs(opened, points, static, moving, times, facts)
@@ -52,20 +53,24 @@ def read_well(file: Path, meaning: Meaning, stack: ExitStack) -> Foreign:
 def _well_fields(
     opened: h5py.File, points: Points, frames: int, without: Sequence[str]
 ) -> tuple[dict[str, Lazy], dict[str, Lazy]]:
-    """Every component of every field, vectors and tensors as The Well names their parts: those that
-    stay, and those that move."""
+    """Return every component of every field, those that stay and those that move.
+
+    The parts of vectors and tensors have The Well's names.
+    """
     names = [(order, name) for order in range(3) for name in opened.get(f"t{order}_fields", {})]
     there = {*opened.get("scalars", {}), *(name for _, name in names)}
     if absent := set(without) - there:
         raise ValueError(
             f"{opened.filename} has no {sorted(absent)} to leave out; there are {sorted(there)}"
         )
-    dims, sizes = list(points), [len(values) for values in points.values()]
+    dims = list(points)
+    sizes = [len(values) for values in points.values()]
     lead = {"sample": int(opened.attrs["n_trajectories"]), "time": frames}
     static: dict[str, Lazy] = {}
     moving: dict[str, Lazy] = {}
     for order, name in names:
-        data, parts = array(opened, f"t{order}_fields/{name}"), [len(dims)] * order
+        data = array(opened, f"t{order}_fields/{name}")
+        parts = [len(dims)] * order
         axes = [n for axis, n in lead.items() if data.attrs[f"{axis}_varying"]]
         axes += [n for n, varies in zip(sizes, data.attrs["dim_varying"], strict=True) if varies]
         if data.shape != (wanted := (*axes, *parts)):
@@ -88,7 +93,7 @@ def _well_fields(
 
 
 def _component(data: h5py.Dataset, part: tuple[int, ...], count: int, sizes: list[int]) -> Lazy:
-    """(sample, [time,] *space), repeated along the axes that the file leaves out."""
+    """Return ``(sample, [time,] *space)``, repeated along the axes that the file leaves out."""
     attrs = data.attrs
     moves = bool(attrs["time_varying"])
 
@@ -104,7 +109,7 @@ def _component(data: h5py.Dataset, part: tuple[int, ...], count: int, sizes: lis
 
 
 def _well_scalars(opened: h5py.File, without: Sequence[str]) -> dict[str, float]:
-    """Constant scalars; others are refused, since our samples are fields."""
+    """Return the constant scalars; refuse others, since our samples are fields."""
     found = {}
     for name in (name for name in opened.get("scalars", {}) if name not in without):
         data = array(opened, f"scalars/{name}")
@@ -152,7 +157,8 @@ def read_pdebench(file: Path, meaning: Meaning, stack: ExitStack) -> Foreign:
     arrays = {key: array(opened, key) for key in ("nu", "tensor") if key in opened}
     if "tensor" not in arrays or arrays["tensor"].ndim not in (3, 4, 5):
         raise wrong(file, "pdebench", opened, expected)
-    (count, frames), dims = arrays["tensor"].shape[:2], "xyz"[: arrays["tensor"].ndim - 2]
+    count, frames = arrays["tensor"].shape[:2]
+    dims = "xyz"[: arrays["tensor"].ndim - 2]
     needed = [f"{dim}-coordinate" for dim in (dims if frames == 1 else dims + "t")]
     if missing := [key for key in needed if key not in opened]:
         raise wrong(file, "pdebench", opened, f"{expected}; {', '.join(missing)} is missing")
@@ -189,7 +195,7 @@ def _pdebench_grid(points: Points, darcy: bool, meaning: Meaning) -> Grid:
 
 
 def _lie_on(grid: AbstractGrid, points: Points) -> bool:
-    """Whether these are the nodes of ``grid``, but for rounding to float32."""
+    """Return whether these are the nodes of ``grid``, but for rounding to float32."""
     sizes = grid.shape[::-1] if isinstance(grid, Grid) else grid.shape
     if [p.shape for p in points.values()] != [(n,) for n in sizes]:
         return False
@@ -200,8 +206,8 @@ def _lie_on(grid: AbstractGrid, points: Points) -> bool:
 
 
 def _noted(opened: h5py.File, points: Points) -> Foreign | None:
-    """What ``export`` noted, without the fields; None for a file of others, or one whose grid was
-    changed since."""
+    """Return the notes of ``export``, without the fields; None for a file of others, or one whose grid
+    was changed since."""
     try:
         content = json.loads(opened.attrs[DESCRIPTION])
         inputs, outputs = (
@@ -229,11 +235,13 @@ class _Theirs:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def foreign(self, meaning: Meaning, grid_of: Callable[[], AbstractGrid]) -> Foreign:
-        """With our names and on our grid if we wrote them; ``grid_of`` finds the grid of others.
+        """Return the fields with our names and on our grid if we wrote them; ``grid_of`` finds the grid of
+        others.
 
         A trajectory of a single frame is a steady field, one of two may be input and output.
         """
-        own, facts = _noted(self.opened, self.points), self.facts
+        own = _noted(self.opened, self.points)
+        facts = self.facts
         grid = own.grid if own and not meaning.of_grid else grid_of()
         fields = self.static | self.moving
         if own and (renames := self._names_in(own)):
@@ -251,7 +259,7 @@ class _Theirs:
         return replace(own, fields=fields, grid=grid, facts=facts)
 
     def _names_in(self, own: Foreign) -> dict[str, str] | None:
-        """Our names of these fields if they are the ones that we wrote."""
+        """Return our names of these fields if they are the ones that we wrote."""
         pair = len(self.times) == 2 and not own.times
         times = own.times or self.times[: 1 + pair]
         if len(times) != len(self.times) or not np.allclose(times, self.times):
@@ -267,6 +275,6 @@ class _Theirs:
 
 
 def _stated(opened: h5py.File) -> dict[str, str]:
-    """Where the file says that its fields come from."""
+    """Return the file's own words on the origin of its fields."""
     parts = ("recipe", "seed", "versions", "manifest_sha256")
     return {part: str(opened.attrs[part]) for part in parts if part in opened.attrs}

@@ -107,7 +107,8 @@ def import_data(
         FileExistsError: if the folder holds something else and ``overwrite`` is not set.
         OSError: if a file cannot be read or the data set not be written.
     """
-    path, parts = Path(path).resolve(), _files(source, split)
+    path = Path(path).resolve()
+    parts = _files(source, split)
     if splits is not None and (isinstance(source, Mapping) or Path(source).is_dir()):
         raise ValueError("splits divides a single file; this source has files for each split")
     if wrong := [name for name in [*parts, *(splits or ())] if not name.isidentifier()]:
@@ -143,7 +144,7 @@ def import_data(
 
 
 def _files(source: str | Path | Mapping[str, str | Path], split: str) -> dict[str, list[Path]]:
-    """The files of each split."""
+    """Return the files of each split."""
     if isinstance(source, Mapping):
         files = {name: [Path(file)] for name, file in source.items()}
     elif (folder := Path(source)).is_dir():
@@ -202,7 +203,7 @@ def _read(layout: str, file: Path, meaning: Meaning, stack: ExitStack) -> Foreig
 
 
 def _shares(splits: Mapping[str, int | float], total: int) -> dict[str, range]:
-    """The samples of each split: in order from the first, those of ``test`` the last."""
+    """Return the samples of each split: in order from the first, those of ``test`` the last."""
     counts = {k: n if isinstance(n, int) else int(total * n + 1e-9) for k, n in splits.items()}
     fractions = all(isinstance(n, float) for n in splits.values())
     if fractions and math.isclose(sum(splits.values()), 1.0):
@@ -211,7 +212,8 @@ def _shares(splits: Mapping[str, int | float], total: int) -> dict[str, range]:
         raise ValueError(
             f"splits must have at least 1 sample each and the file's {total} in all, got {dict(splits)}"
         )
-    shares, start = {}, 0
+    shares = {}
+    start = 0
     for name, count in counts.items():
         first = total - count if name == "test" else start
         shares[name] = range(first, first + count)
@@ -220,7 +222,8 @@ def _shares(splits: Mapping[str, int | float], total: int) -> dict[str, range]:
 
 
 def _described(files: list[tuple[str, Path]], found: list[Foreign], dtype: str | None) -> Manifest:
-    first, alone = found[0], len(files) == 1
+    first = found[0]
+    alone = len(files) == 1
     for (_, file), one in zip(files, found, strict=True):
         if differing := [part for part, value in one.kind.items() if value != first.kind[part]]:
             raise ValueError(
@@ -257,8 +260,9 @@ def _write_split(
 
 
 def _read_across(those: list[Foreign], name: str, wanted: range) -> np.ndarray:
-    """Samples that are numbered through several files."""
-    pieces, start = [], 0
+    """Return samples that are numbered through several files."""
+    pieces = []
+    start = 0
     for one in those:
         here = slice(max(wanted.start - start, 0), min(wanted.stop - start, one.count))
         if here.start < here.stop:
@@ -270,7 +274,7 @@ def _read_across(those: list[Foreign], name: str, wanted: range) -> np.ndarray:
 def _assembled(
     manifest: Manifest, split: str, first: int, values: dict[str, np.ndarray]
 ) -> xr.Dataset:
-    """One shard; samples that are not finite are flagged."""
+    """Return one shard; flag samples that are not finite."""
     with np.errstate(over="ignore"):  # flagged below
         values = {name: v.astype(manifest.dtype) for name, v in values.items()}
     good = np.all(

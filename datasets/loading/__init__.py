@@ -1,1 +1,1 @@
-"""From a data set on disk to batches for training."""
+"""Batches for training, from a data set on disk."""

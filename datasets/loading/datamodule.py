@@ -1,4 +1,4 @@
-"""From a data set on disk to batches for the Lightning trainer."""
+"""Batches for the Lightning trainer from a data set on disk."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any, cast
 import lightning
 import numpy as np
 import torch
+from jaxtyping import Float
 from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSamplerWrapper
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
-from sobolev.datasets.loading.items import FromMemory, FromShards, Items
+from sobolev.datasets.loading.items import FromMemory, FromShards, Items, Restrict
 from sobolev.datasets.loading.samplers import EpochSampler
 from sobolev.datasets.loading.windows import Window
 from sobolev.datasets.recipes.presets import class_of, recipe_from
@@ -88,12 +89,13 @@ class OperatorDataModule(lightning.LightningDataModule):
             raise ValueError(
                 f"window is [history, horizon] or [history, horizon, stride], got {window}"
             )
-        self.path, self.batch_size, self.augment, self.seed = Path(path), batch_size, augment, seed
-        self.train_samples, self.valid_fraction, self.workers = (
-            train_samples,
-            valid_fraction,
-            workers,
-        )
+        self.path = Path(path)
+        self.batch_size = batch_size
+        self.augment = augment
+        self.train_samples = train_samples
+        self.valid_fraction = valid_fraction
+        self.seed = seed
+        self.workers = workers
         self.window = Window(*window)
         self.manifest = Manifest.read(self.path)
         if self.window != Window(1, 1) and not self.manifest.times:
@@ -113,12 +115,12 @@ class OperatorDataModule(lightning.LightningDataModule):
 
     @property
     def inputs(self) -> list[Variable]:
-        """What the input channels mean."""
+        """The variables of the input channels."""
         return self.static + (self.window.inputs(self.states) if self.manifest.times else [])
 
     @property
     def outputs(self) -> list[Variable]:
-        """What the output channels mean."""
+        """The variables of the output channels."""
         return self.window.outputs(self.states) if self.manifest.times else self.states
 
     @property
@@ -133,7 +135,7 @@ class OperatorDataModule(lightning.LightningDataModule):
 
     @property
     def interval(self) -> float | None:
-        """Time between two successive frames of a window; None where times are not evenly spaced,
+        """The time between two successive frames of a window; None where times are not evenly spaced,
         or there are none."""
         times = np.array(self.manifest.times)
         steps = np.diff(times)
@@ -151,8 +153,8 @@ class OperatorDataModule(lightning.LightningDataModule):
 
     @functools.cached_property
     def statistics(self) -> dict[str, tuple[float, float]]:
-        """Mean and standard deviation of every variable, and of its frames, over the samples that are
-        trained on."""
+        """The mean and standard deviation of every variable, and of its frames, over the samples that
+        are trained on."""
         items = self.pairs("train")
         found = {v.name: items.moments(v.name) for v in [*self.static, *self.states]}
         for channels in (self.inputs[len(self.static) :], self.outputs):
@@ -171,7 +173,7 @@ class OperatorDataModule(lightning.LightningDataModule):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Where the data come from, for the surrogate's record."""
+        """The origin of the data, for the surrogate's record."""
         window = {
             "window": [self.window.history, self.window.horizon, self.window.stride],
             "interval": self.interval, "time_units": self.manifest.time_units,
@@ -186,7 +188,7 @@ class OperatorDataModule(lightning.LightningDataModule):
         }  # fmt: skip
 
     def pairs(self, split: str) -> Items:
-        """The items of ``train``, ``valid`` or ``test`` at the module's resolution."""
+        """Return the items of ``train``, ``valid`` or ``test`` at the module's resolution."""
         if split not in self._items:
             self._items[split] = self._load(split)
         return self._items[split]
@@ -214,13 +216,16 @@ class OperatorDataModule(lightning.LightningDataModule):
 
     def _load(self, split: str) -> Items:
         if split == "valid" and "valid" not in self.manifest.splits:
-            name, part = "train", slice(self._held_out, None)
+            name = "train"
+            part = slice(self._held_out, None)
         elif split == "train":
             held_out = "valid" not in self.manifest.splits
             end = self._held_out if held_out else self.manifest.count("train")
-            name, part = split, slice(0, min(end, self.train_samples or end))
+            name = split
+            part = slice(0, min(end, self.train_samples or end))
         else:
-            name, part = split, slice(None)
+            name = split
+            part = slice(None)
         reader = ShardReader(self.path, self.manifest, name)
         samples = np.arange(self.manifest.count(name))[part]
         samples = samples[self._solved(reader, samples)]
@@ -243,9 +248,9 @@ class OperatorDataModule(lightning.LightningDataModule):
         )  # fmt: skip
 
     def _read(
-        self, reader: ShardReader, split: str, samples: np.ndarray, restrict: Any
+        self, reader: ShardReader, split: str, samples: np.ndarray, restrict: Restrict | None
     ) -> tuple[FromMemory, np.ndarray]:
-        """All fields of some samples, in memory, and their numbers there."""
+        """Return all fields of some samples, in memory, and their numbers there."""
         arrays = {}
         for variable in self.manifest.variables:
             parts = []
@@ -263,7 +268,7 @@ class OperatorDataModule(lightning.LightningDataModule):
         return FromMemory(arrays), np.arange(len(samples))
 
     def _solved(self, reader: ShardReader, samples: np.ndarray) -> np.ndarray:
-        """Which samples the solver did not give up on."""
+        """Return a mask of the samples that the solver did not give up on."""
         good = np.ones(len(samples), dtype=bool)
         if any(shard.failed for shard in reader.shards):
             good = reader.read(STATUS, samples) == 0
@@ -275,7 +280,7 @@ class OperatorDataModule(lightning.LightningDataModule):
         return 4 * nodes * frames <= MEMORY
 
     def _groups(self, items: Items) -> list[int] | None:
-        """How many items lie in each shard, if they are streamed from shards."""
+        """Return the numbers of items in the shards, if they are streamed from shards."""
         if isinstance(items.source, FromMemory):
             return None
         starts = [shard.first for shard in self.manifest.shards("train")]
@@ -290,7 +295,9 @@ class OperatorDataModule(lightning.LightningDataModule):
             raise ValueError(f"{self.path} has {count} training samples: too few to set any aside")
         return count - max(1, math.floor(count * self.valid_fraction))
 
-    def _restricted(self, fields: Tensor) -> Tensor:
+    def _restricted(
+        self, fields: Float[Tensor, "*lead_and_space"]
+    ) -> Float[Tensor, "*lead_and_other_space"]:
         return self.restriction(fields, self.stored)
 
     def _restriction(self, resolution: Resolution | None, how: str) -> Restriction:
@@ -315,7 +322,7 @@ class OperatorDataModule(lightning.LightningDataModule):
         )  # fmt: skip
 
     def _share(self, items: Items, sampler: Sampler | None) -> Sampler:
-        """The part of this process.
+        """Return the sampler of this process's part.
 
         Each of n processes takes every n-th item of the one order of an epoch: together their batches of
         b are those of one process with batches of n·b. In training the last items are made up to a

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -16,7 +17,9 @@ from sobolev.datasets.store.shards import ShardReader
 from sobolev.grids.moments import Moments
 
 Source = Callable[[str, int], np.ndarray]
-"""Where fields are read: the values of a variable for one sample, ``([time,] *space)``."""
+"""A place to read fields from: the values of a variable for one sample, ``([time,] *space)``."""
+Restrict = Callable[[Float[Tensor, "*lead_and_space"]], Float[Tensor, "*lead_and_other_space"]]
+"""A map of fields to a coarser grid."""
 
 
 class FromMemory:
@@ -42,11 +45,10 @@ class FromShards:
 
 
 class Items(Dataset):
-    """Pairs ``(inputs, outputs)`` of float32 fields, each ``(channels, *space)``; a whole batch is
-    picked at once.
+    """Pairs ``(inputs, outputs)`` of float32 fields, each ``(channels, *space)``.
 
-    Channels are the static inputs, then the frames of the window, all variables of one before those
-    of the next.
+    A whole batch is picked at once. Channels are the static inputs, then the frames of the window, all
+    variables of one before those of the next.
 
     Args:
         source: values by variable and sample.
@@ -54,8 +56,8 @@ class Items(Dataset):
         inputs, outputs: names of the variables that are stored once per sample, and of those that
             are predicted.
         frames: length of the trajectories, or None where outputs are single fields.
-        window: how trajectories are cut.
-        restrict: applied to a tensor of fields ``(..., *space)`` as they are read.
+        window: the frames that are cut from trajectories.
+        restrict: applied to fields as they are read.
     """
 
     def __init__(
@@ -67,10 +69,14 @@ class Items(Dataset):
         *,
         frames: int | None,
         window: Window,
-        restrict: Callable[[Tensor], Tensor] | None = None,
+        restrict: Restrict | None = None,
     ) -> None:
-        self.source, self.samples, self.window = source, samples, window
-        self.names_in, self.names_out, self.frames = list(inputs), list(outputs), frames
+        self.source = source
+        self.samples = samples
+        self.window = window
+        self.names_in = list(inputs)
+        self.names_out = list(outputs)
+        self.frames = frames
         self.restrict = restrict
         self.starts = 1 if frames is None else frames - window.span + 1
         if self.starts < 1:
@@ -81,13 +87,19 @@ class Items(Dataset):
     def __len__(self) -> int:
         return len(self.samples) * self.starts
 
-    def __getitem__(self, index: int | slice) -> tuple[Tensor, Tensor]:
+    def __getitem__(
+        self, index: int | slice
+    ) -> tuple[Float[Tensor, " ..."], Float[Tensor, " ..."]]:
+        """Return one item, ``(channels, *space)`` each; for a slice a batch of them."""
         if isinstance(index, slice):
             return self.__getitems__(range(len(self))[index])
         inputs, outputs = self.__getitems__([index])
         return inputs[0], outputs[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def __getitems__(
+        self, indices: Sequence[int]
+    ) -> tuple[Float[Tensor, "batch inputs *space"], Float[Tensor, "batch outputs *space"]]:
+        """Return a batch of items."""
         where = [(int(self.samples[i // self.starts]), i % self.starts) for i in indices]
         static = [
             self._stacked(name, [(sample, None) for sample, _ in where]) for name in self.names_in
@@ -98,24 +110,26 @@ class Items(Dataset):
                 for name in self.names_out
             ]
             return torch.stack(static, dim=1), torch.stack(states, dim=1)
-        stride, span = self.window.stride, self.window.span
-        cuts = [(sample, slice(start, start + span, stride)) for sample, start in where]
+        window = self.window
+        cuts = [
+            (sample, slice(start, start + window.span, window.stride)) for sample, start in where
+        ]
         # (batch, time, variable, *space)
         states_over_time = torch.stack(
             [self._stacked(name, cuts) for name in self.names_out], dim=2
         )
-        history, horizon = states_over_time.split([self.window.history, self.window.horizon], dim=1)
+        history, horizon = states_over_time.split([window.history, window.horizon], dim=1)
         past = history.flatten(1, 2)
         inputs = torch.cat([torch.stack(static, dim=1), past], dim=1) if static else past
         return inputs, horizon.flatten(1, 2)
 
     @property
-    def inputs(self) -> Tensor:
+    def inputs(self) -> Float[Tensor, "item inputs *space"]:
         """The inputs of all items."""
         return self[:][0]
 
     @property
-    def outputs(self) -> Tensor:
+    def outputs(self) -> Float[Tensor, "item outputs *space"]:
         """The outputs of all items."""
         return self[:][1]
 
@@ -126,8 +140,10 @@ class Items(Dataset):
         found = sum(map(Moments.of, values), Moments.none())
         return found.mean, math.sqrt(found.variance)
 
-    def _stacked(self, name: str, cuts: Sequence[tuple[int, slice | None]]) -> Tensor:
-        """Float32 fields of several samples, ``(batch, [time,] *space)``."""
+    def _stacked(
+        self, name: str, cuts: Sequence[tuple[int, slice | None]]
+    ) -> Float[Tensor, " batch *time_and_space"]:
+        """Return float32 fields of several samples, each cut in time."""
         views = [
             self.source(name, s) if cut is None else self.source(name, s)[cut] for s, cut in cuts
         ]

@@ -26,11 +26,13 @@ class EpochSampler(Sampler[int]):
     """
 
     def __init__(self, count: int, seed: int, groups: Sequence[int] | None = None) -> None:
-        self.count, self.seed, self.epoch = count, seed, 0
+        self.count = count
+        self.seed = seed
+        self.epoch = 0
         self.ends = np.cumsum([count] if groups is None else groups)
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
+        """Take the order of another epoch; Lightning calls this before each."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -43,7 +45,8 @@ class EpochSampler(Sampler[int]):
         return self._grouped(dice)
 
     def _grouped(self, dice: np.random.Generator) -> Iterator[int]:
-        order, begins = dice.permutation(len(self.ends)), np.concatenate([[0], self.ends[:-1]])
+        order = dice.permutation(len(self.ends))
+        begins = np.concatenate([[0], self.ends[:-1]])
         for i in range(0, len(order), SHUFFLED_SHARDS):
             few = order[i : i + SHUFFLED_SHARDS]
             items = np.concatenate([np.arange(begins[g], self.ends[g]) for g in few])

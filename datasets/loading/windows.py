@@ -24,20 +24,20 @@ class Window:
 
     @property
     def span(self) -> int:
-        """Frames from the first to the last."""
+        """The number of frames from the first to the last."""
         return (self.history + self.horizon - 1) * self.stride + 1
 
     def inputs(self, states: Sequence[Variable]) -> list[Variable]:
-        """The input frames as variables of their own, oldest first."""
+        """Return the input frames as variables of their own, oldest first."""
         return self._frames(states, self.history, "lag", "before")
 
     def outputs(self, states: Sequence[Variable]) -> list[Variable]:
-        """The output frames as variables of their own, nearest first."""
+        """Return the output frames as variables of their own, nearest first."""
         return self._frames(states, self.horizon, "lead", "after")
 
     def of_one_application(self, channels: int, variables: int) -> Window:
-        """The window of an operator that gives so many channels and is applied as often as it takes to
-        reach the horizon.
+        """Return the window of an operator that gives so many channels and is applied as often as it
+        takes to reach the horizon.
 
         Raises:
             ValueError: if the channels are not whole frames, or no number of applications gives
@@ -55,7 +55,7 @@ class Window:
         return replace(self, horizon=frames)
 
     def states(self, outputs: Sequence[Variable]) -> list[Variable]:
-        """The variables whose output frames these are."""
+        """Return the variables whose output frames these are."""
         first = outputs[: len(outputs) // self.horizon]
         found = [
             Variable(
@@ -80,7 +80,7 @@ class Window:
 
 
 def _moment(frames: int, side: str) -> str:
-    """What is said of a frame beside its variable's name.
+    """Return the words for a frame that follow its variable's name.
 
     >>> _moment(2, "before"), _moment(1, "after"), _moment(0, "before")
     (', 2 frames before the present', ', 1 frame after the present', ', the present frame')

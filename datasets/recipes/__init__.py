@@ -1,1 +1,1 @@
-"""What data sets are drawn from: one file a problem."""
+"""Recipes that data sets are drawn from, one file a problem."""

@@ -1,4 +1,4 @@
-"""What a data set is drawn from: a random input, a PDE, and the grids they live on."""
+"""Recipes of data sets: a random input, a PDE, and the grids they live on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int8
 from torch import Tensor
 
 from sobolev.grids import AbstractGrid, Grid, sobolev_norm
@@ -21,27 +21,33 @@ from sobolev.solvers import SolutionError
 
 FNO_PAPER = "Li et al., Fourier Neural Operator for Parametric PDEs, ICLR 2021, arXiv:2010.08895"
 
+Inputs = Float[Tensor, "sample input *space"]
+"""Fields that a solve starts from."""
+Outputs = Float[Tensor, "sample output *time_and_space"]
+"""Solved fields, or trajectories of them."""
+Fields = dict[str, Float[Tensor, "sample ..."]]
+"""Stored variables by name, ``(sample, [time,] *space)`` each."""
+
 
 @dataclass(frozen=True)
 class Check:
-    """A property that every sample must have: ``defect``, one value per sample, within ``limit``."""
+    """A property that every sample must have: a ``defect`` within ``limit``."""
 
     name: str
-    defect: Tensor
+    defect: Float[Tensor, " sample"]
     limit: float
 
 
 @dataclass(frozen=True)
 class Solved:
-    """Samples as the solver left them: ``inputs`` ``(sample, input, *space)``, ``outputs``
-    ``(sample, output, [time,] *space)``, ``status`` as in ``SolutionError``."""
+    """Samples as the solver left them, with ``status`` as in ``SolutionError``."""
 
-    inputs: Tensor
-    outputs: Tensor
-    status: Tensor
+    inputs: Inputs
+    outputs: Outputs
+    status: Int8[Tensor, " sample"]
 
-    def fields(self, recipe: Recipe) -> dict[str, Tensor]:
-        """The stored variables by name, ``(sample, [time,] *space)``."""
+    def fields(self, recipe: Recipe) -> Fields:
+        """Return the stored variables."""
         pairs = [*zip(recipe.outputs, self.outputs.unbind(1), strict=True)]
         if recipe.inputs:
             pairs = [*zip(recipe.inputs, self.inputs.unbind(1), strict=True), *pairs]
@@ -49,10 +55,10 @@ class Solved:
 
 
 class Recipe(ABC):
-    """Draws inputs and solves for outputs on ``solver_resolution`` nodes per axis.
+    """A data set to be: it draws inputs and solves for outputs on ``solver_resolution`` nodes per axis.
 
     A recipe is a frozen dataclass whose fields are all there is to know; the store writes them into
-    every file. What more it can, it says by the mixins of ``capabilities``; trajectories are ``Evolving``.
+    every file. Further capabilities are mixins of ``capabilities``; trajectories are ``Evolving``.
 
     Fields stored at a lower resolution are restricted from the grid of the solve (never re-solved
     on a coarser one): picked from its nodes, or where none coincide, by cutting modes.
@@ -76,7 +82,7 @@ class Recipe(ABC):
     trajectories, quantities whose integral does not change, each by its name twice."""
     time_units: ClassVar[str] = "1"
     chaotic: ClassVar[bool] = False
-    """Whether rounding grows with time, so that other machines find other late frames."""
+    """True if rounding grows with time, so that other machines find other late frames."""
     solver_resolution: int
 
     @property
@@ -91,28 +97,28 @@ class Recipe(ABC):
 
     @abstractmethod
     def grid(self, resolution: int) -> AbstractGrid:
-        """The grid with ``resolution`` nodes per axis."""
+        """Return the grid with ``resolution`` nodes per axis."""
 
     @abstractmethod
-    def draw(self, streams: Sequence[np.random.Generator], resolution: int | None = None) -> Tensor:
-        """One input from each stream, ``(sample, input, *space)``, float64.
+    def draw(self, streams: Sequence[np.random.Generator], resolution: int | None = None) -> Inputs:
+        """Draw one input from each stream, float64.
 
         The random coefficients are those of the solver's grid; ``resolution`` only says on how many
         nodes they are evaluated, the solver's by default.
         """
 
     @abstractmethod
-    def solve(self, inputs: Tensor, grid: Any) -> Tensor:
-        """The outputs that belong to ``inputs`` on a grid that ``self.grid`` made, ``(sample, output,
-        [time,] *space)``."""
+    def solve(self, inputs: Inputs, grid: Any) -> Outputs:
+        """Return the outputs that belong to ``inputs`` on a grid that ``self.grid`` made."""
 
     @abstractmethod
     def refined(self) -> Recipe:
-        """The same problem on a grid with twice the cells, in steps of half the size."""
+        """Return the same problem on a grid with twice the cells, in steps of half the size."""
 
     def solved(self, streams: Sequence[np.random.Generator]) -> Solved:
         """Draw and solve; samples that fail are marked, and NaN from the failure on."""
-        inputs, grid = self.draw(streams), self.grid(self.solver_resolution)
+        inputs = self.draw(streams)
+        grid = self.grid(self.solver_resolution)
         try:
             outputs = self.solve(inputs, grid)
         except SolutionError as error:
@@ -123,13 +129,14 @@ class Recipe(ABC):
             inputs, outputs, torch.zeros(len(inputs), dtype=torch.int8, device=inputs.device)
         )
 
-    def _solved_singly(self, inputs: Tensor, grid: AbstractGrid) -> Solved:
-        """One sample at a time, to keep those that can be solved.
+    def _solved_singly(self, inputs: Inputs, grid: AbstractGrid) -> Solved:
+        """Solve one sample at a time, to keep those that can be solved.
 
         Raises:
             ArithmeticError: if none can.
         """
-        found, failure = {}, None
+        found = {}
+        failure = None
         for i in range(len(inputs)):
             try:
                 found[i] = self.solve(inputs[i : i + 1], grid)[0]
@@ -142,14 +149,17 @@ class Recipe(ABC):
         status = torch.tensor([int(i not in found) for i in range(len(inputs))], dtype=torch.int8)
         return Solved(inputs, outputs, status.to(inputs.device))
 
-    def error_estimate(self, streams: Sequence[np.random.Generator], outputs: Tensor) -> Tensor:
-        """Relative L² difference of ``outputs`` from a solve in half the steps on a grid of twice
-        the cells, over all times, the largest over the variables; one value per sample.
+    def error_estimate(
+        self, streams: Sequence[np.random.Generator], outputs: Outputs
+    ) -> Float[Tensor, " sample"]:
+        """Return the relative L² difference of ``outputs`` from a solve in half the steps on a grid of
+        twice the cells, over all times, the largest over the variables.
 
         Both solves start from the same random coefficients. NaN where either failed.
         """
         finer = self.refined()
-        coarse, fine = self.grid(self.solver_resolution), finer.grid(finer.solver_resolution)
+        coarse = self.grid(self.solver_resolution)
+        fine = finer.grid(finer.solver_resolution)
         try:
             reference = finer.solve(self.draw(streams, finer.solver_resolution), fine)
         except SolutionError as error:
@@ -159,15 +169,15 @@ class Recipe(ABC):
         difference = (outputs - reference).square().sum(dim=space).sqrt()
         return (difference / reference.square().sum(dim=space).sqrt()).amax(dim=1)
 
-    def checks(self, fields: dict[str, Tensor], grid: Any) -> list[Check]:
-        """What the equation promises of stored fields at any resolution: conserved quantities,
-        maximum principles, boundary values."""
+    def checks(self, fields: Fields, grid: Any) -> list[Check]:
+        """Return the properties that the equation promises of stored fields at any resolution: conserved
+        quantities, maximum principles, boundary values."""
         return []
 
     def inputs_on(
-        self, grid: AbstractGrid, inputs: Float[Tensor, "sample input ..."], source: AbstractGrid
-    ) -> Float[Tensor, "sample input ..."]:
-        """Return what a solve on ``grid`` starts from, given it on ``source``.
+        self, grid: AbstractGrid, inputs: Inputs, source: AbstractGrid
+    ) -> Float[Tensor, "sample input *other_space"]:
+        """Return the fields on ``grid`` that a solve starts from, given those on ``source``.
 
         Fields on periodic axes and on the sphere are expanded in modes; others are picked at nodes, as a
         coefficient with jumps has to be.
@@ -177,7 +187,7 @@ class Recipe(ABC):
         return restricted(inputs, source, grid)
 
     def resolutions(self) -> list[int]:
-        """Every resolution at which fields can be stored, finest first."""
+        """Return every resolution at which fields can be stored, finest first."""
         grid = self.grid(self.solver_resolution)
         return subsampled_sizes(grid.axes[0]) if isinstance(grid, Grid) else [grid.shape[0]]
 
@@ -198,26 +208,35 @@ def expands_in_modes(grid: AbstractGrid) -> bool:
     return not isinstance(grid, Grid) or grid.axes[0].boundary == "periodic"
 
 
-def relative_residual(residual: Tensor, scale: Tensor, grid: AbstractGrid) -> Tensor:
-    """‖residual‖_{H⁻¹} / ‖scale‖_{H⁻¹}, one value per sample."""
+def relative_residual(
+    residual: Float[Tensor, " sample *space"],
+    scale: Float[Tensor, " sample *space"],
+    grid: AbstractGrid,
+) -> Float[Tensor, " sample"]:
+    """Return ‖residual‖_{H⁻¹} / ‖scale‖_{H⁻¹}."""
     return sobolev_norm(residual, grid, -1.0) / sobolev_norm(scale, grid, -1.0)
 
 
-def central_difference(frames: Tensor, step: float) -> Tensor:
-    """Time derivative in the middle of five equidistant frames ``(sample, 5, *space)``, of fourth
-    order."""
+def central_difference(
+    frames: Float[Tensor, "sample 5 *space"], step: float
+) -> Float[Tensor, " sample *space"]:
+    """Return the time derivative in the middle of five equidistant frames, to fourth order."""
     a, b, _, d, e = frames.unbind(1)
     return (a - 8 * b + 8 * d - e) / (12 * step)
 
 
-def with_channel(solve: Callable[[], Tensor]) -> Tensor:
-    """The only output of a solve as a channel, also of one that failed in part."""
+def with_channel(
+    solve: Callable[[], Float[Tensor, " sample *time_and_space"]],
+) -> Float[Tensor, "sample 1 *time_and_space"]:
+    """Return the only output of a solve as a channel, also of one that failed in part."""
     try:
         return solve()[:, None]
     except SolutionError as error:
         raise SolutionError(str(error), error.solution[:, None], error.status) from error
 
 
-def evaluated(inputs: Tensor, grid: AbstractGrid, recipe: Recipe, resolution: int | None) -> Tensor:
-    """What was drawn on the solver's grid, at another resolution if one is asked for."""
+def evaluated(
+    inputs: Inputs, grid: AbstractGrid, recipe: Recipe, resolution: int | None
+) -> Float[Tensor, "sample input *other_space"]:
+    """Return inputs drawn on ``grid``, the solver's, at another resolution if one is asked for."""
     return grid.resample(inputs, recipe.grid(resolution)) if resolution else inputs

@@ -8,11 +8,15 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.datasets.recipes.base import (
     FNO_PAPER,
     Check,
+    Fields,
+    Inputs,
+    Outputs,
     Recipe,
     central_difference,
     evaluated,
@@ -59,29 +63,31 @@ class BurgersRecipe(WithResidual, Loosenable, Recipe):
     def grid(self, resolution: int) -> Grid:
         return Grid.periodic(resolution, length=self.length)
 
-    def draw(self, streams: Sequence[np.random.Generator], resolution: int | None = None) -> Tensor:
+    def draw(self, streams: Sequence[np.random.Generator], resolution: int | None = None) -> Inputs:
         grid = self.grid(self.solver_resolution)
         field = GaussianRandomField(
             grid, self.alpha, self.tau, self.sigma, zero_mean=self.zero_mean
         )
         return evaluated(field.draw(streams)[:, None], grid, self, resolution)
 
-    def solve(self, inputs: Tensor, grid: Grid) -> Tensor:
+    def solve(self, inputs: Inputs, grid: Grid) -> Outputs:
         return self._equation.solve(inputs[:, 0], grid, self.time)[:, None]
 
     def refined(self) -> Recipe:
         return replace(self, steps=2 * self.steps, solver_resolution=2 * self.solver_resolution)
 
-    def residual(self, streams: Sequence[np.random.Generator]) -> Tensor:
-        grid, h = self.grid(self.solver_resolution), self.time / self.steps
+    def residual(self, streams: Sequence[np.random.Generator]) -> Float[Tensor, " sample"]:
+        grid = self.grid(self.solver_resolution)
+        h = self.time / self.steps
         frames = self._equation.solve(
             self.draw(streams)[:, 0], grid, [self.time + i * h for i in range(-4, 1)]
         )
         rate = central_difference(frames, h)
         return relative_residual(self._equation.residual(frames[:, 2], rate, grid), rate, grid)
 
-    def checks(self, fields: dict[str, Tensor], grid: Grid) -> list[Check]:
-        before, after = fields["initial_velocity"], fields["velocity"]
+    def checks(self, fields: Fields, grid: Grid) -> list[Check]:
+        before = fields["initial_velocity"]
+        after = fields["velocity"]
         largest = before.abs().amax(dim=-1)
         drift = (before.mean(dim=-1) - after.mean(dim=-1)).abs()
         # the mean is conserved on the solver's nodes; picking some of them is a quadrature of its own

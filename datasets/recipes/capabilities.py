@@ -1,4 +1,4 @@
-"""What a recipe can do beyond drawing and solving: mixins, each a promise that other rooms may ask for.
+"""Capabilities of a recipe beyond drawing and solving: mixins, each a promise that other rooms may ask for.
 
 They ask ``isinstance(recipe, Evolving)``, never for a problem's own class, so that a recipe from outside
 the package is served like those in it::
@@ -16,13 +16,16 @@ from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from sobolev.datasets.recipes.base import Inputs
 from sobolev.grids.variables import Variable
 from sobolev.solvers import NavierStokes
 
 R = TypeVar("R")
+Prediction = Float[Tensor, "sample output *space"]
+"""Predicted outputs, on the grid of the inputs."""
 
 
 class Evolving(ABC):
@@ -58,25 +61,21 @@ class Bounded(ABC):
 
     @abstractmethod
     def error_bound(
-        self, inputs: Float[Tensor, "sample ..."], outputs: Float[Tensor, "sample ..."], grid: Any
+        self, inputs: Inputs, outputs: Prediction, grid: Any
     ) -> Float[Tensor, " sample"]:
         """Return an upper bound of the relative error of predicted ``outputs`` against the discrete
         solution on ``grid``."""
 
     @abstractmethod
     def true_error(
-        self, inputs: Float[Tensor, "sample ..."], outputs: Float[Tensor, "sample ..."], grid: Any
+        self, inputs: Inputs, outputs: Prediction, grid: Any
     ) -> Float[Tensor, " sample"]:
         """Return the relative error that ``error_bound`` bounds, by solving on ``grid``."""
 
     @abstractmethod
     def improved(
-        self,
-        inputs: Float[Tensor, "sample ..."],
-        outputs: Float[Tensor, "sample ..."],
-        grid: Any,
-        tolerance: float,
-    ) -> tuple[Tensor, Tensor]:
+        self, inputs: Inputs, outputs: Prediction, grid: Any, tolerance: float
+    ) -> tuple[Prediction, Int[Tensor, " sample"]]:
         """Return ``outputs`` made good by the classical solver, started from them, until their
         ``error_bound`` is at most ``tolerance``; and the iterations that each sample took."""
 
@@ -100,8 +99,8 @@ class WithDiagnostics(ABC):
     @abstractmethod
     def diagnostics(
         self, state: Float[Tensor, "*lead channel y x"], grid: Any
-    ) -> Mapping[Variable, Tensor]:
-        """Return what follows from the outputs on ``grid``, ``(*lead, y, x)`` each."""
+    ) -> Mapping[Variable, Float[Tensor, "*lead y x"]]:
+        """Return the fields that follow from the outputs on ``grid``."""
 
     @abstractmethod
     def rest(self) -> Float[Tensor, " channel"]:
@@ -123,7 +122,7 @@ class PressureEquation(ABC):
     @property
     @abstractmethod
     def load(self) -> float:
-        """f."""
+        """The constant f."""
 
 
 def scaled(recipe: R, name: str, factor: float, last: float) -> Iterator[R]:

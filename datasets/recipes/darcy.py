@@ -10,12 +10,22 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from sobolev.datasets.recipes.base import FNO_PAPER, Check, Recipe, relative_residual
+from sobolev.datasets.recipes.base import (
+    FNO_PAPER,
+    Check,
+    Fields,
+    Inputs,
+    Outputs,
+    Recipe,
+    relative_residual,
+)
 from sobolev.datasets.recipes.capabilities import (
     Bounded,
     Loosenable,
+    Prediction,
     PressureEquation,
     WithResidual,
     scaled,
@@ -62,7 +72,7 @@ class RandomMediumRecipe(Recipe):
     def default_resolution(self) -> int:
         return self.stored_resolution or self.solver_resolution
 
-    def draw(self, streams: Sequence[np.random.Generator], resolution: int | None = None) -> Tensor:
+    def draw(self, streams: Sequence[np.random.Generator], resolution: int | None = None) -> Inputs:
         n = self.solver_resolution
         cells = Grid.neumann(n, n)
         field = GaussianRandomField(cells, self.alpha, self.tau, self.sigma).draw(streams)
@@ -71,7 +81,7 @@ class RandomMediumRecipe(Recipe):
             return psi.exp()
         return torch.where(psi >= 0, self.high, self.low).to(psi.dtype)
 
-    def checks(self, fields: dict[str, Tensor], grid: Grid) -> list[Check]:
+    def checks(self, fields: Fields, grid: Grid) -> list[Check]:
         a = fields["permeability"]
         return [Check("the permeability is positive", -a.flatten(1).amin(dim=1), 0.0)]
 
@@ -89,32 +99,41 @@ class DarcyRecipe(Bounded, WithResidual, Loosenable, PressureEquation, RandomMed
     def grid(self, resolution: int) -> Grid:
         return Grid.dirichlet(resolution, resolution)
 
-    def solve(self, inputs: Tensor, grid: Grid) -> Tensor:
+    def solve(self, inputs: Inputs, grid: Grid) -> Outputs:
         return Darcy(tolerance=self.tolerance).solve(inputs[:, 0], grid, self.forcing)[:, None]
 
     def refined(self) -> Recipe:
         return replace(self, solver_resolution=2 * self.solver_resolution - 1)
 
-    def residual(self, streams: Sequence[np.random.Generator]) -> Tensor:
+    def residual(self, streams: Sequence[np.random.Generator]) -> Float[Tensor, " sample"]:
         grid = self.grid(self.solver_resolution)
         a = self.draw(streams)
         u = self.solve(a, grid)
         missing = Darcy().residual(u[:, 0], a[:, 0], grid, self.forcing)
         return relative_residual(missing, torch.full_like(missing, self.forcing), grid)
 
-    def error_bound(self, inputs: Tensor, outputs: Tensor, grid: Grid) -> Tensor:
-        """‖u − p‖_a / ‖u‖_a at most, with ``Darcy.error_bound`` above and, below, ‖u‖_a = sup_v (f, v) /
-        ‖v‖_a: v = p is sharp for good predictions, v = (−Δ)⁻¹ f makes the bound finite for all."""
-        a, p = inputs[:, 0].double(), grid.without_border(outputs[:, 0]).double()
+    def error_bound(
+        self, inputs: Inputs, outputs: Prediction, grid: Grid
+    ) -> Float[Tensor, " sample"]:
+        """Return an upper bound of ‖u − p‖_a / ‖u‖_a.
+
+        ``Darcy.error_bound`` bounds the numerator. The denominator is ‖u‖_a = sup_v (f, v) / ‖v‖_a:
+        v = p is sharp for good predictions, v = (−Δ)⁻¹ f makes the bound finite for all.
+        """
+        a = inputs[:, 0].double()
+        p = grid.without_border(outputs[:, 0]).double()
         f = torch.full_like(p[:1], self.forcing)
         trials = (p, grid.from_modes(grid.to_modes(f) / grid.eigenvalues(f.device)))
         size = torch.stack([self._least_energy(v, a, grid) for v in trials]).amax(dim=0)
         bound = Darcy().error_bound(p, a, grid, self.forcing)
         return torch.where(bound == 0, 0.0, bound / size)
 
-    def true_error(self, inputs: Tensor, outputs: Tensor, grid: Grid) -> Tensor:
-        """‖u − p‖_a / ‖u‖_a."""
-        a, p = inputs[:, 0].double(), grid.without_border(outputs[:, 0]).double()
+    def true_error(
+        self, inputs: Inputs, outputs: Prediction, grid: Grid
+    ) -> Float[Tensor, " sample"]:
+        """Return ‖u − p‖_a / ‖u‖_a."""
+        a = inputs[:, 0].double()
+        p = grid.without_border(outputs[:, 0]).double()
         u = self.solve(inputs.double(), grid)[:, 0]
         return Darcy().energy_norm(p - u, a, grid) / Darcy().energy_norm(u, a, grid)
 
@@ -129,22 +148,27 @@ class DarcyRecipe(Bounded, WithResidual, Loosenable, PressureEquation, RandomMed
     def load(self) -> float:
         return self.forcing
 
-    def _least_energy(self, trial: Tensor, a: Tensor, grid: Grid) -> Tensor:
-        """|(f, v)| / ‖v‖_a, which ‖u‖_a is not below; 0 for v = 0."""
+    def _least_energy(
+        self, trial: Float[Tensor, "#sample y x"], a: Float[Tensor, "sample y x"], grid: Grid
+    ) -> Float[Tensor, " sample"]:
+        """Return |(f, v)| / ‖v‖_a, which ‖u‖_a is not below, for a ``trial`` v; 0 for v = 0."""
         load = self.forcing * (trial * grid.quadrature(trial.device)).sum((-2, -1))
         energy = Darcy().energy_norm(trial, a, grid)
         return torch.where(energy > 0, load.abs() / energy, 0.0)
 
     def improved(
-        self, inputs: Tensor, outputs: Tensor, grid: Grid, tolerance: float
-    ) -> tuple[Tensor, Tensor]:
-        """Conjugate gradients, to a guaranteed relative error in the energy norm; in float64."""
-        a, p = inputs[:, 0], outputs[:, 0]
+        self, inputs: Inputs, outputs: Prediction, grid: Grid, tolerance: float
+    ) -> tuple[Prediction, Int[Tensor, " sample"]]:
+        """Return pressures of a guaranteed relative error in the energy norm, float64, and the iterations
+        of conjugate gradients that they took."""
+        a = inputs[:, 0]
+        p = outputs[:, 0]
         u, iterations = Darcy().improved(p, a, grid, self.forcing, tolerance=tolerance)
         return u[:, None], iterations
 
-    def checks(self, fields: dict[str, Tensor], grid: Grid) -> list[Check]:
-        a, u = fields["permeability"], fields["pressure"]
+    def checks(self, fields: Fields, grid: Grid) -> list[Check]:
+        a = fields["permeability"]
+        u = fields["pressure"]
         border = (u - grid.without_border(u)).abs().flatten(1).amax(dim=1)
         size = u.abs().flatten(1).amax(dim=1)
         sign = 1.0 if self.forcing >= 0 else -1.0
@@ -178,7 +202,7 @@ class PublishedDarcyRecipe(RandomMediumRecipe):
     def grid(self, resolution: int) -> Grid:
         return Grid.neumann(resolution, resolution)
 
-    def solve(self, inputs: Tensor, grid: Grid) -> Tensor:
+    def solve(self, inputs: Inputs, grid: Grid) -> Outputs:
         with warnings.catch_warnings():  # this recipe is a choice to live with it
             warnings.simplefilter("ignore", EllipticityWarning)
             return PublishedDarcy().solve(inputs[:, 0], self.forcing)[:, None]

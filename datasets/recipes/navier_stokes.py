@@ -9,11 +9,15 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.datasets.recipes.base import (
     FNO_PAPER,
     Check,
+    Fields,
+    Inputs,
+    Outputs,
     Recipe,
     central_difference,
     evaluated,
@@ -119,19 +123,20 @@ class NavierStokesRecipe(
     def grid(self, resolution: int) -> Grid:
         return Grid.periodic(resolution, resolution)
 
-    def draw(self, streams: Sequence[np.random.Generator], resolution: int | None = None) -> Tensor:
+    def draw(self, streams: Sequence[np.random.Generator], resolution: int | None = None) -> Inputs:
         grid = self.grid(self.solver_resolution)
         field = GaussianRandomField(grid, self.alpha, self.tau, _SIGMAS[self.convention])
         return evaluated(band_limited(field.draw(streams), grid)[:, None], grid, self, resolution)
 
-    def solve(self, inputs: Tensor, grid: Grid) -> Tensor:
+    def solve(self, inputs: Inputs, grid: Grid) -> Outputs:
         return with_channel(lambda: self.flow.solve(inputs[:, 0], grid, self.times))
 
     def refined(self) -> Recipe:
         return replace(self, step=self.step / 2, solver_resolution=2 * self.solver_resolution)
 
-    def residual(self, streams: Sequence[np.random.Generator]) -> Tensor:
-        grid, h = self.grid(self.solver_resolution), min(self.step, self.interval) / 16
+    def residual(self, streams: Sequence[np.random.Generator]) -> Float[Tensor, " sample"]:
+        grid = self.grid(self.solver_resolution)
+        h = min(self.step, self.interval) / 16
         times = [self.interval - i * h for i in range(4, -1, -1)]
         frames = self.flow.solve(self.draw(streams)[:, 0], grid, times)
         finer = grid.resized(*(2 * n for n in grid.shape))  # where the products have room
@@ -140,26 +145,29 @@ class NavierStokesRecipe(
         missing = self.flow.residual(frames[:, 2], rate, finer)
         return relative_residual(missing, rate, finer)
 
-    def checks(self, fields: dict[str, Tensor], grid: Grid) -> list[Check]:
+    def checks(self, fields: Fields, grid: Grid) -> list[Check]:
         w = fields["vorticity"].double()
         mean = w.mean(dim=(-2, -1), keepdim=True)
-        drift, w = mean.abs().flatten(1).amax(dim=1) / w.abs().flatten(1).amax(dim=1), w - mean
+        drift = mean.abs().flatten(1).amax(dim=1) / w.abs().flatten(1).amax(dim=1)
+        eddies = w - mean
         found = [Check("the mean vorticity vanishes", drift, 1e-5)]
         if grid.shape[0] <= (self.solver_resolution - 1) // 3:
             found = []  # picking so few nodes folds some modes onto the mean
         if self.forcing == "none" and self.is_resolved_by(grid):
             for name, quantity in (("energy", energy), ("enstrophy", enstrophy)):
-                values = quantity(w.flatten(0, 1), grid).reshape(w.shape[:2])
+                values = quantity(eddies.flatten(0, 1), grid).reshape(w.shape[:2])
                 growth = (values.diff(dim=1) / values[:, :1]).amax(dim=1)
                 found.append(Check(f"the {name} of an unforced flow never grows", growth, 1e-5))
         return found
 
     def is_resolved_by(self, grid: Grid) -> bool:
-        """Whether fields on ``grid`` hold all modes of the solver's."""
+        """Return whether fields on ``grid`` hold all modes of the solver's."""
         return grid.shape[0] >= self.solver_resolution
 
-    def inputs_on(self, grid: AbstractGrid, inputs: Tensor, source: AbstractGrid) -> Tensor:
-        """Return what the solver takes on ``grid``: the modes that its 2/3 rule keeps."""
+    def inputs_on(
+        self, grid: AbstractGrid, inputs: Inputs, source: AbstractGrid
+    ) -> Float[Tensor, "sample input *other_space"]:
+        """Return the fields on ``grid``, cut to the modes that the solver's 2/3 rule keeps there."""
         return band_limited(super().inputs_on(grid, inputs, source), grid)  # type: ignore[arg-type]
 
     def continued(self, frames: int, stride: int) -> NavierStokesRecipe:
@@ -173,11 +181,12 @@ class NavierStokesRecipe(
     def looser(self) -> Iterator[NavierStokesRecipe]:
         return scaled(self, "step", 2, last=self.interval)
 
-    def diagnostics(self, state: Tensor, grid: Grid) -> Mapping[Variable, Tensor]:
+    def diagnostics(
+        self, state: Float[Tensor, "*lead channel y x"], grid: Grid
+    ) -> Mapping[Variable, Float[Tensor, "*lead y x"]]:
         vorticity = state[..., 0, :, :]
-        vorticity = vorticity - vorticity.mean(
-            dim=(-2, -1), keepdim=True
-        )  # rounding, or folded modes
+        # a mean is rounding, or folded modes
+        vorticity = vorticity - vorticity.mean(dim=(-2, -1), keepdim=True)
         along_x, along_y = velocity(vorticity, grid).unbind(-3)
         return {
             Variable("velocity_x", "velocity along x", "1"): along_x,
@@ -185,7 +194,7 @@ class NavierStokesRecipe(
             Variable("stream_function", "stream function", "1"): stream_function(vorticity, grid),
         }
 
-    def rest(self) -> Tensor:
+    def rest(self) -> Float[Tensor, " channel"]:
         return torch.zeros(1, dtype=torch.float64)
 
     @property
@@ -222,7 +231,7 @@ class DecayingTurbulenceRecipe(NavierStokesRecipe):
     def grid(self, resolution: int) -> Grid:
         return Grid.periodic(resolution, resolution, length=2 * math.pi)
 
-    def draw(self, streams: Sequence[np.random.Generator], resolution: int | None = None) -> Tensor:
+    def draw(self, streams: Sequence[np.random.Generator], resolution: int | None = None) -> Inputs:
         grid = self.grid(self.solver_resolution)
         k = grid.eigenvalues().sqrt()
         noise = torch.from_numpy(np.stack([s.standard_normal(grid.mode_shape) for s in streams]))

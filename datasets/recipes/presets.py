@@ -109,7 +109,7 @@ def recipe_from(configuration: Any, recipes: Sequence[type[Recipe]] = ()) -> Rec
 
 
 def _how_to_say(name: Any) -> str:
-    """The way to name a class from outside, if this is one."""
+    """Return the way to name a class from outside, if this is one."""
     if not (isinstance(name, str) and ":" in name):
         return ""
     return f"; if it is yours, say so: recipes=[{name.rpartition(':')[2]}], or --recipes {name}"

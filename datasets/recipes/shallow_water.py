@@ -9,10 +9,14 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.datasets.recipes.base import (
     Check,
+    Fields,
+    Inputs,
+    Outputs,
     Recipe,
     central_difference,
     evaluated,
@@ -93,7 +97,7 @@ class ShallowWaterRecipe(Evolving, WithResidual, Loosenable, WithDiagnostics, Re
     def grid(self, resolution: int) -> SphereGrid:
         return SphereGrid(resolution, 2 * resolution)
 
-    def draw(self, streams: Sequence[np.random.Generator], resolution: int | None = None) -> Tensor:
+    def draw(self, streams: Sequence[np.random.Generator], resolution: int | None = None) -> Inputs:
         grid = self.grid(self.solver_resolution)
         if self.start == "random":
             states = random_states(
@@ -106,7 +110,7 @@ class ShallowWaterRecipe(Evolving, WithResidual, Loosenable, WithDiagnostics, Re
             states = grid.from_modes(grid.to_modes(states))
         return evaluated(states, grid, self, resolution)
 
-    def solve(self, inputs: Tensor, grid: SphereGrid) -> Tensor:
+    def solve(self, inputs: Inputs, grid: SphereGrid) -> Outputs:
         try:
             return self._equation.solve(inputs, grid, self.times).transpose(1, 2)
         except SolutionError as error:
@@ -115,9 +119,10 @@ class ShallowWaterRecipe(Evolving, WithResidual, Loosenable, WithDiagnostics, Re
     def refined(self) -> Recipe:
         return replace(self, courant=self.courant / 2, solver_resolution=2 * self.solver_resolution)
 
-    def residual(self, streams: Sequence[np.random.Generator]) -> Tensor:
-        """Of the vorticity's equation."""
-        grid, h = self.grid(self.solver_resolution), 60.0
+    def residual(self, streams: Sequence[np.random.Generator]) -> Float[Tensor, " sample"]:
+        """Return the relative residual of the vorticity's equation."""
+        grid = self.grid(self.solver_resolution)
+        h = 60.0
         frames = self._equation.solve(
             self.draw(streams), grid, [self.interval + i * h for i in range(-4, 1)]
         )
@@ -128,12 +133,13 @@ class ShallowWaterRecipe(Evolving, WithResidual, Loosenable, WithDiagnostics, Re
         _, convergence = vorticity_and_divergence(
             absolute[:, None] * wind, self._equation.sphere(grid)
         )
-        flow, degree = self._equation.flow(grid, vorticity.device), grid.shells()[1]
+        flow = self._equation.flow(grid, vorticity.device)
+        degree = grid.shells()[1]
         damping = grid.from_modes(grid.to_modes(vorticity) * flow.decay(degree.double()))
         missing = grid.to_modes(rate + convergence + damping) * (degree < flow.degrees)
         return relative_residual(grid.from_modes(missing), convergence, grid)
 
-    def checks(self, fields: dict[str, Tensor], grid: SphereGrid) -> list[Check]:
+    def checks(self, fields: Fields, grid: SphereGrid) -> list[Check]:
         area = grid.quadrature()
         mean = (fields["geopotential"].double() * area).sum(dim=(-2, -1)) / area.sum()
         drift = (mean - mean[:, :1]).abs().amax(dim=1) / mean[:, 0]
@@ -161,7 +167,9 @@ class ShallowWaterRecipe(Evolving, WithResidual, Loosenable, WithDiagnostics, Re
     def looser(self) -> Iterator[ShallowWaterRecipe]:
         return scaled(self, "courant", 2, last=2.8)
 
-    def diagnostics(self, state: Tensor, grid: SphereGrid) -> Mapping[Variable, Tensor]:
+    def diagnostics(
+        self, state: Float[Tensor, "*lead channel y x"], grid: SphereGrid
+    ) -> Mapping[Variable, Float[Tensor, "*lead y x"]]:
         eastward, northward = self._equation.velocity(state, grid).unbind(-3)
         return {
             Variable("eastward_wind", "eastward wind", "m s-1"): eastward,
@@ -169,13 +177,15 @@ class ShallowWaterRecipe(Evolving, WithResidual, Loosenable, WithDiagnostics, Re
             Variable("depth", "depth of the layer", "m"): self._equation.height(state, grid),
         }
 
-    def rest(self) -> Tensor:
+    def rest(self) -> Float[Tensor, " channel"]:
         return torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
 
-    def _bump(self, grid: SphereGrid, dice: np.random.Generator) -> Tensor:
-        """Geopotential of the bump that sets the jet off, as a state."""
+    def _bump(self, grid: SphereGrid, dice: np.random.Generator) -> Float[Tensor, "3 lat lon"]:
+        """Return the geopotential of the bump that sets the jet off, as a state."""
         a, b, c = dice.random(3)
-        height, centre, meridian = 60 + 120 * a, math.radians(35 + 20 * b), 2 * math.pi * c
+        height = 60 + 120 * a
+        centre = math.radians(35 + 20 * b)
+        meridian = 2 * math.pi * c
         latitude, longitude = grid.points()
         east = (longitude - meridian + math.pi) % (2 * math.pi) - math.pi
         north = latitude[:, None] - centre

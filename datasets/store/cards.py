@@ -110,7 +110,7 @@ def write_card(path: Path, manifest: Manifest) -> None:
 
 
 def is_card(file: Path, *, missing: bool = False) -> bool:
-    """Whether ``file`` was written by ``write_card``; ``missing`` if there is no such file."""
+    """Return whether ``file`` was written by ``write_card``; ``missing`` if there is no such file."""
     return (
         file.read_text(encoding="utf-8", errors="replace").startswith(MARK)
         if file.is_file()

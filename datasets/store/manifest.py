@@ -1,4 +1,4 @@
-"""What a data set says of itself."""
+"""The manifest: the description of a data set in its own folder."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from sobolev.grids.variables import Variable
 
 MANIFEST = "manifest.json"
 SCHEMA = 2
-STATUS, ERROR = "status", "error_estimate"
+STATUS = "status"
+ERROR = "error_estimate"
 IMPORTED = "Imported"
-"""Class of the "recipe" of data that sobolev did not draw."""
+"""The class of the "recipe" of data that sobolev did not draw."""
 
 
 class DamagedDataError(OSError):
@@ -44,7 +45,7 @@ class Shard:
 
 @dataclass
 class Manifest:
-    """What a data set holds and how it was made."""
+    """The content of a data set, and how it was made."""
 
     recipe: dict[str, Any]
     preset: str | None
@@ -68,7 +69,7 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
-        """The manifest of the data set at ``path``.
+        """Read the manifest of the data set at ``path``.
 
         Raises:
             FileNotFoundError: if there is none.
@@ -111,7 +112,7 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything the manifest says."""
+        """The SHA-256 of everything in the manifest."""
         return _digest({"schema": SCHEMA, **self._plain()})
 
     def _plain(self) -> dict[str, Any]:
@@ -120,7 +121,7 @@ class Manifest:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What must be equal for a run to continue this data set."""
+        """The parts that must be equal for a run to continue this data set."""
         return {
             name: getattr(self, name)
             for name in ("recipe", "resolution", "seed", "dtype", "shard_size")
@@ -132,19 +133,19 @@ class Manifest:
 
     @property
     def variables(self) -> list[Variable]:
-        """Inputs, then outputs."""
+        """The inputs, then the outputs."""
         return [Variable(**v) for v in [*self.inputs, *self.outputs]]
 
     @property
     def remedy(self) -> str:
-        """What brings back the samples that are missing."""
+        """The way to bring back the samples that are missing, in words."""
         if self.recipe.get("class") == IMPORTED:
             return "import the data set again with --overwrite"
         return "run `sobolev generate` again with --resume"
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:
-        """Dimensions of each variable."""
+        """The dimensions of each variable."""
         space = self.grid.dims
         trajectory = ("sample", *(("time",) if self.times else ()), *space)
         return {
@@ -154,7 +155,7 @@ class Manifest:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Nodes per space axis, and frames where there are any."""
+        """The nodes per space axis, and the frames where there are any."""
         time = {"time": len(self.times)} if self.times else {}
         return {**time, **dict(zip(self.grid.dims, self.grid.shape, strict=True))}
 
@@ -164,11 +165,11 @@ class Manifest:
         self.splits[split] = sorted([*others, shard], key=lambda s: s.first)
 
     def count(self, split: str) -> int:
-        """Finished samples of a split."""
+        """Return the number of finished samples of a split."""
         return sum(shard.count for shard in self.splits.get(split, []))
 
     def shards(self, split: str) -> list[Shard]:
-        """The shards of a split, all of them.
+        """Return the shards of a finished split.
 
         Raises:
             ValueError: if the data set has no such split, or it was never finished.
@@ -185,8 +186,8 @@ class Manifest:
 
 
 def _refuse_foreign_paths(manifest: Manifest, file: Path) -> None:
-    """A manifest may come from a stranger: its shards lie in its own folder, under plain names, in
-    order and without overlap."""
+    """Refuse shards that do not lie in the manifest's own folder, under plain names, in order and without
+    overlap: a manifest may come from a stranger."""
     for split, shards in manifest.splits.items():
         if split not in manifest.requested or not split.isidentifier():
             raise DamagedDataError(f"{file} names the split {split!r}, which it does not have")

@@ -53,13 +53,13 @@ def write_shard(path: Path, file: str, dataset: xr.Dataset, versions: dict[str, 
     with replacing(target) as part:
         with _without_dask():
             dataset.to_netcdf(part, engine="h5netcdf", encoding=encoding)
-        with concurrent.futures.ThreadPoolExecutor(
-            1
-        ) as other:  # the disk is slow, and so is SHA-256
+        # the disk is slow, and so is SHA-256
+        with concurrent.futures.ThreadPoolExecutor(1) as other:
             synced = other.submit(sync, part)
             digest = file_digest(part)
             synced.result()
-    sample, errors = dataset["sample"].values, dataset[ERROR].values
+    sample = dataset["sample"].values
+    errors = dataset[ERROR].values
     return Shard(
         file, int(sample[0]), len(sample), target.stat().st_size, digest, versions,
         failed=int((dataset[STATUS].values != 0).sum()),
@@ -94,7 +94,7 @@ def check_shard(path: Path, shard: Shard, *, content: bool = True) -> None:
 
 
 def open_dataset(path: str | Path, split: str = "train", *, content: bool = True) -> xr.Dataset:
-    """A split as one lazy ``xr.Dataset``: values are read from the shards when they are asked for.
+    """Open a split as one lazy ``xr.Dataset``: values are read from the shards when they are asked for.
 
     Every shard's presence and size are checked now, its SHA-256 before its first values are read
     (``content=False`` leaves that out, for shards that have just been checked).
@@ -110,7 +110,8 @@ def open_dataset(path: str | Path, split: str = "train", *, content: bool = True
     for shard in shards:
         check_shard(path, shard, content=False)
     reader = ShardReader(path, manifest, split, content=content)
-    count, sizes = manifest.count(split), manifest.sizes
+    count = manifest.count(split)
+    sizes = manifest.sizes
 
     def lazy(name: str, dims: tuple[str, ...], dtype: str, attrs: dict[str, Any]) -> xr.Variable:
         shape = (count, *(sizes[dim] for dim in dims[1:]))
@@ -145,7 +146,7 @@ ERROR_ATTRIBUTES = {
 
 
 def coords(manifest: Manifest, samples: np.ndarray) -> dict[str, xr.Variable]:
-    """``axis_coords``, the times of the frames if there are any, and the numbers of the samples."""
+    """Return ``axis_coords``, the times of the frames if there are any, and the numbers of the samples."""
     number = {"long_name": "index within the split"}
     found = {"sample": xr.Variable("sample", samples.astype(np.int64), number)}
     if manifest.times:
@@ -159,8 +160,10 @@ def coords(manifest: Manifest, samples: np.ndarray) -> dict[str, xr.Variable]:
 
 
 def attributes(manifest: Manifest, split: str, versions: dict[str, str]) -> dict[str, Any]:
-    """Global attributes: what the fields are and how to make them again. No clock, so that equal
-    runs give equal bytes."""
+    """Return the global attributes: what the fields are and how to make them again.
+
+    They hold no clock, so that equal runs give equal bytes.
+    """
     return {
         "Conventions": "CF-1.11",
         "title": manifest.title,
@@ -176,7 +179,7 @@ def attributes(manifest: Manifest, split: str, versions: dict[str, str]) -> dict
 
 
 class ShardReader:
-    """Reads samples of a split from its shards through memory maps, verifying each file once.
+    """A reader of a split's samples, through memory maps of its shards; it verifies each file once.
 
     Few maps are kept at a time. A reader that is sent to another process leaves its maps behind and
     makes new ones there.
@@ -185,7 +188,9 @@ class ShardReader:
     KEPT = 64
 
     def __init__(self, path: Path, manifest: Manifest, split: str, *, content: bool = True) -> None:
-        self.path, self.manifest, self.content = path, manifest, content
+        self.path = path
+        self.manifest = manifest
+        self.content = content
         self.shards = manifest.shards(split)
         self.starts = np.array([shard.first for shard in self.shards])
         self._maps: dict[int, dict[str, np.ndarray]] = {}
@@ -195,8 +200,8 @@ class ShardReader:
         return {**vars(self), "_maps": {}}
 
     def read(self, name: str, samples: np.ndarray, rest: tuple[Any, ...] = ()) -> np.ndarray:
-        """Values of ``name`` at sorted or unsorted sample numbers; ``rest`` indexes the other axes,
-        each on its own."""
+        """Return the values of ``name`` at sorted or unsorted sample numbers; ``rest`` indexes the other
+        axes, each on its own."""
         owner = np.searchsorted(self.starts, samples, side="right") - 1
         first = self.mapped(name, int(owner[0]) if len(owner) else 0)
         result = np.empty((len(samples), *_outer(first[:1], rest).shape[1:]), first.dtype)
@@ -209,7 +214,7 @@ class ShardReader:
         return result
 
     def mapped(self, name: str, number: int) -> np.ndarray:
-        """All values of ``name`` in one shard, mapped and not yet read."""
+        """Return all values of ``name`` in one shard, mapped and not yet read."""
         if number not in self._maps:
             shard = self.shards[number]
             if self.content and shard.file not in self._verified:
@@ -221,8 +226,10 @@ class ShardReader:
         return self._maps[number][name]
 
     def _map(self, shard: Shard) -> dict[str, np.ndarray]:
-        """Views of one map of the file, each of the type and shape that the manifest promises: what
-        a stranger's file says of itself is not believed."""
+        """Return views of one map of the file, each of the type and shape that the manifest promises.
+
+        A stranger's file is not believed about itself.
+        """
         file = self.path / shard.file
         whole = np.memmap(file, np.uint8, "r")
         views = {}
@@ -236,7 +243,9 @@ class ShardReader:
         return views
 
     def _promised(self, shard: Shard) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
-        sizes, fields = self.manifest.sizes, np.dtype(self.manifest.dtype)
+        """Return the type and shape of each variable of a shard."""
+        sizes = self.manifest.sizes
+        fields = np.dtype(self.manifest.dtype)
         shapes = {
             name: (fields, (shard.count, *(sizes[dim] for dim in dims[1:])))
             for name, dims in self.manifest.dims.items()
@@ -250,7 +259,7 @@ class ShardReader:
 
 
 def _block(opened: h5py.File, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> int:
-    """Where the values of a variable begin in its file.
+    """Return the place in a file where the values of a variable begin.
 
     Raises:
         ValueError: if they are not one block of this type and shape in this very file.
@@ -269,7 +278,7 @@ def _block(opened: h5py.File, name: str, dtype: np.dtype, shape: tuple[int, ...]
 
 
 def _outer(values: np.ndarray, rest: tuple[Any, ...], rows: Any = slice(None)) -> np.ndarray:
-    """``values[rows, rest…]``, indexing one axis at a time; slices first, since they copy nothing."""
+    """Return ``values[rows, rest…]``, indexed one axis at a time; slices first, since they copy nothing."""
     keys = [rows, *rest]
     values = values[tuple(key if isinstance(key, slice) else slice(None) for key in keys)]
     for axis, key in enumerate(keys):
@@ -279,12 +288,15 @@ def _outer(values: np.ndarray, rest: tuple[Any, ...], rows: Any = slice(None)) -
 
 
 class _LazyField(BackendArray):
-    """One variable of a split, as xarray's lazy-loading protocol wants it."""
+    """One variable of a split, in xarray's lazy-loading protocol."""
 
     def __init__(
         self, reader: ShardReader, name: str, shape: tuple[int, ...], dtype: np.dtype
     ) -> None:
-        self.reader, self.name, self.shape, self.dtype = reader, name, shape, dtype
+        self.reader = reader
+        self.name = name
+        self.shape = shape
+        self.dtype = dtype
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> np.ndarray:
         return indexing.explicit_indexing_adapter(
@@ -306,8 +318,10 @@ class _LazyField(BackendArray):
 
 @contextlib.contextmanager
 def _without_dask() -> Iterator[None]:
-    """Where a Dask client or worker is about, xarray would take a lock of the whole cluster, which a
-    killed worker may hold for ever; every file here has a writer of its own."""
+    """Keep xarray from taking a lock of a whole Dask cluster, which a killed worker may hold for ever.
+
+    Every file here has a writer of its own.
+    """
     dask = sys.modules.get("dask")
     with contextlib.nullcontext() if dask is None else dask.config.set(scheduler="synchronous"):
         yield

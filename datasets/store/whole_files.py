@@ -12,8 +12,8 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A path to write to; what was written is synced and takes ``target``'s place, or vanishes on
-    an error."""
+    """Give a path to write to; the file is then synced and takes ``target``'s place, or vanishes on an
+    error."""
     # a name of its own: a worker that was given up for lost may still be writing the same shard
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     try:
@@ -30,6 +30,6 @@ def sync(file: Path) -> None:
 
 
 def file_digest(file: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """Return the SHA-256 of a file's bytes."""
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

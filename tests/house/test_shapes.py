@@ -14,7 +14,7 @@ FLOOR = {
     "evaluation": 1.0,
     "certification": 1.0,
     "surrogates": 1.0,
-    "datasets": 0.05,
+    "datasets": 1.0,
     "solvers": 0.95,
     "grids": 0.9,
 }
