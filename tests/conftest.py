@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import sys
-import types
 from pathlib import Path
 
 import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Check every annotation of the package; an int may stand for a float, as PEP 484 has it.
+    """Check every annotation of the package.
 
     Not where workers do the tests: the process that hands them out imports nothing.
     """
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         return
     # The import hook would compile these anew in every process: they come first, from Python's cache.
-    import beartype
     import h5py  # noqa: F401
     import jaxtyping
     import lightning  # noqa: F401
     import scipy.io  # noqa: F401
+    import support.annotations  # noqa: F401
     import xarray  # noqa: F401
 
-    checks = types.ModuleType("sobolev_type_checks")
-    checks.checked = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
-    sys.modules[checks.__name__] = checks
-    jaxtyping.install_import_hook("sobolev", f"{checks.__name__}.checked")
+    jaxtyping.install_import_hook("sobolev", "support.annotations.checked")
 
 
 @pytest.fixture(autouse=True)
