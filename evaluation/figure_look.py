@@ -1,0 +1,61 @@
+"""The common look of an evaluation's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from sobolev.grids.drawing import ERROR, PREDICTION, TRUTH
+
+PALE = "#8c8c8c"
+WIDE = 20
+"""Ratio of the largest to the least value from which on an axis is logarithmic."""
+SPECTRA = ((TRUTH, "-"), (PREDICTION, "--"), (ERROR, "-"))
+"""Colour and line of truth, prediction and error."""
+LEGEND: dict[str, Any] = {"fontsize": 7, "title_fontsize": 7, "frameon": False}
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG."""
+    figure.savefig(path, dpi=120)
+    figure.set_layout_engine("none")  # found once, the layout holds for whatever else is written
+
+
+def plot() -> tuple[Figure, Axes]:
+    """Return a figure of the usual size with one panel, and its axes."""
+    figure = Figure(figsize=(5.4, 3.4), layout="constrained")
+    return figure, figure.subplots()
+
+
+def scale_values(axes: Axes, values: Sequence[float] | np.ndarray) -> None:
+    """Make the y axis logarithmic where it has several decades to show, else begin it at 0."""
+    shown = np.asarray(values, dtype=float)
+    shown = shown[np.isfinite(shown) & (shown > 0)]
+    if len(shown) and shown.max() > WIDE * shown.min():
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(0, None)
+
+
+def tidied(figure: Figure) -> Figure:
+    """Give all panels a faint grid, small labels and no frame above and on the right; return the figure."""
+    for axes in figure.axes:
+        axes.grid(alpha=0.25, lw=0.5)
+        axes.tick_params(which="both", labelsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+        for label in (axes.xaxis.label, axes.yaxis.label):
+            label.set_fontsize(8)
+    return figure
+
+
+def plottable(values: Sequence[float] | Float[Tensor, " ..."]) -> np.ndarray:
+    """Return values with gaps where they are not finite."""
+    array = np.asarray(values, dtype=float)
+    return np.where(np.isfinite(array), array, np.nan)
