@@ -25,6 +25,7 @@ from sobolev.training.losses import FieldLoss, SobolevLoss, made_for
 from sobolev.training.metrics import RelativeError
 from sobolev.training.noise import with_noise
 from sobolev.training.optimizers.soap import SOAP
+from sobolev.training.protocol import protocol_of
 from sobolev.training.untrained import go_on_from, untrained
 
 SHARDED = (FSDPStrategy, ModelParallelStrategy)
@@ -132,7 +133,11 @@ class OperatorModule(lightning.LightningModule):
         if start is not None:
             go_on_from(self.surrogate, start)
         self._check_options()
-        self.surrogate.record(protocol=self._protocol())
+        protocol = protocol_of(
+            self.surrogate.window, self.frames, gradient_frames=gradient_frames, noise=noise,
+            noise_spectrum=noise_spectrum,
+        )  # fmt: skip
+        self.surrogate.record(protocol=protocol)
         self.may_diverge = False  # as a trial of learning rates may
         self._first_bad = torch.full((), _NEVER, device="cpu")
         names = [v.name for v in self.surrogate.quantities]
@@ -340,24 +345,3 @@ class OperatorModule(lightning.LightningModule):
                 "gradient_frames is for operators that are applied repeatedly; here one application gives all of the "
                 f"window, {self.frames}; lengthen data.window's horizon or leave it out"
             )
-
-    def _protocol(self) -> str:
-        """Say in words what is trained and scored, so that nobody compares one protocol with another."""
-        window = self.surrogate.window
-        frames = self.frames
-        if window is None:
-            return "one map, no time; scored on the whole output"
-        words = f"{window.history} {'frame' if window.history == 1 else 'frames'} in, {frames} out"
-        if window.stride > 1:
-            words += f", {window.stride} stored frames apart"
-        if window.horizon < frames:
-            reach = "all" if self.gradient_frames is None else self.gradient_frames
-            number = frames // window.horizon
-            words = f"unrolled: {words}, in {number} applications, gradients through {reach}; scored over all {frames}"
-        elif frames > 1:
-            words = f"one application: {words}; scored over all {frames}"
-        else:
-            words = f"one step: {words}, scored on that one frame (teacher forcing)"
-        kind = "pink noise" if self.noise_spectrum == "pink" else "noise"
-        noise = f"; {kind} {self.noise:g} on the given frames in training"
-        return words + (noise if self.noise else "")
