@@ -32,11 +32,11 @@ from sobolev.datasets.store.manifest import (
     Manifest,
     Shard,
 )
+from sobolev.datasets.store.reading import check_shard
 from sobolev.datasets.store.shards import (
     ERROR_ATTRIBUTES,
     STATUS_ATTRIBUTES,
     attributes,
-    check_shard,
     coords,
     open_dataset,
     write_shard,

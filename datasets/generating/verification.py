@@ -14,7 +14,7 @@ from sobolev.datasets.recipes.base import Fields, Recipe
 from sobolev.datasets.recipes.capabilities import WithResidual
 from sobolev.datasets.recipes.presets import class_of, recipe_from
 from sobolev.datasets.store.manifest import ERROR, STATUS, Manifest, Shard
-from sobolev.datasets.store.shards import ShardReader, check_shard
+from sobolev.datasets.store.reading import ShardReader, check_shard
 from sobolev.grids.streams import stream
 
 TOLERANCE = 1e-5

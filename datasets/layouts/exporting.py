@@ -42,7 +42,8 @@ import torch
 import yaml
 
 from sobolev.datasets.store.manifest import STATUS, Manifest, Shard
-from sobolev.datasets.store.shards import ShardReader, attributes
+from sobolev.datasets.store.reading import ShardReader
+from sobolev.datasets.store.shards import attributes
 from sobolev.datasets.store.whole_files import replacing
 from sobolev.grids import AbstractGrid, Grid, SphereGrid
 from sobolev.grids.moments import Moments

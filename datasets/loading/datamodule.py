@@ -22,7 +22,7 @@ from sobolev.datasets.loading.samplers import EpochSampler
 from sobolev.datasets.loading.windows import Window
 from sobolev.datasets.recipes.presets import class_of, recipe_from
 from sobolev.datasets.store.manifest import STATUS, Manifest
-from sobolev.datasets.store.shards import ShardReader, check_shard
+from sobolev.datasets.store.reading import ShardReader, check_shard
 from sobolev.grids.restriction import Resolution, Restriction, at_resolution
 from sobolev.grids.streams import Key, stream
 from sobolev.grids.symmetries import turned

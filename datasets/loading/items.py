@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sobolev.datasets.loading.windows import Window
-from sobolev.datasets.store.shards import ShardReader
+from sobolev.datasets.store.reading import ShardReader
 from sobolev.grids.moments import Moments
 
 Source = Callable[[str, int], np.ndarray]
