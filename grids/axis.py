@@ -250,7 +250,7 @@ def _inverse_cosine(c: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
     return u
 
 
-def _quarter_shift(n: int, like: Tensor) -> Complex[Tensor, " half"]:
+def _quarter_shift(n: int, like: Float[Tensor, " ..."]) -> Complex[Tensor, " half"]:
     """Return e^{−iπk/2n}, which moves a field by a quarter of a node, for k = 0 … n//2."""
     angle = torch.arange(n // 2 + 1, dtype=like.dtype, device=like.device) * (-math.pi / (2 * n))
     return torch.polar(torch.ones_like(angle), angle)

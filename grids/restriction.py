@@ -100,8 +100,8 @@ class Restriction:
 
 
 def restricted(
-    u: Float[Tensor, "*lead_and_space"], grid: AbstractGrid, coarser: AbstractGrid
-) -> Tensor:
+    u: Float[Tensor, "*batch_and_space"], grid: AbstractGrid, coarser: AbstractGrid
+) -> Float[Tensor, "*batch_and_coarser_space"]:
     """Return ``u`` at the nodes of a coarser grid: picked where they are nodes of ``grid``, else by cutting
     modes."""
     return Restriction(coarser.shape)(u, grid)

@@ -170,12 +170,14 @@ def _check_eighths(sizes: Sequence[int]) -> None:
         )
 
 
-def _half_turned(u: Tensor) -> Tensor:
+def _half_turned(u: Float[Tensor, "*batch y x"]) -> Float[Tensor, "*batch y x"]:
     """Return u(1/8 − x, 1/8 − y)."""
     return u.flip((-2, -1)).roll([n // 8 + 1 for n in u.shape[-2:]], (-2, -1))
 
 
-def _reflected(u: Tensor, grid: AbstractGrid, axes: Sequence[int]) -> Tensor:
+def _reflected(
+    u: Float[Tensor, "*batch_and_space"], grid: AbstractGrid, axes: Sequence[int]
+) -> Float[Tensor, "*batch_and_space"]:
     for i in axes:
         u = u.flip(i - grid.ndim)
         if isinstance(grid, Grid) and grid.axes[i].boundary == "periodic":

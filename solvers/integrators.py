@@ -124,7 +124,9 @@ class ETDRK4:
         return self._step(v, self.N)
 
     def _step(
-        self, v: Inexact[Tensor, "*shape"], N: Callable[[Tensor], Tensor]
+        self,
+        v: Inexact[Tensor, "*shape"],
+        N: Callable[[Inexact[Tensor, "*shape"]], Inexact[Tensor, "*shape"]],
     ) -> Inexact[Tensor, "*shape"]:
         E2v = self.E2 * v
         Nv = N(v)

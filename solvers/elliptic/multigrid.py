@@ -68,8 +68,12 @@ class Multigrid:
         self.inverse = _dense_inverse(links, excess, scaled=bool(self.levels)).to(dtype)
 
     @torch.no_grad()
-    def __call__(self, residual: Tensor) -> Tensor:
-        """One cycle from zero, float64: from inner nodes ``(batch, y, x)`` to the same."""
+    def __call__(self, residual: Float[Tensor, " ..."]) -> Float[Tensor, "batch inner_y inner_x"]:
+        """Return the cycle of a residual on the inner nodes ``(batch, y, x)``, from zero, in its dtype.
+
+        Raises:
+            ValueError: for a residual of another shape.
+        """
         if residual.shape != self.shape:
             raise ValueError(
                 f"expected residuals on the inner nodes, {tuple(self.shape)}, got {tuple(residual.shape)}"
