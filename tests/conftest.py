@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -25,20 +27,21 @@ def pytest_configure(config: pytest.Config) -> None:
     jaxtyping.install_import_hook("sobolev", "support.annotations.checked")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool | None, bool | None]:
+    """Draw in tests that are marked ``draws`` and in the fixtures that they are the first to ask for, in no others:
+    most of an evaluation's time is matplotlib's."""
+    from support.drawing import undrawn
+
+    with contextlib.nullcontext() if "draws" in item.keywords else undrawn():
+        return (yield)
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     import torch
 
     torch.manual_seed(0)
-
-
-@pytest.fixture(autouse=True)
-def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures for TensorBoard take longer than small trainings: only tests marked ``draws`` draw them."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    if "draws" not in request.keywords:
-        monkeypatch.setattr(SummaryWriter, "add_figure", lambda self, tag, figure, *_, **__: None)
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,8 @@ from sobolev.datasets.statistics import Spectra, Statistics
 from sobolev.grids.variables import Variable
 from sobolev.solvers import Grid, SolutionError, SphereGrid, sobolev_norm
 
+pytestmark = pytest.mark.draws
+
 FAILED = 1  # the sample of ``Decay`` that blows up at its second frame
 
 

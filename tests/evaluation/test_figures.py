@@ -12,6 +12,8 @@ from sobolev.evaluation.comparison import Comparison
 from sobolev.grids.variables import Variable
 from sobolev.operators import FNO
 
+pytestmark = pytest.mark.draws
+
 
 def drawn(grid: Grid, outputs: int):
     """The figure of two samples whose target k is k everywhere but for its first-axis index."""

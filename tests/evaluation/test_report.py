@@ -22,6 +22,8 @@ from sobolev.evaluation.rollouts import roll_out, whole_window
 from sobolev.grids.variables import Variable
 from sobolev.operators import FNO
 
+pytestmark = pytest.mark.draws
+
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)  # fmt: skip
 in_a_browser = pytest.mark.skipif(
     BROWSER is None, reason="needs a browser: apt-get install chromium"

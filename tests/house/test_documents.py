@@ -10,21 +10,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import io
 import re
 import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jaxtyping
 import onnx
 import pytest
 from lightning.pytorch.cli import LightningCLI
-from matplotlib.figure import Figure
-from PIL import Image
 from support.imports import ROOT
 
 from sobolev.__main__ import main
@@ -171,20 +167,12 @@ class Pending:
 # What documents expect to find.
 
 
-def save_next_to_nothing(figure: Figure, target: str | Path | io.BytesIO, **options: Any) -> None:
-    if options.get("format") == "svg":
-        target.write(b"<svg></svg>")
-    else:
-        Image.new("RGB", (1, 1)).save(target, options.get("format", "png"))
-
-
 @pytest.fixture(scope="module")
 def quick_and_small() -> Iterator[None]:
-    """Small recipes for the presets, no painting, and no type checks: readers do without them, and torch's exporter
+    """Small recipes for the presets, and no type checks: readers do without them, and torch's exporter
     cannot bear them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-        patch.setattr(Figure, "savefig", save_next_to_nothing)
         for name, recipe in SMALL.items():
             patch.setitem(PRESETS, name, recipe)
         yield

@@ -329,7 +329,7 @@ def test_a_boost_killed_within_a_stage_resumes_to_the_same_weights(boosted, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("conserve", [False, True])
+@pytest.mark.parametrize("conserve", [False, pytest.param(True, marks=pytest.mark.draws)])
 def test_a_boosted_run_says_what_each_stage_left(boosted, tmp_path, conserve):
     arguments, run = boosted
     folder = run.parent / "data"
@@ -341,7 +341,7 @@ def test_a_boosted_run_says_what_each_stage_left(boosted, tmp_path, conserve):
     assert bool(surrogate.conserved) == conserve
     errors = [stage["valid"]["relative_l2"] for stage in record["stages"]]
     assert surrogate.operator.active == record["active"] == 1 + errors.index(min(errors))
-    assert (run / "spectra.png").stat().st_size > 10_000
+    assert (run / "spectra.png").stat().st_size > (10_000 if conserve else 0)  # which is drawn
     assert (run / "stage-1" / "spectrum.png").is_file()
     items = data.pairs("valid")
     for k, stage in enumerate(record["stages"]):

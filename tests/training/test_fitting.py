@@ -251,6 +251,7 @@ def test_patience_ends_a_run_and_a_stopped_run_is_complete(options, caplog, monk
 
 
 @pytest.mark.slow
+@pytest.mark.draws
 def test_the_found_learning_rate_trains_as_if_it_had_been_given(tmp_path, options, monkeypatch):
     """Although the trial diverges at its end."""
     plain = OperatorModule.training_step
