@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from sobolev.operators import (
     SpatioTemporalFNO,
     SpecBoost,
     Trajectory,
+    operator_from,
 )
 
 
@@ -152,3 +154,15 @@ CASES: dict[str, Case] = {
         (8, 8, 6),
     ),
 }
+
+
+def shallow(operator: Operator) -> Operator:
+    """Return a new one of its kind that is one layer deep, and so are its parts: torch's compiler and exporter
+    take time in proportion to the depth, and find nothing new in a second layer."""
+    return operator_from(_shallow(operator.description))
+
+
+def _shallow(description: Any) -> Any:
+    if isinstance(description, dict):
+        return {k: 1 if k == "depth" else _shallow(v) for k, v in description.items()}
+    return [_shallow(v) for v in description] if isinstance(description, list) else description
