@@ -13,8 +13,8 @@ from support.imports import ROOT
 
 SMALL: dict[str, dict[str, Any]] = {
     "datasets": {
-        "COUNT": 2, "BURGERS_STEPS": 40, "DARCY_NODES": 33, "FLOW_NODES": 16, "FLOW_TIME": 6.0,
-        "LAYER_NODES": 24, "STORED_NODES": 16, "LAYER_HOURS": 4,
+        "COUNT": 2, "BURGERS_STEPS": 20, "DARCY_NODES": 17, "FLOW_NODES": 16, "FLOW_TIME": 6.0,
+        "DECAY_NODES": 48, "LAYER_NODES": 24, "STORED_NODES": 16, "LAYER_HOURS": 4,
     },
     "operators": {
         "EPOCHS": 1, "FLOW": {"train": 3, "valid": 1, "test": 6}, "FLOW_TIME": 8.0,
@@ -28,6 +28,7 @@ SMALL: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 """For the names that a notebook sets in its cell of parameters."""
+QUICK_LOOK = "%matplotlib inline\n%config InlineBackend.print_figure_kwargs = {'bbox_inches': None, 'dpi': 10}"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_notebooks_run(name, kernel, tmp_path):
     exec(sizes.source, given)
     assert SMALL[name].keys() <= given.keys()
     sizes.source += "".join(f"\n{key} = {value!r}" for key, value in SMALL[name].items())
-    book.cells.insert(0, nbformat.v4.new_code_cell(f"%reset -f\n%cd {tmp_path}"))
+    book.cells.insert(0, nbformat.v4.new_code_cell(f"%reset -f\n%cd {tmp_path}\n{QUICK_LOOK}"))
     client = NotebookClient(book, timeout=300, km=kernel)
     try:
         client.execute()

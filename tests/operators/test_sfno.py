@@ -256,7 +256,7 @@ import warnings; warnings.simplefilter("ignore")
 import torch
 from sobolev import SphereGrid
 from sobolev.operators import SFNO
-operator = SFNO(2, 1, SphereGrid(8, 16), width=6, depth=2, skip=True)
+operator = SFNO(2, 1, SphereGrid(8, 16), width=6, depth=1, skip=True)
 compiled = torch.compile(operator, fullgraph=True, backend="aot_eager")
 for space, size in [((8, 16), None), ((9, 17), None), ((12, 20), (8, 16))]:
     u = torch.randn(2, 2, *space)

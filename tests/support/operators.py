@@ -33,6 +33,8 @@ class Case:
     other: tuple[int, ...]
     """Another grid, on which the operator must work too."""
     learning_rate: float = 1e-2
+    steps: int = 150
+    """That it takes to learn four samples to 1 %."""
     target: Callable[[Tensor], Tensor] = lambda u: torch.sin(u[:, :1].cumsum(-1))
     """What it is trained to make of its inputs."""
 
@@ -56,7 +58,10 @@ CASES: dict[str, Case] = {
         (17, 19),
     ),
     "FNO 3-d": Case(
-        lambda: FNO(2, 1, (3, 2, 2), width=12, depth=2, boundary=MIXED), (7, 8, 9), (8, 9, 9)
+        lambda: FNO(2, 1, (3, 2, 2), width=12, depth=2, boundary=MIXED),
+        (7, 8, 9),
+        (8, 9, 9),
+        steps=400,
     ),
     "FNO with an MLP": Case(
         lambda: FNO(2, 1, (4, 4), width=12, depth=2, lifting=16, mlp=1, norm="instance"),
@@ -104,6 +109,7 @@ CASES: dict[str, Case] = {
         (8, 16),
         (9, 21),
         learning_rate=2e-2,
+        steps=400,
         target=lambda u: smooth(u, SphereGrid(8, 16)),
     ),
     "SFNO, diagonal": Case(
@@ -147,6 +153,7 @@ CASES: dict[str, Case] = {
         ),
         (9, 9),
         (16, 16),
+        steps=400,
     ),
     "GFNO 3-d": Case(
         lambda: GFNO(2, 1, (3, 3, 3), width=8, depth=2, boundary=["periodic"] * 2 + ["neumann"]),
