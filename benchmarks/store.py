@@ -21,7 +21,7 @@ import numpy as np
 import xarray as xr
 
 from sobolev.datasets import NavierStokesRecipe, OperatorDataModule
-from sobolev.datasets.generating.generation import _described, versions
+from sobolev.datasets.generating.generation import _manifest_of, versions_of_data
 from sobolev.datasets.store.manifest import ERROR, STATUS
 from sobolev.datasets.store.shards import attributes, coords, write_shard
 
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def compare(folder: Path, samples: int) -> None:
-    manifest = _described(NavierStokesRecipe(), 64, 0, "float32")
+    manifest = _manifest_of(NavierStokesRecipe(), 64, 0, "float32")
     manifest.requested = {"train": samples}
     size = manifest.shard_size
     dice = np.random.default_rng(0)
@@ -77,12 +77,13 @@ def compare(folder: Path, samples: int) -> None:
             **quality,
         }
         return xr.Dataset(
-            fields, coords(manifest, numbers), attributes(manifest, "train", versions())
+            fields, coords(manifest, numbers), attributes(manifest, "train", versions_of_data())
         )
 
     for first in range(0, samples, size):
         manifest.add(
-            "train", write_shard(folder, f"train/{first // size:05d}.nc", shard(first), versions())
+            "train",
+            write_shard(folder, f"train/{first // size:05d}.nc", shard(first), versions_of_data()),
         )
     manifest.write(folder)
     rates = {}
@@ -90,7 +91,7 @@ def compare(folder: Path, samples: int) -> None:
     for _ in range(ROUNDS):  # in turns: disks have moods
         times["plain"].append(median_of_one(lambda: write_plainly(folder / "plain.h5", values)))
         times["ours"].append(
-            median_of_one(lambda: write_shard(folder, "extra.nc", shard(0), versions()))
+            median_of_one(lambda: write_shard(folder, "extra.nc", shard(0), versions_of_data()))
         )
     for name, seconds in times.items():
         rates[name] = values.nbytes / statistics.median(seconds) / 1e6

@@ -263,10 +263,10 @@ def _check_problem(surrogate: Surrogate, recipe: Recipe) -> None:
     given = [*(inputs[: len(recipe.inputs)] if recipe.times else inputs), *outputs]
     if not (same_grid and given == wanted):
         raise ValueError(
-            f"the surrogate's provenance says {type(recipe).__name__}, but it maps {_words(inputs)} to "
-            f"{_words(outputs)} on {surrogate.grid}: a certificate of that problem says nothing about it"
+            f"the surrogate's provenance says {type(recipe).__name__}, but it maps {_variables_in_words(inputs)} to "
+            f"{_variables_in_words(outputs)} on {surrogate.grid}: a certificate of that problem says nothing about it"
         )
 
 
-def _words(variables: Any) -> str:
+def _variables_in_words(variables: Any) -> str:
     return ", ".join(f"{v.name} [{v.units}]" for v in variables) or "nothing"

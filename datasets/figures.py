@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sobolev.datasets.statistics import Spectra, Statistics, node_weights
-from sobolev.datasets.views import View, in_words
+from sobolev.datasets.views import View, summary
 from sobolev.grids import SphereGrid
 from sobolev.grids.drawing import (
     BLUE,
@@ -199,7 +199,7 @@ def statistics_drawn(view: View, found: dict[str, Statistics]) -> Figure:
             draw_field(axes, moment, view.grid, scale)
             scale.bar(figure, np.array([axes]), name, shrink=shrink)
             label_map(axes, view.grid)
-    figure.suptitle("\n".join(wrap(in_words(view), 48 * columns)), fontsize=8)
+    figure.suptitle("\n".join(wrap(summary(view), 48 * columns)), fontsize=8)
     return figure
 
 

@@ -103,7 +103,7 @@ def in_numbers(view: View, found: dict[str, Statistics]) -> dict[str, Any]:
     }
 
 
-def in_words(view: View) -> str:
+def summary(view: View) -> str:
     numbers = in_numbers(view, {})
     failed = {name.replace("_", " "): n for name, n in numbers["failed"].items() if n}
     reasons = ", ".join(f"{n} {name}" for name, n in failed.items())

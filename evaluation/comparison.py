@@ -254,13 +254,13 @@ def check_same_meaning(surrogate: Surrogate, module: OperatorDataModule, data: s
     Raises:
         ValueError: saying what both are.
     """
-    wanted = _in_words([*surrogate.inputs, *surrogate.outputs], surrogate.grid)
-    found = _in_words([*module.inputs, *module.outputs], module.grid)
+    wanted = _fields_in_words([*surrogate.inputs, *surrogate.outputs], surrogate.grid)
+    found = _fields_in_words([*module.inputs, *module.outputs], module.grid)
     if wanted != found:
         raise ValueError(f"the surrogate was trained on {wanted}; {data} holds {found}")
 
 
-def _in_words(variables: Sequence[Variable], grid: AbstractGrid) -> str:
+def _fields_in_words(variables: Sequence[Variable], grid: AbstractGrid) -> str:
     """Return names, units, boundaries and extents in words; sizes do not matter."""
     fields = ", ".join(f"{v.name} [{v.units}]" for v in variables)
     return f"{fields} on {in_words(grid, sizes=False)}"

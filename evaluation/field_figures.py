@@ -17,7 +17,7 @@ from sobolev.grids.drawing import (
     TRUTH,
     Scale,
     draw_field,
-    flat_grid,
+    drawable_grid,
     name_row,
     wrap,
 )
@@ -60,7 +60,7 @@ def _section(c: Comparison) -> tuple[Comparison, str]:
     """Return the middle slice of a volume, and words that say which; lines and maps as they are."""
     if c.grid.ndim < 3:
         return c, ""
-    first, *others = flat_grid(c.grid).axes
+    first, *others = drawable_grid(c.grid).axes
     middle = first.size // 2
     inputs, targets, predictions = (u[:, :, middle] for u in (c.inputs, c.targets, c.predictions))
     plane = replace(c, grid=Grid(*others), inputs=inputs, targets=targets, predictions=predictions)

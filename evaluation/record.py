@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.certification.certificates import Certificate, Effectivity
-from sobolev.datasets.generating.generation import versions as versions_of_data
+from sobolev.datasets.generating.generation import versions_of_data
 from sobolev.datasets.store.manifest import Manifest
 from sobolev.evaluation.break_even import BreakEven
 from sobolev.evaluation.comparison import TIMED_SOLVES, WINDOWS, Comparison, Score

@@ -24,7 +24,7 @@ from sobolev.grids.drawing import (
     TRUTH,
     Scale,
     draw_field,
-    flat_grid,
+    drawable_grid,
     label_of,
     name_row,
 )
@@ -121,7 +121,7 @@ def _draw_strip(
     count = len(rollouts.times)
     picked = sorted({round(i * (count - 1) / 4) for i in range(5)})
     if grid.ndim == 3:
-        first, *others = flat_grid(grid).axes
+        first, *others = drawable_grid(grid).axes
         rows = {name: u[:, first.size // 2] for name, u in rows.items()}
         grid = Grid(*others)
     size = (2.3 * len(picked) + 0.8, (1.3 if isinstance(grid, SphereGrid) else 2.2) * 3 + 0.4)

@@ -104,7 +104,7 @@ def panels_of(
         width = 2.4
         height = 1.2
     elif grid.ndim == 2:
-        vertical, horizontal = flat_grid(grid).axes
+        vertical, horizontal = drawable_grid(grid).axes
         width = 1.6
         height = min(max(width * vertical.length / horizontal.length, 0.4), 6.0)
     size = (width * columns + 1.0, height * rows + heading + 0.3)
@@ -128,7 +128,7 @@ def label_map(axes: Axes, grid: AbstractGrid, *, x: bool = True, y: bool = True)
     if isinstance(grid, SphereGrid):
         return
     axes.tick_params(labelsize=7, length=2.5)
-    vertical, horizontal = flat_grid(grid).axes
+    vertical, horizontal = drawable_grid(grid).axes
     axes.set_xticks(*_ends(horizontal))
     axes.set_yticks(*_ends(vertical))
     if x:
@@ -175,7 +175,7 @@ def draw_field(
         bottom + (rows - 0.5) * dy,
     )
     artist = axes.imshow(image, origin="lower", extent=extent, **scale.colours)
-    (low, high), (first, last) = (_ends(axis)[0] for axis in flat_grid(grid).axes)
+    (low, high), (first, last) = (_ends(axis)[0] for axis in drawable_grid(grid).axes)
     axes.set(xlim=(first, last), ylim=(low, high))
     return artist
 
@@ -194,17 +194,17 @@ def _image(field: np.ndarray, grid: AbstractGrid, step: int) -> np.ndarray:
         rows, columns, outside = _mollweide(grid, step)
         return np.ma.masked_array(field[rows, columns], outside)
     return np.pad(
-        field, [(0, int(axis.boundary == "periodic")) for axis in flat_grid(grid).axes], "wrap"
+        field, [(0, int(axis.boundary == "periodic")) for axis in drawable_grid(grid).axes], "wrap"
     )
 
 
 def _nodes(grid: AbstractGrid, step: int) -> tuple[list[float], list[float]]:
     """Return the first of every ``step``-th node of each axis, and their distance."""
-    axes = flat_grid(grid).axes
+    axes = drawable_grid(grid).axes
     return [float(axis.points()[0]) for axis in axes], [axis.spacing * step for axis in axes]
 
 
-def flat_grid(grid: AbstractGrid) -> Grid:
+def drawable_grid(grid: AbstractGrid) -> Grid:
     if not isinstance(grid, Grid):
         raise TypeError(f"cannot draw fields on a {type(grid).__name__}")
     return grid

@@ -25,7 +25,7 @@ _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 _TOLERANCE = 1e-5
 
 
-def export(surrogate: NormalisedOperator, about: Mapping[str, Any], path: Path) -> Path:
+def write_onnx(surrogate: NormalisedOperator, about: Mapping[str, Any], path: Path) -> Path:
     """Write what ``Surrogate.export_onnx`` documents; ``about`` becomes the file's metadata."""
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:

@@ -35,7 +35,7 @@ class _Record:
         for name in known:
             if name in content and not is_of_kind(content[name], kinds[name]):
                 raise ValueError(
-                    f"the provenance needs {_words(kinds[name])} for {name} of {what}, got {content[name]!r}"
+                    f"the provenance needs {_type_in_words(kinds[name])} for {name} of {what}, got {content[name]!r}"
                 )
         found = {name: content[name] for name in known if name in content}
         return cls(**found, other={k: v for k, v in content.items() if k not in known})  # type: ignore[call-arg]
@@ -170,7 +170,7 @@ class Provenance(Mapping[str, Any]):
         for name, kind in (("protocol", str), ("boosting", dict)):
             if not isinstance(parts.get(name), kind | None):
                 raise ValueError(
-                    f"the provenance needs {_words(kind)} for {name}, got {parts[name]!r}"
+                    f"the provenance needs {_type_in_words(kind)} for {name}, got {parts[name]!r}"
                 )
         known = {f.name for f in fields(cls)} - {"other"}
         other = {k: v for k, v in parts.items() if k not in known}
@@ -201,7 +201,7 @@ class Provenance(Mapping[str, Any]):
         for name, part in parts.items():
             content.pop(name, None)
             if part is not None:
-                content[name] = _plain(part)
+                content[name] = _as_json(part)
         return Provenance.from_json(content)
 
     @property
@@ -219,14 +219,14 @@ class Provenance(Mapping[str, Any]):
         return len(self.to_json())
 
 
-def _plain(part: Any) -> Any:
+def _as_json(part: Any) -> Any:
     """Return a part of a provenance as JSON."""
     if isinstance(part, Calibration):
         return asdict(part)
     return part.to_json() if isinstance(part, (_Record, Provenance)) else part
 
 
-def _words(kind: Any) -> str:
+def _type_in_words(kind: Any) -> str:
     """Return a type as an annotation writes it, without the None of entries that may be missing."""
     name = kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
     return name.replace(" | None", "")

@@ -213,7 +213,7 @@ class Surrogate(NormalisedOperator):
             ValueError: for an operator that cannot be exported with a free resolution.
             ArithmeticError: if the graph and torch disagree.
         """
-        return onnx.export(self, self.to_json(), Path(path))
+        return onnx.write_onnx(self, self.to_json(), Path(path))
 
     def to_json(self) -> dict[str, Any]:
         """Return all but the weights as JSON."""

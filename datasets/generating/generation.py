@@ -122,7 +122,7 @@ def generate(
         raise ValueError(f"workers must be a whole number of at least 1, got {workers!r}")
     path = Path(path).resolve()
     with locked(path), executor(workers, dask) as results:
-        manifest = begin(path, _described(drawn, resolution, seed, dtype), overwrite)
+        manifest = begin(path, _manifest_of(drawn, resolution, seed, dtype), overwrite)
         manifest.requested = {
             **manifest.requested,
             **{k: max(n, manifest.requested.get(k, 0)) for k, n in samples.items()},
@@ -211,7 +211,7 @@ def _draw_shard(task: _Task) -> tuple[str, Shard]:
     samples = range(task.first, task.first + task.count)
     dataset = draw(task.recipe, task.manifest, task.split, samples)
     with disk_trouble(task.path / task.split):
-        return task.split, write_shard(task.path, file, dataset, versions())
+        return task.split, write_shard(task.path, file, dataset, versions_of_data())
 
 
 @contextlib.contextmanager
@@ -265,7 +265,7 @@ def draw(recipe: Recipe, manifest: Manifest, split: str, samples: range) -> xr.D
     return xr.Dataset(
         {**variables, **quality},
         coords(manifest, np.array(samples)),
-        attributes(manifest, split, versions()),
+        attributes(manifest, split, versions_of_data()),
     )
 
 
@@ -302,7 +302,7 @@ def disk_trouble(place: Path) -> Iterator[None]:
         ) from error
 
 
-def _described(recipe: Recipe, resolution: int, seed: int, dtype: str) -> Manifest:
+def _manifest_of(recipe: Recipe, resolution: int, seed: int, dtype: str) -> Manifest:
     return Manifest(
         recipe=recipe.configuration(),
         preset=next((name for name, preset in PRESETS.items() if preset == recipe), None),
@@ -324,7 +324,7 @@ def _described(recipe: Recipe, resolution: int, seed: int, dtype: str) -> Manife
     )
 
 
-def versions() -> dict[str, str]:
+def versions_of_data() -> dict[str, str]:
     """Return all that decides the bits of a sample: packages, interpreter and processor."""
     packages = ("sobolev", "torch", "torch-harmonics", "numpy", "scipy", "h5py")
     return {

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sobolev.datasets.generating.generation import SOLVER_BATCH, draw, streams, versions
+from sobolev.datasets.generating.generation import SOLVER_BATCH, draw, streams, versions_of_data
 from sobolev.datasets.recipes.base import Fields, Recipe
 from sobolev.datasets.recipes.capabilities import WithResidual
 from sobolev.datasets.recipes.presets import class_of, recipe_from
@@ -81,7 +81,7 @@ def _wrong_values(
 ) -> Iterator[str]:
     """Yield everything that is wrong with the values of a shard."""
     try:
-        fields, status, errors = _read(path, manifest, shard)
+        fields, status, errors = _read_shard(path, manifest, shard)
     except OSError as error:
         yield str(error)
         return
@@ -97,7 +97,7 @@ def _wrong_values(
     for name, field in fields.items():
         finite = field.flatten(1).isfinite().all(dim=1).numpy()
         if not finite.all():
-            yield f"{name} holds values that are not finite ({_named(numbers[~finite])})"
+            yield f"{name} holds values that are not finite ({_few_named(numbers[~finite])})"
             return
     if recipe is None or not len(numbers):
         return
@@ -105,10 +105,12 @@ def _wrong_values(
         broken = ~(check.defect <= check.limit).numpy()
         if broken.any():
             worst = float(check.defect.amax())
-            yield f"not so: {check.name} ({_named(numbers[broken])}; defect {worst:.2g}, allowed {check.limit:g})"
+            yield f"not so: {check.name} ({_few_named(numbers[broken])}; defect {worst:.2g}, allowed {check.limit:g})"
 
 
-def _read(path: Path, manifest: Manifest, shard: Shard) -> tuple[Fields, np.ndarray, np.ndarray]:
+def _read_shard(
+    path: Path, manifest: Manifest, shard: Shard
+) -> tuple[Fields, np.ndarray, np.ndarray]:
     """Return fields, status and error estimates of a shard whose checksum has been compared."""
     split = shard.file.partition("/")[0]
     alone = replace(manifest, splits={split: [shard]}, requested={split: shard.count})
@@ -127,10 +129,10 @@ def _redrawn(
     picked = np.sort(stream(0, total).permutation(total)[:count])
     for sample in picked.tolist():
         shard = next(s for s in manifest.splits[split] if s.first <= sample < s.first + s.count)
-        fields, status, errors = _read(path, manifest, shard)
+        fields, status, errors = _read_shard(path, manifest, shard)
         row = sample - shard.first
         new = draw(recipe, manifest, split, _batch_of(shard, sample)).sel(sample=sample)
-        exact = shard.versions == versions()
+        exact = shard.versions == versions_of_data()
         room = TOLERANCE
         if recipe.chaotic and shard.error is not None:
             room = max(room, shard.error)
@@ -180,6 +182,6 @@ def _batch_of(shard: Shard, sample: int) -> range:
     return range(start, min(start + SOLVER_BATCH, shard.first + shard.count))
 
 
-def _named(numbers: np.ndarray) -> str:
+def _few_named(numbers: np.ndarray) -> str:
     few = ", ".join(map(str, numbers[:5].tolist()))
     return f"samples {few}{' …' if len(numbers) > 5 else ''}"

@@ -13,7 +13,15 @@ import numpy as np
 import scipy.io
 import torch
 
-from sobolev.datasets.layouts.foreign import Foreign, Lazy, Meaning, array, decimals, unknown, wrong
+from sobolev.datasets.layouts.foreign import (
+    Foreign,
+    Lazy,
+    UserWords,
+    array,
+    decimals,
+    unknown,
+    wrong,
+)
 from sobolev.datasets.recipes.burgers import BurgersRecipe
 from sobolev.datasets.recipes.darcy import DarcyRecipe
 from sobolev.datasets.recipes.navier_stokes import NavierStokesRecipe
@@ -23,7 +31,7 @@ from sobolev.grids.variables import Variable
 _FNO = BurgersRecipe.references
 
 
-def read_neuralop(file: Path, meaning: Meaning, stack: ExitStack) -> Foreign:
+def read_neuralop(file: Path, meaning: UserWords, stack: ExitStack) -> Foreign:
     try:
         content = torch.load(file, "cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except Exception as error:  # whatever a damaged or hostile file leads the unpickler to
@@ -32,7 +40,7 @@ def read_neuralop(file: Path, meaning: Meaning, stack: ExitStack) -> Foreign:
             "can run code"
         ) from error
     found = content if isinstance(content, dict) else {type(content).__name__: content}
-    pair = [_plain(t) for key in "xy" if isinstance(t := found.get(key), torch.Tensor)]
+    pair = [_as_lazy(t) for key in "xy" if isinstance(t := found.get(key), torch.Tensor)]
     if len(pair) < 2 or pair[0].shape != pair[1].shape or len(pair[0].shape) not in (2, 3):
         expected = "a dictionary of tensors x and y of one shape (sample, [1,] x[, y])"
         raise wrong(file, "neuralop", found, expected)
@@ -40,7 +48,7 @@ def read_neuralop(file: Path, meaning: Meaning, stack: ExitStack) -> Foreign:
     return _pair(pair, unknown(["input", "output"], file.name), axes)
 
 
-def _plain(t: torch.Tensor) -> Lazy:
+def _as_lazy(t: torch.Tensor) -> Lazy:
     """Return a tensor without an axis for a single channel, in a type that NumPy has."""
     t = t.detach().to_dense()
     t = t.float() if t.dtype is torch.bfloat16 else t
@@ -48,7 +56,7 @@ def _plain(t: torch.Tensor) -> Lazy:
 
 
 def _axes(
-    meaning: Meaning, values: Lazy, boundary: str | None, length: float | None, why: str = ""
+    meaning: UserWords, values: Lazy, boundary: str | None, length: float | None, why: str = ""
 ) -> list[Axis]:
     sizes = zip("xy", values.shape[1:], strict=False)
     return [meaning.axis(name, size, boundary, length, why) for name, size in sizes]
@@ -63,7 +71,7 @@ def _pair(
     return Foreign(fields, grid, variables[:1], variables[1:], references=references, facts=facts)
 
 
-def read_mat(file: Path, meaning: Meaning, stack: ExitStack) -> Foreign:
+def read_mat(file: Path, meaning: UserWords, stack: ExitStack) -> Foreign:
     """Read a MATLAB file; its problem is known by the names of the arrays and their numbers of axes."""
     arrays = _arrays(file, stack)
     ranks = {name: len(values.shape) for name, values in arrays.items()}
@@ -94,7 +102,7 @@ def read_mat(file: Path, meaning: Meaning, stack: ExitStack) -> Foreign:
     return _pair(pair, [*recipe.inputs, *recipe.outputs], axes, _FNO, **facts)
 
 
-def _navier_stokes(file: Path, arrays: dict[str, Lazy], meaning: Meaning) -> Foreign:
+def _navier_stokes(file: Path, arrays: dict[str, Lazy], meaning: UserWords) -> Foreign:
     a = arrays["a"]
     u = arrays["u"]
     times = decimals(arrays["t"].read(slice(None)))

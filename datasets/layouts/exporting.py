@@ -259,7 +259,7 @@ def _write_well(part: _Split, file: Path) -> None:
                         change = np.diff(sample.astype(np.float64), axis=0)
                         changes[name] += Moments.of(change)
     if part.split == "train":
-        stats = _summed_up(spread) | _summed_up(changes, "_delta")
+        stats = _well_statistics(spread) | _well_statistics(changes, "_delta")
         with replacing(file.parents[2] / "stats.yaml") as beside:
             beside.write_text(yaml.safe_dump(stats))
 
@@ -314,7 +314,7 @@ def _names(names: Any) -> np.ndarray:
     return np.array(list(names), dtype=h5py.string_dtype())
 
 
-def _summed_up(spread: dict[str, Moments], suffix: str = "") -> dict[str, dict[str, float]]:
+def _well_statistics(spread: dict[str, Moments], suffix: str = "") -> dict[str, dict[str, float]]:
     """Return mean, standard deviation and root mean square of each field, under The Well's names."""
     deviations = {name: math.sqrt(s.variance) for name, s in spread.items()}
     return {

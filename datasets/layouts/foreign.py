@@ -25,7 +25,7 @@ _RESERVED = {"sample", "time", "x", "y", "z", "lat", "lon", STATUS, ERROR}
 
 
 @dataclass(frozen=True)
-class Meaning:
+class UserWords:
     """The user's words about a file."""
 
     boundary: str | Mapping[str, str] | None

@@ -16,7 +16,7 @@ from sobolev.datasets.layouts.exporting import DESCRIPTION, coordinates
 from sobolev.datasets.layouts.foreign import (
     Foreign,
     Lazy,
-    Meaning,
+    UserWords,
     array,
     decimals,
     short,
@@ -31,7 +31,7 @@ Points = dict[str, np.ndarray]
 """Coordinates by axis, in the file's order."""
 
 
-def read_well(file: Path, meaning: Meaning, stack: ExitStack) -> Foreign:
+def read_well(file: Path, meaning: UserWords, stack: ExitStack) -> Foreign:
     opened = stack.enter_context(h5py.File(file, "r"))
     groups = ("dimensions", "boundary_conditions", "t0_fields")
     if not all(group in opened for group in groups):
@@ -122,7 +122,7 @@ def _well_scalars(opened: h5py.File, without: Sequence[str]) -> dict[str, float]
     return found
 
 
-def _well_grid(opened: h5py.File, points: Points, meaning: Meaning) -> AbstractGrid:
+def _well_grid(opened: h5py.File, points: Points, meaning: UserWords) -> AbstractGrid:
     if set(points) == {"theta", "phi"}:
         rings = {dim: points[dim] for dim in ("theta", "phi")}
         for kind in ("legendre-gauss", "equiangular"):
@@ -149,7 +149,7 @@ def _well_grid(opened: h5py.File, points: Points, meaning: Meaning) -> AbstractG
     return Grid(*(measured(dim) for dim in reversed(points)))
 
 
-def read_pdebench(file: Path, meaning: Meaning, stack: ExitStack) -> Foreign:
+def read_pdebench(file: Path, meaning: UserWords, stack: ExitStack) -> Foreign:
     opened = stack.enter_context(h5py.File(file, "r"))
     expected = (
         "tensor (sample, time, x[, y]), x-coordinate[, y-coordinate], t-coordinate, nu for Darcy"
@@ -181,7 +181,7 @@ def read_pdebench(file: Path, meaning: Meaning, stack: ExitStack) -> Foreign:
     return theirs.foreign(meaning, lambda: _pdebench_grid(points, darcy, meaning))
 
 
-def _pdebench_grid(points: Points, darcy: bool, meaning: Meaning) -> Grid:
+def _pdebench_grid(points: Points, darcy: bool, meaning: UserWords) -> Grid:
     def known(x: np.ndarray) -> str | None:
         if len(points) == 1:
             return "periodic"
@@ -234,7 +234,7 @@ class _Theirs:
     times: list[float]
     facts: dict[str, Any] = field(default_factory=dict)
 
-    def foreign(self, meaning: Meaning, grid_of: Callable[[], AbstractGrid]) -> Foreign:
+    def foreign(self, meaning: UserWords, grid_of: Callable[[], AbstractGrid]) -> Foreign:
         """Return the fields with our names and on our grid if we wrote them; ``grid_of`` finds the grid of
         others.
 

@@ -36,10 +36,16 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from sobolev.datasets.generating.generation import SHARD_SIZE, begin, disk_trouble, locked, versions
+from sobolev.datasets.generating.generation import (
+    SHARD_SIZE,
+    begin,
+    disk_trouble,
+    locked,
+    versions_of_data,
+)
 from sobolev.datasets.layouts.arrays import read_mat, read_neuralop
 from sobolev.datasets.layouts.exporting import tracked
-from sobolev.datasets.layouts.foreign import Foreign, Meaning
+from sobolev.datasets.layouts.foreign import Foreign, UserWords
 from sobolev.datasets.layouts.hdf5 import read_pdebench, read_well
 from sobolev.datasets.store.cards import write_card
 from sobolev.datasets.store.manifest import ERROR, IMPORTED, STATUS, Manifest
@@ -55,7 +61,7 @@ from sobolev.grids.description import describe_grid
 from sobolev.grids.restriction import resolution_of
 from sobolev.solvers import SolutionError
 
-_READERS: dict[str, Callable[[Path, Meaning, ExitStack], Foreign]] = {
+_READERS: dict[str, Callable[[Path, UserWords, ExitStack], Foreign]] = {
     "well": read_well,
     "pdebench": read_pdebench,
     "neuralop": read_neuralop,
@@ -119,14 +125,16 @@ def import_data(
     layout = layout or _recognised(files[0][1])
     if layout not in _READERS:
         raise ValueError(f"layout must be one of {', '.join(_READERS)}, got {layout!r}")
-    meaning = Meaning(boundary, length, list(without))
+    meaning = UserWords(boundary, length, list(without))
     with ExitStack() as stack:
         found = {
-            name: [_read(layout, file, meaning, stack) for file in those]
+            name: [_read_foreign(layout, file, meaning, stack) for file in those]
             for name, those in parts.items()
         }
         shares = {name: range(sum(one.count for one in those)) for name, those in found.items()}
-        manifest = _described(files, [one for those in found.values() for one in those], dtype)
+        manifest = _manifest_of_files(
+            files, [one for those in found.values() for one in those], dtype
+        )
         manifest.recipe |= {"layout": layout, **({"given": meaning.said} if meaning.said else {})}
         if splits is not None:
             (those,) = found.values()
@@ -184,7 +192,7 @@ def _recognised(file: Path) -> str:
     )
 
 
-def _read(layout: str, file: Path, meaning: Meaning, stack: ExitStack) -> Foreign:
+def _read_foreign(layout: str, file: Path, meaning: UserWords, stack: ExitStack) -> Foreign:
     try:
         found = _READERS[layout](file, meaning, stack)
     except KeyError as error:
@@ -221,7 +229,9 @@ def _shares(splits: Mapping[str, int | float], total: int) -> dict[str, range]:
     return shares
 
 
-def _described(files: list[tuple[str, Path]], found: list[Foreign], dtype: str | None) -> Manifest:
+def _manifest_of_files(
+    files: list[tuple[str, Path]], found: list[Foreign], dtype: str | None
+) -> Manifest:
     first = found[0]
     alone = len(files) == 1
     for (_, file), one in zip(files, found, strict=True):
@@ -254,7 +264,9 @@ def _write_split(
             values = {name: _read_across(those, name, wanted) for name in those[0].names}
             dataset = _assembled(manifest, split, first, values)
             with disk_trouble(path / split):
-                shard = write_shard(path, f"{split}/{first // size:05d}.nc", dataset, versions())
+                shard = write_shard(
+                    path, f"{split}/{first // size:05d}.nc", dataset, versions_of_data()
+                )
                 manifest.add(split, shard)
                 manifest.write(path)
 
@@ -293,5 +305,5 @@ def _assembled(
     return xr.Dataset(
         {**fields, **quality},
         coords(manifest, np.arange(first, first + len(good))),
-        attributes(manifest, split, versions()),
+        attributes(manifest, split, versions_of_data()),
     )

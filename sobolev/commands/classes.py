@@ -15,12 +15,12 @@ from sobolev.operators import Operator
 
 def recipes_of(options: argparse.Namespace) -> list[type[Recipe]]:
     """Return the recipes that ``--recipes`` names."""
-    return _named(options.recipes, Recipe)
+    return _classes(options.recipes, Recipe)
 
 
 def operators_of(options: argparse.Namespace) -> list[type[Operator]]:
     """Return the operators that ``--operators`` names."""
-    return _named(options.operators, Operator)
+    return _classes(options.operators, Operator)
 
 
 def named_class(name: str, kind: type) -> Any:
@@ -50,5 +50,5 @@ def named_class(name: str, kind: type) -> Any:
     return found
 
 
-def _named(names: Sequence[str] | None, kind: type) -> list[Any]:
+def _classes(names: Sequence[str] | None, kind: type) -> list[Any]:
     return [named_class(name, kind) for name in names or ()]

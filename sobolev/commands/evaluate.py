@@ -15,9 +15,9 @@ from sobolev.commands.options import (
     add,
     add_operators,
     add_recipes,
-    in_words,
     positive,
     resolution,
+    sizes_in_words,
 )
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def command_line(options: argparse.Namespace, out: str | Path) -> str:
     """Return the command line that makes the same report again."""
     words = ["sobolev", "evaluate", str(options.run), "--data", str(options.data)]
     for sizes in options.resolution or ():
-        words += ["--resolution", in_words(sizes)]
+        words += ["--resolution", sizes_in_words(sizes)]
     words += ["--split", options.split] if options.split != "test" else []
     words += ["--out", str(out)]
     words += ["--no-solver-timing"] if options.no_solver_timing else []
@@ -124,7 +124,7 @@ def print_table(scores: Sequence[Score]) -> None:
         if s.solver_seconds_per_field is not None:
             solver = [f"{1e3 * s.solver_seconds_per_field:.2f}", f"{s.solver_relative_l2:.1e}"]
         table.add_row(
-            in_words(s.resolution), str(s.samples), f"{s.relative_l2:.5f}", f"{s.relative_h1:.5f}",
+            sizes_in_words(s.resolution), str(s.samples), f"{s.relative_l2:.5f}", f"{s.relative_h1:.5f}",
             f"{1e3 * s.seconds_per_field:.2f}", *solver,
         )  # fmt: skip
         for name, error in s.relative_l2_of.items():

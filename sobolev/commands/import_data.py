@@ -41,14 +41,14 @@ def declare(commands: Commands) -> None:
     sub.add_argument(
         "--boundary",
         action="append",
-        type=_per_axis,
+        type=_axis_and_value,
         metavar="[AXIS=]KIND",
         help="periodic, dirichlet or neumann, for all axes or one, where the file does not say",
     )
     sub.add_argument(
         "--length",
         action="append",
-        type=_per_axis,
+        type=_axis_and_value,
         metavar="[AXIS=]LENGTH",
         help="extent of the axes, where the file does not say",
     )
@@ -90,7 +90,7 @@ def _share(text: str) -> tuple[str, int | float]:
         ) from None
 
 
-def _per_axis(text: str) -> tuple[str, str]:
+def _axis_and_value(text: str) -> tuple[str, str]:
     axis, equals, value = text.partition("=")
     return (axis, value) if equals else ("", text)
 

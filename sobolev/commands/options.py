@@ -46,10 +46,10 @@ def resolution(text: str) -> int | tuple[int, ...]:
     return sizes[0] if len(sizes) == 1 else sizes
 
 
-def in_words(sizes: int | Sequence[int]) -> str:
+def sizes_in_words(sizes: int | Sequence[int]) -> str:
     """Return nodes per axis as ``resolution`` takes them.
 
-    >>> in_words(64), in_words([64, 32])
+    >>> sizes_in_words(64), sizes_in_words([64, 32])
     ('64', '64x32')
     """
     return str(sizes) if isinstance(sizes, int) else "x".join(map(str, sizes))

@@ -123,6 +123,6 @@ def test_redrawing_foreign_data_is_refused(drawn):
 
 
 def test_versions_name_what_draws():
-    assert set(generation.versions()) == {
+    assert set(generation.versions_of_data()) == {
         *("processor", "python", "sobolev", "torch", "torch-harmonics", "numpy", "scipy", "h5py")
     }

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from sobolev.datasets import Recipe, Variable
@@ -52,16 +53,20 @@ class KuramotoSivashinskyRecipe(Evolving, WithResidual, Loosenable, Recipe):
     def grid(self, resolution: int) -> Grid:
         return Grid.periodic(resolution, length=32.0)
 
-    def draw(self, streams: Sequence[np.random.Generator], resolution: int | None = None) -> Tensor:
+    def draw(
+        self, streams: Sequence[np.random.Generator], resolution: int | None = None
+    ) -> Float[Tensor, "sample 1 x"]:
         grid = self.grid(self.solver_resolution)
         field = GaussianRandomField(grid, 2.0, self.scales[0], self.scales[1]).draw(streams)
         return grid.resample(field, self.grid(resolution or self.solver_resolution))[:, None]
 
-    def solve(self, inputs: Tensor, grid: Grid) -> Tensor:
+    def solve(
+        self, inputs: Float[Tensor, "sample 1 x"], grid: Grid
+    ) -> Float[Tensor, "sample 1 time x"]:
         k = _wavenumbers(grid)
         kept = (k.abs() < 2 / 3 * k.abs().max()).to(k)
 
-        def advection(v: Tensor) -> Tensor:
+        def advection(v: Complex[Tensor, "sample k"]) -> Complex[Tensor, "sample k"]:
             u = torch.fft.irfft(v * kept, n=grid.shape[0])
             return -0.5j * k * torch.fft.rfft(u**2) * kept
 
@@ -78,7 +83,7 @@ class KuramotoSivashinskyRecipe(Evolving, WithResidual, Loosenable, Recipe):
     def refined(self) -> KuramotoSivashinskyRecipe:
         return replace(self, step=self.step / 2, solver_resolution=2 * self.solver_resolution)
 
-    def residual(self, streams: Sequence[np.random.Generator]) -> Tensor:
+    def residual(self, streams: Sequence[np.random.Generator]) -> Float[Tensor, " sample"]:
         grid = self.grid(self.solver_resolution)
         h = 1e-3
         short = replace(self, interval=h, frames=4, step=h / 4)
@@ -92,6 +97,6 @@ class KuramotoSivashinskyRecipe(Evolving, WithResidual, Loosenable, Recipe):
         return sobolev_norm(missed, grid, -1.0) / sobolev_norm(rate, grid, -1.0)
 
 
-def _wavenumbers(grid: Grid) -> Tensor:
+def _wavenumbers(grid: Grid) -> Float[Tensor, " k"]:
     n = grid.shape[0]
     return 2 * math.pi / grid.axes[0].length * torch.arange(n // 2 + 1, dtype=torch.float64)
