@@ -16,10 +16,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 @contextlib.contextmanager
 def undrawn() -> Iterator[None]:
-    """Compose figures as ever, and save a pixel in their place."""
+    """Compose figures as ever, but for the ones of trainings, and save a pixel in their place."""
+    from sobolev.commands import lightning_cli
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", _save_a_pixel)
         patch.setattr(SummaryWriter, "add_figure", lambda self, tag, figure, *_, **__: None)
+        patch.setattr(lightning_cli, "draw_predictions", lambda *_: Figure())
         yield
 
 
