@@ -173,6 +173,7 @@ def test_names_from_strangers_are_text(hostile):
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
 
 
+@pytest.mark.slow
 @in_a_browser
 def test_a_browser_runs_nothing_of_them(hostile, tmp_path):
     file = tmp_path / "report.html"

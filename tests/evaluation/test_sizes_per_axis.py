@@ -45,6 +45,7 @@ def test_they_are_predicted_and_compared_where_they_are_stored(imported):
     assert score.relative_l2 == pytest.approx(float(expected), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_command_takes_sizes_of_each_axis_and_one_number_for_all(imported, capsys):
     home, sizes = imported
     half = [n // 2 for n in sizes]

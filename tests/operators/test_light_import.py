@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from sobolev.operators.layers.spherical_transforms import constant_when_compiled
@@ -13,6 +14,7 @@ HEAVY = ("torch._dynamo", "h5py", "lightning", "matplotlib", "onnx", "scipy", "s
 HEAVY += ("torch_harmonics", "torchmetrics", "xarray")
 
 
+@pytest.mark.slow
 def test_the_room_loads_neither_the_compiler_nor_what_trains_stores_or_draws():
     program = "import sys, sobolev.operators; print(*sys.modules)"
     done = subprocess.run(

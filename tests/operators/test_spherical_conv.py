@@ -35,6 +35,7 @@ def band_limited(grid, degrees, channels=2):
     return grid.from_modes(c)
 
 
+@pytest.mark.slow
 @every_kind
 def test_zonal_filters_commute_with_every_rotation(kind):
     grid, convolution = SphereGrid(15, 22, kind), layer(kind=kind)
