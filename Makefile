@@ -10,7 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --n
 LONG := datasets/test_exports.py datasets/test_gallery.py datasets/test_generation.py datasets/test_imports.py \
 	datasets/test_recipes.py operators/test_gfno.py operators/test_sfno.py solvers/test_multigrid.py \
 	solvers/test_darcy.py solvers/test_shallow_water.py surrogates/test_conservation.py \
-	surrogates/test_sphere_surrogate.py test_command_line.py
+	surrogates/test_sphere_surrogate.py commands/test_command_line.py
 
 .PHONY: setup demo test check lint types clean
 

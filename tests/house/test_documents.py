@@ -99,7 +99,7 @@ TRAINED = {"sobolev train --config burgers-fno --trainer.max_epochs 60"}
 
 ONLY_READ = {
     r"sobolev (train|boost) .*": "training takes its time; tests/training/test_configs.py trains every configuration",
-    r"sobolev demo\b.*": "takes a minute even when small; tests/test_command_line.py runs it",
+    r"sobolev demo\b.*": "takes a minute even when small; tests/commands/test_command_line.py runs it",
     r"sobolev generate .*--dask .*": "needs a cluster; tests/datasets/test_generation.py starts one",
     r"sobolev import .*": "needs files of other tools; tests/datasets/test_imports.py makes some",
     r"sobolev onnx .*": "takes seconds; tests/surrogates/test_onnx.py does it",
