@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 from matplotlib.figure import Figure
 
+from sobolev.datasets.recipes.presets import words_for
 from sobolev.evaluation import figures as plots
 from sobolev.evaluation.record import Evaluation
 
@@ -122,8 +123,8 @@ def _commands(evaluation: Evaluation) -> list[str]:
     """Return the commands that make the data, the run and this report again."""
     manifest = evaluation.manifest
     commands = []
-    if manifest.preset is not None:
-        words = ["sobolev", "generate", manifest.preset, str(evaluation.data)]
+    if recipe := words_for(manifest.recipe):
+        words = ["sobolev", "generate", *recipe, str(evaluation.data)]
         for split, count in manifest.requested.items():
             words += ["--samples", f"{split}={count}"]
         words += ["--resolution", str(manifest.resolution), "--seed", str(manifest.seed)]

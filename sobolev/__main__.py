@@ -18,6 +18,7 @@ from sobolev.commands import (
     import_data,
     onnx,
     predict,
+    recipes,
     refine,
     show,
     train,
@@ -25,7 +26,8 @@ from sobolev.commands import (
 )
 
 COMMANDS = (
-    generate, verify, show, export, import_data, train, boost, evaluate, predict, refine, calibrate, onnx, demo,
+    recipes, generate, verify, show, export, import_data,
+    train, boost, evaluate, predict, refine, calibrate, onnx, demo,
 )  # fmt: skip
 
 

@@ -59,6 +59,7 @@ class BurgersRecipe(WithResidual, Loosenable, Recipe):
     def __post_init__(self) -> None:
         if self.steps < 4:
             raise ValueError(f"steps must be at least 4, got {self.steps}")
+        _ = self._equation  # which refuses what is out of its range, before anything is written
 
     def grid(self, resolution: int) -> Grid:
         return Grid.periodic(resolution, length=self.length)

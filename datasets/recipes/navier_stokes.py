@@ -100,6 +100,7 @@ class NavierStokesRecipe(
             raise ValueError(
                 f"time must be a multiple of interval, got time={self.time}, interval={self.interval}"
             )
+        _ = self.flow  # which refuses what is out of its range, before anything is written
 
     @property
     def symmetries(self) -> tuple[str, ...]:  # type: ignore[override]

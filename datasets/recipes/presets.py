@@ -6,6 +6,7 @@ what was chosen here.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, get_origin, get_type_hints
@@ -92,13 +93,19 @@ def recipe_from(configuration: Any, recipes: Sequence[type[Recipe]] = ()) -> Rec
             f"the data were made by a recipe of class {name!r}; sobolev can only draw again from {names}"
             f"{_how_to_say(name)}"
         )
+    return _with_parameters(recipe, {k: v for k, v in configuration.items() if k != "class"})
+
+
+def _with_parameters(recipe: type[Recipe], parameters: dict[str, Any]) -> Recipe:
+    """Return the recipe of a class with parameters from JSON, each of which is checked."""
     kinds = get_type_hints(recipe)
     known = {f.name: kinds[f.name] for f in fields(recipe)}  # type: ignore[arg-type]
-    arguments = {name: value for name, value in configuration.items() if name != "class"}
-    for name, value in arguments.items():
+    arguments = dict(parameters)
+    for name, value in parameters.items():
         if name not in known:
+            near = did_you_mean(name, known)
             raise ValueError(
-                f"{recipe.__name__} has no parameter {name!r}; it has {', '.join(known)}"
+                f"{recipe.__name__} has no parameter {name!r}; {near and near + ' '}it has {', '.join(known)}"
             )
         if get_origin(known[name]) is tuple and isinstance(value, list):  # which JSON has instead
             arguments[name] = tuple(value)
@@ -106,6 +113,60 @@ def recipe_from(configuration: Any, recipes: Sequence[type[Recipe]] = ()) -> Rec
             kind = getattr(known[name], "__name__", known[name])
             raise ValueError(f"{recipe.__name__} needs a finite {kind} for {name}, got {value!r}")
     return recipe(**arguments)
+
+
+def changed(recipe: Recipe, parameters: Mapping[str, str]) -> Recipe:
+    """Return the recipe with some parameters replaced, as ``sobolev generate --set`` takes them.
+
+    >>> changed(PRESETS["burgers-fno"], {"viscosity": "0.02", "zero_mean": "false"}) == BurgersRecipe(
+    ...     viscosity=0.02, zero_mean=False
+    ... )
+    True
+
+    Args:
+        recipe: a preset or any other.
+        parameters: the values by name: numbers, lists, true, false and null as in JSON, the rest text.
+
+    Raises:
+        ValueError: for parameters that the recipe lacks, with the nearest name, or that are of another
+            type, not finite or out of range.
+    """
+    kinds = get_type_hints(type(recipe))
+    values = {name: _value(text, kinds.get(name)) for name, text in parameters.items()}
+    present = {k: v for k, v in recipe.configuration().items() if k != "class"}
+    return _with_parameters(type(recipe), {**present, **values})
+
+
+def _value(text: str, kind: Any) -> Any:
+    """Return what a text says of a parameter of this kind."""
+    if kind is str:
+        return text
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return text
+    return float(value) if kind is float and type(value) is int else value
+
+
+def words_for(configuration: Mapping[str, Any]) -> list[str]:
+    """Return the arguments of ``sobolev generate`` that ask for a recipe: the nearest preset, and what is
+    set otherwise. A recipe from outside has none.
+
+    >>> words_for(BurgersRecipe(viscosity=0.02).configuration())
+    ['burgers-fno', '--set', 'viscosity=0.02']
+    """
+    changes = {}
+    for name, preset in PRESETS.items():
+        known = preset.configuration()
+        if known["class"] == configuration.get("class"):
+            changes[name] = {k: v for k, v in configuration.items() if known.get(k, ...) != v}
+    if not changes:
+        return []
+    nearest = min(changes, key=lambda name: len(changes[name]))
+    words = [nearest]
+    for name, value in changes[nearest].items():
+        words += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
+    return words
 
 
 def _how_to_say(name: Any) -> str:

@@ -81,6 +81,7 @@ class ShallowWaterRecipe(Evolving, WithResidual, Loosenable, WithDiagnostics, Re
     def __post_init__(self) -> None:
         if self.start not in ("random", "galewsky"):
             raise ValueError(f"start must be random or galewsky, got {self.start!r}")
+        _ = self._equation  # which refuses what is out of its range, before anything is written
 
     @property
     def times(self) -> tuple[float, ...]:

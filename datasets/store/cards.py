@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
-from typing import Any
 
+from sobolev.datasets.recipes.presets import words_for
 from sobolev.datasets.store.manifest import IMPORTED, Manifest
 from sobolev.datasets.store.whole_files import replacing
 from sobolev.grids.description import in_words
@@ -141,14 +142,15 @@ def _size(count: int) -> str:
 
 
 def _command(manifest: Manifest) -> str:
-    if manifest.preset is None:
+    recipe = words_for(manifest.recipe)
+    if not recipe:
         return (
             "# drawn from a recipe of its own: sobolev.datasets.generate(recipe, ...), with the parameters above"
             if manifest.recipe.get("class") != IMPORTED
             else "# imported: sobolev did not draw these fields and cannot draw them again"
         )
-    samples: Any = " ".join(f"--samples {k}={v}" for k, v in manifest.requested.items())
+    samples = " ".join(f"--samples {k}={v}" for k, v in manifest.requested.items())
     return (
-        f"sobolev generate {manifest.preset} . {samples} --resolution {manifest.resolution} "
+        f"sobolev generate {shlex.join(recipe)} . {samples} --resolution {manifest.resolution} "
         f"--seed {manifest.seed} --dtype {manifest.dtype}"
     )

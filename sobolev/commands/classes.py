@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sobolev.datasets.recipes.base import Recipe
+from sobolev.datasets.recipes.presets import find_recipe
 from sobolev.operators import Operator
 
 
@@ -21,6 +22,15 @@ def recipes_of(options: argparse.Namespace) -> list[type[Recipe]]:
 def operators_of(options: argparse.Namespace) -> list[type[Operator]]:
     """Return the operators that ``--operators`` names."""
     return _classes(options.operators, Operator)
+
+
+def recipe_named(name: str) -> Recipe:
+    """Return a preset, or the recipe that ``MODULE:CLASS`` or ``FILE.py:CLASS`` names, with its defaults.
+
+    Raises:
+        ValueError: for a name that is neither.
+    """
+    return named_class(name, Recipe)() if ":" in name else find_recipe(name)
 
 
 def named_class(name: str, kind: type) -> Any:

@@ -14,10 +14,11 @@ again; the files' bytes do not depend on workers or interruptions.
 examples:
   sobolev generate burgers-fno data/burgers --samples train=1000 --samples test=200 --resolution 1024
   sobolev generate darcy-fno data/darcy --resolution 85
+  sobolev generate burgers-fno data/thin --set viscosity=0.02 --set time=2
   sobolev generate ns-fno-1e-3 data/ns-1e-3 --samples train=1000 --workers 2
   sobolev generate my_solver.py:HeatRecipe data/heat
 
-presets:
+presets (`sobolev recipes` says more):
   burgers-fno                                   u(.,0) to u(.,1), viscosity 0.1 (Li et al. 2021)
   darcy-fno, darcy-lognormal, darcy-rough       permeability to pressure
   darcy-fno-published                           the same with the released files' detours
@@ -34,6 +35,14 @@ def declare(commands: Commands) -> None:
         "recipe", help="a published preset, see below, or MODULE:CLASS or FILE.py:CLASS of your own"
     )
     sub.add_argument("path", help="folder of the data set")
+    sub.add_argument(
+        "--set",
+        action="append",
+        type=_parameter,
+        default=[],
+        metavar="NAME=VALUE",
+        help="another value of a parameter of the recipe, which `sobolev recipes RECIPE` lists; repeat for each",
+    )
     sub.add_argument(
         "--samples",
         action="append",
@@ -68,8 +77,9 @@ def declare(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     import torch
 
-    from sobolev.commands.classes import named_class
-    from sobolev.datasets import Manifest, Recipe, generate
+    from sobolev.commands.classes import recipe_named
+    from sobolev.datasets import Manifest, generate
+    from sobolev.datasets.recipes.presets import changed
 
     samples = dict(options.samples) if options.samples else None
     resolution = options.resolution
@@ -81,9 +91,7 @@ def run(options: argparse.Namespace) -> int:
         resolution = resolution or found.resolution
         seed = found.seed if seed is None else seed
         dtype = dtype or found.dtype
-    recipe = options.recipe
-    if ":" in recipe:
-        recipe = named_class(recipe, Recipe)()
+    recipe = changed(recipe_named(options.recipe), dict(options.set))
     generate(
         recipe, options.path, samples, resolution=resolution, seed=seed or 0, dtype=dtype or "float32",
         overwrite=options.overwrite, workers=options.workers or torch.get_num_threads(), dask=options.dask,
@@ -95,6 +103,15 @@ def run(options: argparse.Namespace) -> int:
         f"{options.path}: {total} samples. Open with sobolev.datasets.open_dataset({options.path!r})"
     )
     return 0
+
+
+def _parameter(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not of the form NAME=VALUE, such as viscosity=0.02"
+        )
+    return name, value
 
 
 def _split(text: str) -> tuple[str, int]:

@@ -159,6 +159,14 @@ def test_boost_and_onnx(home, monkeypatch):
     assert sobolev("onnx", home / "run", home / "ks.onnx") == 0
 
 
+def test_its_parameters_are_listed_and_set(home, tmp_path, capsys):
+    assert sobolev("recipes", OWN) == 0
+    assert "interval" in capsys.readouterr().out
+    words = ("--samples", "train=1", "--set", "frames=2", "--set", "solver_resolution=32")
+    assert sobolev("generate", OWN, tmp_path / "short", *words) == 0
+    assert Manifest.read(tmp_path / "short").recipe["frames"] == 2
+
+
 def test_no_command_is_forgotten():
     """All but the demo, which has problems of its own."""
     source = Path(__file__).read_text()

@@ -425,8 +425,8 @@ def test_shards_may_be_finished_out_of_order(tmp_path):
 
 
 def test_a_first_attempt_that_drew_nothing_binds_nobody(tmp_path):
-    with pytest.raises(ValueError, match="viscosity must be positive"):
-        draw(tmp_path / "d", recipe=replace(RECIPE, viscosity=-1.0))
+    with pytest.raises(ValueError, match="sigma > 0"):
+        draw(tmp_path / "d", recipe=replace(RECIPE, sigma=-1.0))
     (tmp_path / "d" / ".manifest.json.0123abcd.part").touch()  # of a writer killed even earlier
     draw(tmp_path / "d")
     assert verify(tmp_path / "d") == []

@@ -1,0 +1,87 @@
+"""Recipes are listed, and their parameters set, from the command line."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import fields
+
+import pytest
+
+from sobolev.__main__ import main
+from sobolev.datasets import PRESETS, BurgersRecipe, DarcyRecipe, Manifest
+from sobolev.datasets.recipes.presets import changed, words_for
+
+FEW = ["--samples", "train=2", "--resolution", "32", "--dtype", "float64"]
+SET = [
+    "--set", "viscosity=0.3", "--set", "time=2", "--set", "zero_mean=false", "--set", "steps=8",
+    "--set", "solver_resolution=64",
+]  # fmt: skip
+
+
+def test_every_preset_is_listed_and_says_all_of_itself(capsys):
+    assert main(["recipes"]) == 0
+    listed = capsys.readouterr().out
+    for name, recipe in PRESETS.items():
+        assert re.search(rf"^{re.escape(name)} ", listed, re.M)
+        assert main(["recipes", name]) == 0
+        told = capsys.readouterr().out
+        assert recipe.equation in told
+        assert all(f"    {field.name} " in told for field in fields(recipe))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_words_for_a_recipe_give_it_back(name):
+    recipe = PRESETS[name]
+    words = words_for(recipe.configuration())
+    assert words == [name]
+    other = changed(recipe, {"solver_resolution": "33"})
+    preset, *rest = words_for(other.configuration())
+    given = dict(word.split("=", 1) for word in rest[1::2])
+    assert changed(PRESETS[preset], given) == other
+
+
+def test_parameters_are_set_and_the_data_card_says_how(tmp_path, capsys):
+    """The card's own command draws the same bytes in another folder."""
+    assert main(["generate", "burgers-fno", str(tmp_path / "a"), *FEW, *SET]) == 0
+    manifest = Manifest.read(tmp_path / "a")
+    expected = BurgersRecipe(
+        viscosity=0.3, time=2.0, zero_mean=False, steps=8, solver_resolution=64
+    )
+    assert manifest.recipe == expected.configuration()
+    assert type(manifest.recipe["time"]) is float
+    card = (tmp_path / "a" / "README.md").read_text()
+    (command,) = re.findall(r"^sobolev (generate .*)$", card, re.M)
+    words = shlex.split(command)
+    words[words.index(".")] = str(tmp_path / "b")
+    assert main(words) == 0
+    again = Manifest.read(tmp_path / "b")
+    assert [s.sha256 for s in again.splits["train"]] == [s.sha256 for s in manifest.splits["train"]]
+
+
+@pytest.mark.parametrize(
+    ("preset", "given", "message"),
+    [
+        ("burgers-fno", "viscosty=1", "no parameter 'viscosty'; did you mean 'viscosity'? it has"),
+        ("burgers-fno", "viscosity=thin", "needs a finite float for viscosity, got 'thin'"),
+        ("burgers-fno", "viscosity=NaN", "needs a finite float for viscosity, got nan"),
+        ("burgers-fno", "steps=8.5", "needs a finite int for steps, got 8.5"),
+        ("burgers-fno", "class=os.system", "no parameter 'class'"),
+        ("burgers-fno", "viscosity=-1", "viscosity must be positive"),
+        ("darcy-fno", "low=-1", "permeabilities must be positive"),
+        ("ns-fno-1e-3", "viscosity=-1", "viscosity must be finite and not negative"),
+        ("ns-mcwilliams", "step=0", "the time step must be positive"),
+        ("swe-random", "courant=0", "courant"),
+    ],
+)
+def test_what_a_recipe_does_not_take_is_refused(preset, given, message, tmp_path, capsys):
+    assert main(["generate", preset, str(tmp_path / "d"), *FEW, "--set", given]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "d").exists()
+
+
+def test_text_needs_no_quotes():
+    assert changed(DarcyRecipe(), {"medium": "lognormal"}).medium == "lognormal"
+    assert (
+        changed(DarcyRecipe(stored_resolution=33), {"stored_resolution": "null"}) == DarcyRecipe()
+    )
