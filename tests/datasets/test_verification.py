@@ -84,7 +84,9 @@ def test_error_estimates_are_stored_for_every_64th_sample(drawn):
         assert np.isnan(estimates[1:]).all()
     card = (drawn / "README.md").read_text()
     assert "the largest of 2 estimates is" in card
-    assert "sobolev generate ns-fno-1e-3 --set viscosity=0.05" in card  # the nearest preset, changed
+    assert (
+        "sobolev generate ns-fno-1e-3 --set viscosity=0.05" in card
+    )  # the nearest preset, changed
     assert "viscosity" in card
 
 
