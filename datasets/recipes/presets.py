@@ -165,8 +165,17 @@ def words_for(configuration: Mapping[str, Any]) -> list[str]:
     nearest = min(changes, key=lambda name: len(changes[name]))
     words = [nearest]
     for name, value in changes[nearest].items():
-        words += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
+        words += ["--set", f"{name}={as_text(value)}"]
     return words
+
+
+def as_text(value: Any) -> str:
+    """Return the value of a parameter as ``--set`` takes it.
+
+    >>> as_text("two-phase"), as_text(None), as_text(0.5)
+    ('two-phase', 'null', '0.5')
+    """
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _how_to_say(name: Any) -> str:

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,17 @@ def recipe_named(name: str) -> Recipe:
     """Return a preset, or the recipe that ``MODULE:CLASS`` or ``FILE.py:CLASS`` names, with its defaults.
 
     Raises:
-        ValueError: for a name that is neither.
+        ValueError: for a name that is neither, and a class with parameters that have no default.
     """
-    return named_class(name, Recipe)() if ":" in name else find_recipe(name)
+    if ":" not in name:
+        return find_recipe(name)
+    recipe = named_class(name, Recipe)
+    bare = [f.name for f in fields(recipe) if f.default is f.default_factory is MISSING]
+    if bare:
+        raise ValueError(
+            f"{name} has no default for {', '.join(bare)}: give it one in the class; --set changes it"
+        )
+    return recipe()
 
 
 def named_class(name: str, kind: type) -> Any:

@@ -79,19 +79,23 @@ def run(options: argparse.Namespace) -> int:
 
     from sobolev.commands.classes import recipe_named
     from sobolev.datasets import Manifest, generate
-    from sobolev.datasets.recipes.presets import changed
+    from sobolev.datasets.recipes.presets import changed, class_of, recipe_from, words_for
 
+    recipe = recipe_named(options.recipe)
     samples = dict(options.samples) if options.samples else None
     resolution = options.resolution
     seed = options.seed
     dtype = options.dtype
     if options.resume:
         found = Manifest.read(Path(options.path))
+        own = ":" in options.recipe and class_of(found.recipe, [type(recipe)])
+        if own or words_for(found.recipe)[:1] == [options.recipe]:
+            recipe = recipe_from(found.recipe, [type(recipe)])
         samples = samples or found.requested
         resolution = resolution or found.resolution
         seed = found.seed if seed is None else seed
         dtype = dtype or found.dtype
-    recipe = changed(recipe_named(options.recipe), dict(options.set))
+    recipe = changed(recipe, dict(options.set))
     generate(
         recipe, options.path, samples, resolution=resolution, seed=seed or 0, dtype=dtype or "float32",
         overwrite=options.overwrite, workers=options.workers or torch.get_num_threads(), dask=options.dask,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sobolev.commands.options import Commands, add
 
@@ -32,6 +31,7 @@ def declare(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     from sobolev.commands.classes import recipe_named
     from sobolev.datasets import PRESETS
+    from sobolev.datasets.recipes.presets import as_text
 
     if options.recipe is not None:
         print("\n".join(_all_of(recipe_named(options.recipe))))
@@ -40,14 +40,16 @@ def run(options: argparse.Namespace) -> int:
     for name, recipe in PRESETS.items():
         usual = type(recipe)().configuration()
         special = {k: v for k, v in recipe.configuration().items() if v != usual[k]}
-        words = ", ".join(f"{k}={_in_words(v)}" for k, v in special.items())
+        words = ", ".join(f"{k}={as_text(v)}" for k, v in special.items())
         print(f"{name:{width}}  {recipe.title}{words and f' ({words})'}")
     print("`sobolev recipes NAME` says the equation, the resolutions and the parameters of one")
     return 0
 
 
 def _all_of(recipe: Recipe) -> list[str]:
-    """Return what is to be said of a recipe, line by line."""
+    """Return the lines that say all of a recipe."""
+    from sobolev.datasets.recipes.presets import as_text
+
     given = "".join(f"\n    {v.name} [{v.units}]: {v.long_name}" for v in recipe.inputs)
     found = "".join(f"\n    {v.name} [{v.units}]: {v.long_name}" for v in recipe.outputs)
     sizes = ", ".join(map(str, recipe.resolutions()))
@@ -66,9 +68,4 @@ def _all_of(recipe: Recipe) -> list[str]:
     lines.append("  parameters, for --set:")
     parameters = {k: v for k, v in recipe.configuration().items() if k != "class"}
     width = max(map(len, parameters), default=0)
-    return [*lines, *(f"    {name:{width}}  {_in_words(v)}" for name, v in parameters.items())]
-
-
-def _in_words(value: Any) -> str:
-    """Return a parameter as ``--set`` takes it."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return [*lines, *(f"    {name:{width}}  {as_text(v)}" for name, v in parameters.items())]

@@ -59,6 +59,32 @@ def test_parameters_are_set_and_the_data_card_says_how(tmp_path, capsys):
     assert [s.sha256 for s in again.splits["train"]] == [s.sha256 for s in manifest.splits["train"]]
 
 
+def test_what_was_set_need_not_be_said_again_to_resume(tmp_path, capsys):
+    path = str(tmp_path / "d")
+    assert main(["generate", "burgers-fno", path, *FEW, *SET]) == 0
+    before = Manifest.read(tmp_path / "d")
+    assert main(["generate", "burgers-fno", path, "--resume", "--samples", "train=4"]) == 0
+    after = Manifest.read(tmp_path / "d")
+    assert (after.recipe, after.requested) == (before.recipe, {"train": 4})
+    assert main(["generate", "darcy-fno", path, "--resume"]) == 2
+    assert main(["generate", "burgers-fno", path, "--resume", "--set", "time=3"]) == 2
+    assert "another configuration" in capsys.readouterr().err
+    assert Manifest.read(tmp_path / "d") == after
+
+
+def test_a_class_whose_parameters_have_no_default_is_refused_by_name(tmp_path, capsys):
+    file = tmp_path / "bare_recipe.py"
+    file.write_text(
+        "from dataclasses import dataclass\n"
+        "from sobolev.datasets import BurgersRecipe\n\n"
+        "@dataclass(frozen=True, kw_only=True)\n"
+        "class Bare(BurgersRecipe):\n"
+        "    depth: float\n"
+    )
+    assert main(["recipes", f"{file}:Bare"]) == 2
+    assert "has no default for depth" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("preset", "given", "message"),
     [

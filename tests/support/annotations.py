@@ -1,6 +1,6 @@
 """The check of every annotation, once for each kind of call.
 
-Beartype and jaxtyping take about 0.15 ms a call, and a multigrid cycle is thousands of calls with the same shapes.
+A check takes longer than many a small function, and a multigrid cycle is thousands of calls with the same shapes.
 Whether a call passes depends on types, shapes, dtypes and a few plain values: where those have passed, the
 call is not checked again.
 """
