@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 # One thread a worker, and compiled Python kept: programs that tests start read it again.
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 # Files of many short tests, half the time of those that are not slow: make check leaves them out.
-LONG := datasets/test_exports.py datasets/test_gallery.py datasets/test_generation.py datasets/test_imports.py \
+LONG := certification/test_certificates.py datasets/test_exports.py datasets/test_gallery.py \
+	datasets/test_generation.py datasets/test_imports.py \
 	datasets/test_recipes.py operators/test_gfno.py operators/test_sfno.py solvers/test_multigrid.py \
 	solvers/test_darcy.py solvers/test_shallow_water.py surrogates/test_conservation.py \
 	surrogates/test_sphere_surrogate.py commands/test_command_line.py

@@ -11,7 +11,15 @@ from jaxtyping import Float, TypeCheckError, jaxtyped
 from support.annotations import checked
 from torch import Tensor
 
+from sobolev.grids import Grid, sobolev_norm
+
 check = jaxtyped(typechecker=checked)
+
+
+@pytest.fixture(autouse=True)
+def _on(monkeypatch):
+    """Though `make check` leaves annotations out."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", False)
 
 
 @check
@@ -54,10 +62,7 @@ def test_entries_of_lists_and_keywords_are_looked_at():
             total([x], factor="2")
 
 
-def test_the_package_is_checked(monkeypatch):
-    from sobolev.grids import Grid, sobolev_norm
-
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", False)
+def test_the_package_is_checked():
     for _ in range(2):
         with pytest.raises(TypeCheckError):
             sobolev_norm(torch.ones(8, dtype=torch.int64), Grid.periodic(8))
