@@ -11,7 +11,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sobolev.evaluation.comparison import Comparison
-from sobolev.evaluation.figure_look import LEGEND, PALE, SPECTRA, WIDE, plot, scale_values, tidied
+from sobolev.evaluation.figure_look import (
+    LEGEND,
+    PALE,
+    SPECTRA,
+    WIDE,
+    plot,
+    scale_values,
+    show_single_points,
+    tidied,
+)
 from sobolev.grids import energy_spectrum
 from sobolev.grids.drawing import ERROR, PREDICTION, TRUTH
 
@@ -72,6 +81,7 @@ def training_curve(run: Path) -> Figure:
         axes.semilogy(*zip(*points, strict=True), color=colour, lw=1.2, label=label)
     axes.set(xlabel="epoch", title="Training")
     axes.grid(alpha=0.3, which="both")
+    show_single_points(axes)
     axes.legend()
     return figure
 

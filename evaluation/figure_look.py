@@ -50,9 +50,17 @@ def tidied(figure: Figure) -> Figure:
         axes.grid(alpha=0.25, lw=0.5)
         axes.tick_params(which="both", labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
+        show_single_points(axes)
         for label in (axes.xaxis.label, axes.yaxis.label):
             label.set_fontsize(8)
     return figure
+
+
+def show_single_points(axes: Axes) -> None:
+    """Mark lines of one point, such as the error of one frame or epoch: they would not be seen."""
+    for line in axes.lines:
+        if np.isfinite(np.asarray(line.get_ydata(), dtype=float)).sum() == 1:
+            line.set_marker("o")
 
 
 def plottable(values: Sequence[float] | Float[Tensor, " ..."]) -> np.ndarray:

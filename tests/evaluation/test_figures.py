@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from sobolev import Grid, Surrogate
+from sobolev.evaluation import figure_look
 from sobolev.evaluation import figures as plots
 from sobolev.evaluation.comparison import Comparison
 from sobolev.grids.variables import Variable
@@ -53,3 +55,28 @@ def test_every_output_has_a_named_row_or_three_of_them(outputs, shown, sizes):
     assert [int(t.split()[1]) for t in truths] == shown * 2  # the median sample's and the worst's
     if outputs > 1:
         assert f"{len(shown)} of {outputs} outputs" in figure.get_suptitle()
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_single_epoch_or_frame_is_a_point_that_is_seen(epochs, tmp_path):
+    """Looked for as a dark pixel inside the axes: a line from one point to nowhere leaves none."""
+    rows = [f"{epoch},{0.1 / (epoch + 1)},{0.2 / (epoch + 1)}" for epoch in range(epochs)]
+    lines = ["epoch,train/loss,valid/relative_l2", *rows]
+    (tmp_path / "metrics.csv").write_text("\n".join(lines))
+    over_epochs = plots.training_curve(tmp_path)
+    figure, axes = figure_look.plot()
+    axes.plot(range(epochs), [1.0] * epochs, color="black")
+    for drawn_figure in (over_epochs, figure_look.tidied(figure)):
+        (panel,) = drawn_figure.axes
+        if panel.get_legend():
+            panel.get_legend().remove()
+        panel.grid(False)
+        FigureCanvasAgg(drawn_figure).draw()
+        pixels = np.asarray(drawn_figure.canvas.buffer_rgba())[..., :3]
+        box = panel.get_window_extent()
+        height = pixels.shape[0]
+        inside = pixels[
+            height - int(box.y1) + 12 : height - int(box.y0) - 12,
+            int(box.x0) + 12 : int(box.x1) - 12,
+        ]
+        assert (inside.min(axis=-1) < 128).any()
