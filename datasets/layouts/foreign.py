@@ -120,7 +120,11 @@ class Lazy:
 
 @dataclass(frozen=True)
 class Foreign:
-    """The content of a file, under our names, with space in our order of axes."""
+    """The content of a file, under our names, with space in our order of axes.
+
+    Raises:
+        ValueError: for times that are not finite, or that do not rise.
+    """
 
     fields: dict[str, Lazy]
     grid: AbstractGrid
@@ -130,6 +134,14 @@ class Foreign:
     time_units: str = "1"
     references: str = "not known"
     facts: dict[str, Any] = field(default_factory=dict)  # for the recipe
+
+    def __post_init__(self) -> None:
+        times = np.array(self.times, np.float64)
+        if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
+            raise ValueError(
+                f"the times of the frames must be finite and rise from one to the next, got {short(times)}; sort or "
+                "mend them in the file"
+            )
 
     @property
     def names(self) -> list[str]:
