@@ -26,40 +26,17 @@ as most training scripts do.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import asdict
+from contextlib import ExitStack
 from pathlib import Path
 
 import h5py
-import numpy as np
-import xarray as xr
 
-from sobolev.datasets.generating.generation import (
-    SHARD_SIZE,
-    begin,
-    disk_trouble,
-    locked,
-    versions_of_data,
-)
 from sobolev.datasets.layouts.arrays import read_mat, read_neuralop
-from sobolev.datasets.layouts.exporting import tracked
 from sobolev.datasets.layouts.foreign import Foreign, UserWords
 from sobolev.datasets.layouts.hdf5 import read_pdebench, read_well
-from sobolev.datasets.store.cards import write_card
-from sobolev.datasets.store.manifest import ERROR, IMPORTED, STATUS, Manifest
-from sobolev.datasets.store.shards import (
-    ERROR_ATTRIBUTES,
-    STATUS_ATTRIBUTES,
-    attributes,
-    coords,
-    write_shard,
-)
+from sobolev.datasets.layouts.storing import Declared, Part, check_words, store
 from sobolev.datasets.store.whole_files import file_digest
-from sobolev.grids.description import describe_grid
-from sobolev.grids.restriction import resolution_of
-from sobolev.solvers import SolutionError
 
 _READERS: dict[str, Callable[[Path, UserWords, ExitStack], Foreign]] = {
     "well": read_well,
@@ -79,6 +56,8 @@ def import_data(
     boundary: str | Mapping[str, str] | None = None,
     length: float | Mapping[str, float] | None = None,
     without: Sequence[str] = (),
+    symmetries: Sequence[str] = (),
+    conserved: Mapping[str, str] | None = None,
     dtype: str | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -100,6 +79,7 @@ def import_data(
             (cell centres), for all axes or by name; overrides what the file says.
         length: of all axes or by name; overrides what the file says.
         without: fields and scalars to leave out.
+        symmetries, conserved: what is known of the equation, as a recipe declares it (``Recipe``).
         dtype: ``"float32"`` or ``"float64"`` on disk; float64 if the file has any, by default.
         overwrite: replace a data set that is there.
         progress: show a progress bar on a terminal.
@@ -114,40 +94,37 @@ def import_data(
         OSError: if a file cannot be read or the data set not be written.
     """
     path = Path(path).resolve()
-    parts = _files(source, split)
+    files = _files(source, split)
     if splits is not None and (isinstance(source, Mapping) or Path(source).is_dir()):
         raise ValueError("splits divides a single file; this source has files for each split")
-    if wrong := [name for name in [*parts, *(splits or ())] if not name.isidentifier()]:
-        raise ValueError(f"a split's name is a plain word like 'train', got {', '.join(wrong)}")
-    if dtype not in (None, "float32", "float64"):
-        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
-    files = [(name, file) for name, those in parts.items() for file in those]
-    layout = layout or _recognised(files[0][1])
+    check_words(splits, list(files), dtype)
+    layout = layout or _recognised(next(iter(files.values()))[0])
     if layout not in _READERS:
         raise ValueError(f"layout must be one of {', '.join(_READERS)}, got {layout!r}")
     meaning = UserWords(boundary, length, list(without))
+    alone = sum(map(len, files.values())) == 1
     with ExitStack() as stack:
-        found = {
-            name: [_read_foreign(layout, file, meaning, stack) for file in those]
-            for name, those in parts.items()
+        parts = [
+            Part(
+                name,
+                file.name if alone else f"{name}/{file.name}",
+                _read_foreign(layout, file, meaning, stack),
+            )
+            for name, those in files.items()
+            for file in those
+        ]
+        digests = [file_digest(file) for those in files.values() for file in those]
+        origin = {
+            "source": parts[0].name if alone else [part.name for part in parts],
+            "sha256": digests[0] if alone else digests,
+            "layout": layout,
+            **({"given": meaning.said} if meaning.said else {}),
         }
-        shares = {name: range(sum(one.count for one in those)) for name, those in found.items()}
-        manifest = _manifest_of_files(
-            files, [one for those in found.values() for one in those], dtype
-        )
-        manifest.recipe |= {"layout": layout, **({"given": meaning.said} if meaning.said else {})}
-        if splits is not None:
-            (those,) = found.values()
-            shares = _shares(splits, those[0].count)
-            found = dict.fromkeys(shares, those)
-            manifest.recipe["samples"] = {k: [r.start, r.stop] for k, r in shares.items()}
-        with locked(path):
-            manifest = begin(path, manifest, overwrite)
-            manifest.requested = {name: len(share) for name, share in shares.items()}
-            manifest.write(path)
-            for name, share in shares.items():
-                _write_split(path, manifest, name, found[name], share, progress)
-            write_card(path, manifest)
+        declared = Declared(tuple(symmetries), dict(conserved or {}))
+        store(
+            path, parts, origin, declared=declared, splits=splits, dtype=dtype, overwrite=overwrite,
+            progress=progress,
+        )  # fmt: skip
     return path
 
 
@@ -208,102 +185,3 @@ def _read_foreign(layout: str, file: Path, meaning: UserWords, stack: ExitStack)
     if not found.count:
         raise ValueError(f"{file} holds no sample")
     return found
-
-
-def _shares(splits: Mapping[str, int | float], total: int) -> dict[str, range]:
-    """Return the samples of each split: in order from the first, those of ``test`` the last."""
-    counts = {k: n if isinstance(n, int) else int(total * n + 1e-9) for k, n in splits.items()}
-    fractions = all(isinstance(n, float) for n in splits.values())
-    if fractions and math.isclose(sum(splits.values()), 1.0):
-        counts[next(iter(counts))] += total - sum(counts.values())  # what rounding left over
-    if not counts or min(counts.values()) < 1 or sum(counts.values()) > total:
-        raise ValueError(
-            f"splits must have at least 1 sample each and the file's {total} in all, got {dict(splits)}"
-        )
-    shares = {}
-    start = 0
-    for name, count in counts.items():
-        first = total - count if name == "test" else start
-        shares[name] = range(first, first + count)
-        start += count if name != "test" else 0
-    return shares
-
-
-def _manifest_of_files(
-    files: list[tuple[str, Path]], found: list[Foreign], dtype: str | None
-) -> Manifest:
-    first = found[0]
-    alone = len(files) == 1
-    for (_, file), one in zip(files, found, strict=True):
-        if differing := [part for part, value in one.kind.items() if value != first.kind[part]]:
-            raise ValueError(
-                f"{file} differs from {files[0][1]} in its {', '.join(differing)}; a data set has one of each: import "
-                "them one by one"
-            )
-    names = [file.name if alone else f"{split}/{file.name}" for split, file in files]
-    digests = [file_digest(file) for _, file in files]
-    origin = (names[0], digests[0]) if alone else (names, digests)
-    return Manifest(
-        recipe={"class": IMPORTED, **dict(zip(("source", "sha256"), origin, strict=True)), **first.facts},
-        preset=None, title=f"Imported from {names[0]}" + ("" if alone else f" and {len(names) - 1} more"),
-        references=first.references, equation="not known: imported", measure="not known: imported",
-        inputs=[asdict(v) for v in first.inputs], outputs=[asdict(v) for v in first.outputs],
-        nodes=describe_grid(first.grid), times=list(first.times), time_units=first.time_units, symmetries=[],
-        resolution=resolution_of(first.grid), seed=0, shard_size=SHARD_SIZE,
-        dtype=dtype or str(np.result_type(*(one.dtype for one in found))),
-    )  # fmt: skip
-
-
-def _write_split(
-    path: Path, manifest: Manifest, split: str, those: list[Foreign], samples: range, progress: bool
-) -> None:
-    size = manifest.shard_size
-    with closing(tracked(range(0, len(samples), size), f"importing {split}", progress)) as starts:
-        for first in starts:
-            wanted = samples[first : first + size]
-            values = {name: _read_across(those, name, wanted) for name in those[0].names}
-            dataset = _assembled(manifest, split, first, values)
-            with disk_trouble(path / split):
-                shard = write_shard(
-                    path, f"{split}/{first // size:05d}.nc", dataset, versions_of_data()
-                )
-                manifest.add(split, shard)
-                manifest.write(path)
-
-
-def _read_across(those: list[Foreign], name: str, wanted: range) -> np.ndarray:
-    """Return samples that are numbered through several files."""
-    pieces = []
-    start = 0
-    for one in those:
-        here = slice(max(wanted.start - start, 0), min(wanted.stop - start, one.count))
-        if here.start < here.stop:
-            pieces.append(one.fields[name].read(here))
-        start += one.count
-    return np.concatenate(pieces)
-
-
-def _assembled(
-    manifest: Manifest, split: str, first: int, values: dict[str, np.ndarray]
-) -> xr.Dataset:
-    """Return one shard; flag samples that are not finite."""
-    with np.errstate(over="ignore"):  # flagged below
-        values = {name: v.astype(manifest.dtype) for name, v in values.items()}
-    good = np.all(
-        [np.isfinite(v).all(axis=tuple(range(1, v.ndim))) for v in values.values()], axis=0
-    )
-    status = np.where(good, 0, SolutionError.STATUS.index("blown_up")).astype(np.int8)
-    errors = np.full(len(good), np.nan, np.float32)
-    dims = manifest.dims
-    fields = {
-        v.name: xr.Variable(dims[v.name], values[v.name], v.attributes) for v in manifest.variables
-    }
-    quality = {
-        STATUS: xr.Variable("sample", status, STATUS_ATTRIBUTES),
-        ERROR: xr.Variable("sample", errors, ERROR_ATTRIBUTES),
-    }
-    return xr.Dataset(
-        {**fields, **quality},
-        coords(manifest, np.arange(first, first + len(good))),
-        attributes(manifest, split, versions_of_data()),
-    )

@@ -14,7 +14,7 @@ import pytest
 import scipy.io
 import torch
 
-import sobolev.datasets.layouts.importing as imports
+import sobolev.datasets.layouts.storing as storing
 from sobolev.datasets import (
     BurgersRecipe,
     DamagedDataError,
@@ -38,7 +38,7 @@ X = np.arange(4) / 4
 
 @pytest.fixture(autouse=True)
 def _small_shards(monkeypatch):
-    monkeypatch.setattr(imports, "SHARD_SIZE", 4)
+    monkeypatch.setattr(storing, "SHARD_SIZE", 4)
 
 
 def values(*shape: int, dtype=np.float32) -> np.ndarray:
@@ -337,7 +337,7 @@ def test_samples_that_are_not_finite_are_flagged(tmp_path):
 
 def test_an_interrupted_import_is_unfinished_until_it_is_run_again(tmp_path, monkeypatch):
     file = save_mat(tmp_path / "b.mat", {"a": values(10, 8), "u": values(10, 8)}, "5")
-    write, calls = imports.write_shard, []
+    write, calls = storing.write_shard, []
 
     def interrupted(*arguments):
         calls.append(arguments)
@@ -345,7 +345,7 @@ def test_an_interrupted_import_is_unfinished_until_it_is_run_again(tmp_path, mon
             raise KeyboardInterrupt
         return write(*arguments)
 
-    monkeypatch.setattr(imports, "write_shard", interrupted)
+    monkeypatch.setattr(storing, "write_shard", interrupted)
     with pytest.raises(KeyboardInterrupt):
         import_data(file, tmp_path / "d", length=1, progress=False)
     with pytest.raises(
@@ -376,7 +376,7 @@ def test_a_damaged_import_is_to_be_imported_again(tmp_path):
     ],
 )  # fmt: skip
 def test_splits_are_in_the_order_of_the_file_and_the_test_comes_last(splits, expected):
-    assert imports._shares(splits, 10) == expected
+    assert storing._shares(splits, 10) == expected
 
 
 def h5_file(tmp_path, **arrays):
