@@ -24,7 +24,8 @@ from sobolev.surrogates import Surrogate
 from sobolev.surrogates.applying import apply, comfortable_batch, evaluating
 from sobolev.surrogates.datasets import dataset_of
 from sobolev.surrogates.origin import recipe_of
-from sobolev.surrogates.tensors import given_fields, given_frames, times_after
+from sobolev.surrogates.tensors import given_fields, given_frames
+from sobolev.surrogates.times import times_after
 
 _MEANINGS = {
     "residual_before": "relative H^-1 residual of the prediction",
@@ -112,6 +113,8 @@ def refine(
     else:
         times = times_after(dataset, meaning, meaning.in_time.horizon)
         given = given_frames(dataset, meaning)
+    names = [*_MEANINGS, *(v.name for v in surrogate.quantities)]
+    given.refuse_names(names, "a variable of the refinement")
     # a trajectory is a field at each of about so many nodes in time
     count = 1 if times is None else 32
     options: dict[str, Any] = {

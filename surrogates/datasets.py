@@ -29,7 +29,7 @@ def dataset_of(
     extra: Mapping[str, xr.Variable] | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
-    """Return fields that were made of given ones as a dataset with the same samples.
+    """Return fields that were made of given ones as a dataset of the same samples, with their labels.
 
     Args:
         fields: ``(sample, [time,] *space)`` of each variable, on the CPU.
@@ -55,5 +55,5 @@ def dataset_of(
         },
     )
     if given.samples is None:
-        return result.isel({given.sample_dim: 0})
-    return result.assign_coords({given.sample_dim: given.samples})
+        result = result.isel({given.sample_dim: 0})
+    return result.assign_coords(given.labels)

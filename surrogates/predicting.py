@@ -15,7 +15,8 @@ from sobolev.surrogates.applying import apply, comfortable_batch
 from sobolev.surrogates.datasets import dataset_of
 from sobolev.surrogates.normalised import NormalisedOperator
 from sobolev.surrogates.rollout import AMPLITUDE, Observed, observed
-from sobolev.surrogates.tensors import given_frames, times_after
+from sobolev.surrogates.tensors import given_frames
+from sobolev.surrogates.times import times_after
 
 _STABLE = (
     "frames before the first that is not finite, or in which the root mean square of a quantity about its training "
@@ -61,7 +62,9 @@ def trajectories(
     times = times_after(dataset, surrogate.meaning, frames)
     given = given_frames(dataset, surrogate.meaning)
     quantities = surrogate.quantities
-    given.refuse_names([v.name for v in quantities], "a quantity")
+    drifts = [f"{v.name}_drift" for v in quantities]
+    names = ["stable_frames", *drifts, *(v.name for v in quantities)]
+    given.refuse_names(names, "a variable of the rollout")
 
     def watched(inputs: Float[Tensor, "batch channels ..."]) -> Observed:
         return observed(
@@ -78,9 +81,9 @@ def trajectories(
     name = given.sample_dim
     about = {"long_name": _STABLE, "units": "1"}
     extra = {"stable_frames": xr.Variable(name, stable.numpy(), about)}
-    for v, change in zip(quantities, drift.unbind(2), strict=True):
+    for v, key, change in zip(quantities, drifts, drift.unbind(2), strict=True):
         about = {"long_name": _DRIFT.format(v.name), "units": "1"}
-        extra[f"{v.name}_drift"] = xr.Variable((name, "time"), change.numpy(), about)
+        extra[key] = xr.Variable((name, "time"), change.numpy(), about)
     return dataset_of(
         dict(zip(quantities, values.unbind(2), strict=True)), given,
         source=f"rollout of {type(surrogate.operator).__name__}",

@@ -76,21 +76,24 @@ class Surrogate(NormalisedOperator):
 
         Args:
             dataset: the input variables, each with the surrogate's space dimensions (in any order)
-                and at most one more, the samples; or, for several frames, the quantity over ``time``
-                as for ``rollout``. Space coordinates must be there; they say where
-                the nodes lie. Those of a sphere are ``lat``, from north to south, and ``lon``, from
-                0 eastward, in degrees or (if their units say so) in radians.
+                and at most one more, the samples; or the quantity over ``time``: frames as for
+                ``rollout``, or any number of a single trajectory where one gives the next. Space
+                coordinates must be there; they say where the nodes lie. Those of a sphere are
+                ``lat``, from north to south, and ``lon``, from 0 eastward, in degrees or (if their
+                units say so) in radians.
             resolution: nodes of the output, if other than the input's: one number for each axis, or
                 n for all; on a sphere n stands for n × 2n.
             batch_size: fields at a time; by default so many that a batch has about 2¹⁸ nodes.
 
         Returns:
-            The output variables with names, units and coordinates.
+            The output variables with names, units, space coordinates and the coordinates along the
+            samples, except those that a data set says of its own solves. ``time`` is that of the
+            prediction, and not there if it is not known or there are several.
 
         Raises:
             ValueError: for a missing variable or coordinate, another unit, another boundary kind,
-                extent or sphere, samples that are called like an output, or values that are not
-                finite – each named.
+                extent or sphere, samples or labels that are called like an output, or values that
+                are not finite – each named.
         """
         given = given_inputs(dataset, self.meaning)
         grid = given.grid if resolution is None else at_resolution(given.grid, resolution)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,35 +11,48 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
+from sobolev.datasets.store.manifest import ERROR, STATUS
 from sobolev.grids import AbstractGrid
 from sobolev.grids.description import grid_of
 from sobolev.grids.variables import Variable
 from sobolev.surrogates.meaning import Meaning
+from sobolev.surrogates.times import time_after_fields, times_after, times_after_each
 
 
 @dataclass(frozen=True)
 class Given:
-    """The fields that a surrogate is given, in float64, with their grid, and their samples if any."""
+    """The fields that a surrogate is given, in float64, with their grid.
+
+    ``samples`` is the dimension that they lie along, None for a single field; ``labels`` are the
+    coordinates that what is made of them has from its samples.
+    """
 
     fields: Float[Tensor, "sample variable ..."]
     grid: AbstractGrid
-    samples: xr.DataArray | None
+    samples: str | None
+    labels: xr.Coordinates
 
     @property
     def sample_dim(self) -> str:
-        """The dimension that the samples lie along."""
-        return "sample" if self.samples is None else str(self.samples.name)
+        """The dimension that the samples lie along, or would."""
+        return "sample" if self.samples is None else self.samples
 
-    def refuse_names(self, names: Sequence[str], what: str) -> None:
-        """Refuse samples that lie along a dimension that is called like one of ``names``.
+    def refuse_names(self, names: Iterable[str], what: str) -> None:
+        """Refuse samples whose dimension or labels are called like one of ``names``.
 
         Raises:
-            ValueError: if they do.
+            ValueError: if they are.
         """
-        if self.sample_dim in names:
+        taken = set(names)
+        if self.sample_dim in taken:
             raise ValueError(
                 f"the samples lie along {self.sample_dim!r}, which is {what}'s name; rename the dimension"
             )
+        for label in self.labels:
+            if label in taken:
+                raise ValueError(
+                    f"the samples have a coordinate {label!r}, which is {what}'s name; rename the coordinate or drop it"
+                )
 
 
 def given_inputs(dataset: xr.Dataset, meaning: Meaning) -> Given:
@@ -47,16 +60,23 @@ def given_inputs(dataset: xr.Dataset, meaning: Meaning) -> Given:
     frames.
 
     Raises:
-        ValueError: for what is no dataset, samples that are called like an output, and as
-            ``given_fields`` and ``given_frames``.
+        ValueError: for what is no dataset, samples with a name of an output, and as ``given_fields``
+            and ``given_frames``.
     """
     if not isinstance(dataset, xr.Dataset):
         raise ValueError(f"predict takes an xr.Dataset, got {type(dataset).__name__}")
-    if are_frames(dataset, meaning):
-        times_after(dataset, meaning, meaning.in_time.horizon)  # refuses other times
-        given = given_frames(dataset, meaning)
-    else:
+    if not are_frames(dataset, meaning):
         given = given_fields(dataset, meaning)
+        moment = None if meaning.window is None else time_after_fields(dataset, meaning)
+    elif _are_single_frames(dataset, meaning):
+        moment = times_after_each(dataset, meaning)
+        given = given_fields(_with_static_frames(dataset, meaning), meaning)
+    else:
+        times = times_after(dataset, meaning, meaning.in_time.horizon)
+        given = given_frames(dataset, meaning)
+        moment = times[0] if len(times) == 1 else None
+    if moment is not None:
+        given = replace(given, labels=given.labels.assign(time=moment))
     given.refuse_names([v.name for v in meaning.outputs], "an output")
     return given
 
@@ -78,7 +98,8 @@ def given_fields(dataset: xr.Dataset, meaning: Meaning) -> Given:
     fields = _stacked(arrays, grid.ndim)
     for i, variable in enumerate(variables):
         _check_finite(fields[:, i], variable)
-    return Given(fields, grid, _samples(arrays[0], grid.ndim))
+    samples = None if arrays[0].ndim == grid.ndim else str(arrays[0].dims[0])
+    return Given(fields, grid, samples, _labels(dataset, samples, meaning))
 
 
 def given_frames(dataset: xr.Dataset, meaning: Meaning) -> Given:
@@ -109,41 +130,6 @@ def are_frames(dataset: xr.Dataset, meaning: Meaning) -> bool:
     return all(name in dataset and "time" in dataset[name].dims for name in names)
 
 
-def times_after(dataset: xr.Dataset, meaning: Meaning, frames: int) -> xr.Variable:
-    """Return the times of the ``frames`` that follow those given.
-
-    Raises:
-        ValueError: if they cannot be known, or the given ones are not as far apart as in training.
-    """
-    window = meaning.in_time
-    interval = meaning.provenance.data.interval
-    if interval is None:
-        raise ValueError(
-            "the surrogate does not know when its frames are: the training data had no evenly spaced times, or it was "
-            "saved by an older version of sobolev; sobolev.surrogates.rollout.rollout goes from tensors to tensors"
-        )
-    if "time" not in dataset.coords or dataset["time"].dtype.kind not in "iuf":
-        raise ValueError(
-            "the dataset has no coordinate 'time' of numbers to say when its frames are"
-        )
-    time = dataset["time"]
-    units = time.attrs.get("units")
-    trained = meaning.provenance.data.time_units
-    if units is not None and trained is not None and units != trained:
-        raise ValueError(f"time is in units {units!r}; the surrogate was trained on {trained!r}")
-    times = np.atleast_1d(np.asarray(time.values, dtype=np.float64))
-    evenly = np.allclose(np.diff(times), interval, rtol=1e-4, atol=0.0)
-    if len(times) != window.history or not evenly:
-        end = window.history * window.stride
-        step = f", {window.stride}" if window.stride > 1 else ""
-        raise ValueError(
-            f"the surrogate takes {window.history} frames, {interval:g} apart; the dataset's times are "
-            f"{np.array2string(times, threshold=6, precision=6)}. From data stored like those of training, "
-            f"isel(time=slice(0, {end}{step})) takes the first"
-        )
-    return xr.Variable("time", times[-1] + interval * np.arange(1, frames + 1), time.attrs)
-
-
 def _stacked(arrays: Sequence[xr.DataArray], ndim: int) -> Float[Tensor, "sample variable *space"]:
     """Return arrays of one shape as channels."""
     if any(a.dims[:-ndim] != arrays[0].dims[:-ndim] for a in arrays):
@@ -162,14 +148,35 @@ def _check_finite(fields: Float[Tensor, "sample ..."], variable: Variable) -> No
         raise ValueError(f"{variable.name} holds NaN or infinite values (first in sample {first})")
 
 
-def _samples(array: xr.DataArray, ndim: int) -> xr.DataArray | None:
-    """Return the coordinate of the samples, or their numbers where there is none."""
-    if array.ndim == ndim:
-        return None
-    name = str(array.dims[0])
-    if name in array.coords:
-        return array[name].rename(name)
-    return xr.DataArray(np.arange(array.sizes[name]), dims=name).rename(name)
+def _labels(dataset: xr.Dataset, samples: str | None, meaning: Meaning) -> xr.Coordinates:
+    """Return the coordinates along the samples alone, their numbers where they have no coordinate.
+
+    What a data set says of its own solves is left out, and of frames the time, which is not that of
+    a prediction.
+    """
+    of_the_input = {STATUS, ERROR} if meaning.window is None else {STATUS, ERROR, "time"}
+    coords = dataset.coords.to_dataset()
+    if samples is not None and samples not in coords:
+        coords = coords.assign_coords({samples: np.arange(dataset.sizes[samples])})
+    others = [n for n, c in coords.coords.items() if c.dims != (samples,) or n in of_the_input]
+    return coords.drop_vars(others).compute().coords
+
+
+def _are_single_frames(dataset: xr.Dataset, meaning: Meaning) -> bool:
+    """Return whether frames of one trajectory are inputs one by one, their times being the samples."""
+    window = meaning.in_time
+    if (window.history, window.horizon) != (1, 1):
+        return False
+    dims = {"time", *meaning.grid.dims}
+    return all(set(dataset[v.name].dims) == dims for v in meaning.quantities)
+
+
+def _with_static_frames(dataset: xr.Dataset, meaning: Meaning) -> xr.Dataset:
+    """Return the dataset with its static inputs at every frame."""
+    count = dataset.sizes["time"]
+    static = [v.name for v in meaning.inputs if v.name in dataset]
+    static = [name for name in static if set(dataset[name].dims) == set(meaning.grid.dims)]
+    return dataset.assign({name: dataset[name].expand_dims(time=count) for name in static})
 
 
 def _array_of(dataset: xr.Dataset, variable: Variable, space: Sequence[str]) -> xr.DataArray:
