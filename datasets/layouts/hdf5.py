@@ -36,7 +36,7 @@ def read_well(file: Path, meaning: UserWords, stack: ExitStack) -> Foreign:
     groups = ("dimensions", "boundary_conditions", "t0_fields")
     if not all(group in opened for group in groups):
         raise wrong(file, "well", opened, ", ".join(groups))
-    dims = [str(dim) for dim in opened["dimensions"].attrs["spatial_dims"]]
+    dims = _words(opened["dimensions"].attrs["spatial_dims"])
     lines = {dim: array(opened, f"dimensions/{dim}")[()] for dim in ["time", *dims]}
     if varying := [dim for dim, values in lines.items() if values.ndim != 1]:
         raise ValueError(
@@ -65,7 +65,7 @@ def _well_fields(
         )
     dims = list(points)
     sizes = [len(values) for values in points.values()]
-    lead = {"sample": int(opened.attrs["n_trajectories"]), "time": frames}
+    lead = {"sample": int(np.ravel(opened.attrs["n_trajectories"])[0]), "time": frames}
     static: dict[str, Lazy] = {}
     moving: dict[str, Lazy] = {}
     for order, name in names:
@@ -136,9 +136,9 @@ def _well_grid(opened: h5py.File, points: Points, meaning: UserWords) -> Abstrac
     if not set(points) <= {"x", "y", "z"}:
         raise ValueError(f"expected the axes x, y, z or theta and phi, got {', '.join(points)}")
     kinds = {
-        str(dim): str(group.attrs["bc_type"]).lower()
+        dim: " ".join(_words(group.attrs["bc_type"])).lower()
         for group in opened["boundary_conditions"].values()
-        for dim in np.atleast_1d(group.attrs["associated_dims"])
+        for dim in _words(group.attrs["associated_dims"])
     }
 
     def measured(dim: str) -> Axis:
@@ -209,7 +209,7 @@ def _noted(opened: h5py.File, points: Points) -> Foreign | None:
     """Return the notes of ``export``, without the fields; None for a file of others, or one whose grid
     was changed since."""
     try:
-        content = json.loads(opened.attrs[DESCRIPTION])
+        content = json.loads(" ".join(_words(opened.attrs[DESCRIPTION])))
         inputs, outputs = (
             [Variable(*(str(v[k]) for k in ("name", "long_name", "units"))) for v in content[part]]
             for part in ("inputs", "outputs")
@@ -277,4 +277,13 @@ class _Theirs:
 def _stated(opened: h5py.File) -> dict[str, str]:
     """Return the file's own words on the origin of its fields."""
     parts = ("recipe", "seed", "versions", "manifest_sha256")
-    return {part: str(opened.attrs[part]) for part in parts if part in opened.attrs}
+    return {part: " ".join(_words(opened.attrs[part])) for part in parts if part in opened.attrs}
+
+
+def _words(value: Any) -> list[str]:
+    """Return the texts of an attribute: Python writes str, and C, Fortran and MATLAB bytes of fixed length,
+    padded, even a single one as an array."""
+    plain = (
+        w.decode(errors="replace") if isinstance(w, bytes) else str(w) for w in np.ravel(value)
+    )
+    return [word.rstrip("\0 ") for word in plain]

@@ -1,7 +1,8 @@
-"""Files that others wrote: what no reader takes, whatever the layout."""
+"""Files that others wrote: what no reader takes, whatever the layout, and what all of them understand."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import h5py
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 import scipy.io
 
+from sobolev.datasets.layouts.exporting import export
 from sobolev.datasets.layouts.importing import import_data
+from sobolev.datasets.store.manifest import Manifest
 
 
 def pdebench_file(file: Path, times: list[float]) -> Path:
@@ -44,3 +47,57 @@ def test_times_that_do_not_rise_are_refused(tmp_path, writer, times):
     with pytest.raises(ValueError, match="times of the frames must be finite and rise"):
         import_data(file, tmp_path / "data", progress=False)
     assert not (tmp_path / "data").exists()
+
+
+@pytest.fixture
+def well_file(flow_data, tmp_path) -> Path:
+    """A file of The Well without the notes that ``export`` leaves."""
+    file = export(flow_data, tmp_path / "well", "well", progress=False)[0]
+    with h5py.File(file, "r+") as opened:
+        del opened.attrs["sobolev"]
+    return file
+
+
+def as_python(words: list[str]) -> np.ndarray:
+    return np.array(words, h5py.string_dtype())
+
+
+def as_c(words: list[str]) -> np.ndarray:
+    return np.array([word.encode() for word in words])
+
+
+def as_fortran(words: list[str]) -> np.ndarray:
+    return np.array([word.encode().ljust(16) for word in words])
+
+
+@pytest.mark.parametrize("written", [as_python, as_c, as_fortran])
+def test_texts_are_texts_whoever_wrote_them(well_file, tmp_path, written):
+    """Numbers that MATLAB writes are arrays of one, too."""
+    with h5py.File(well_file, "r+") as opened:
+        opened.attrs["n_trajectories"] = np.array([opened.attrs["n_trajectories"]])
+        opened["dimensions"].attrs["spatial_dims"] = written(["x", "y"])
+        for dim in "xy":
+            (group,) = (g for name, g in opened["boundary_conditions"].items() if dim in name)
+            group.attrs["bc_type"] = written(["PERIODIC"])
+            group.attrs["associated_dims"] = written([dim])
+    import_data(well_file, tmp_path / "data", progress=False)
+    grid = Manifest.read(tmp_path / "data").grid
+    assert [(axis.name, axis.boundary) for axis in grid.axes] == [
+        ("y", "periodic"),
+        ("x", "periodic"),
+    ]
+
+
+@pytest.mark.parametrize("written", [as_python, as_c])
+def test_our_own_notes_are_read_from_bytes_too(flow_data, tmp_path, written):
+    file = export(flow_data, tmp_path / "well", "well", progress=False)[0]
+    with h5py.File(file, "r+") as opened:
+        for part in ("sobolev", "recipe"):
+            words = np.ravel(opened.attrs[part]).tolist()
+            del opened.attrs[part]
+            opened.attrs.create(part, written(words)[0])
+    import_data(file, tmp_path / "data", progress=False)
+    before = Manifest.read(flow_data)
+    after = Manifest.read(tmp_path / "data")
+    assert after.outputs == before.outputs
+    assert json.loads(after.recipe["stated"]["recipe"]) == before.recipe
