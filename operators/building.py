@@ -70,8 +70,25 @@ def _named(name: str, operators: Sequence[type[Operator]]) -> type[Operator]:
         return given[0]
     known = [*ours, *map(class_name, operators)]
     near = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = f"; did you mean {near[0]}?" if near else _how_to_say(name)
     raise ValueError(f"{name!r} is not one of sobolev's operators ({', '.join(ours)}){hint}")
+
+
+def classes_in(operator: Operator) -> list[type[Operator]]:
+    """Return the classes of an operator and of the operators that it is made of.
+
+    >>> classes_in(FNO(1, 1, modes=(4,), width=8))
+    [<class 'sobolev.operators.fno.FNO'>]
+    """
+    found = (type(part) for part in operator.modules() if isinstance(part, Operator))
+    return list(dict.fromkeys(found))
+
+
+def _how_to_say(name: Any) -> str:
+    """Return the way to name a class from outside, if this is one."""
+    if not (isinstance(name, str) and ":" in name):
+        return ""
+    return f"; if it is yours, say so: operators=[{name.rpartition(':')[2]}], or --operators {name}"
 
 
 def _built(value: Any, operators: Sequence[type[Operator]]) -> Any:

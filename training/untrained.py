@@ -9,6 +9,7 @@ from typing import Any
 from sobolev.datasets.loading.datamodule import OperatorDataModule
 from sobolev.grids.variables import Variable
 from sobolev.operators import Operator
+from sobolev.operators.building import classes_in
 from sobolev.surrogates import Surrogate
 from sobolev.surrogates.files import weights_of
 
@@ -65,7 +66,7 @@ def go_on_from(surrogate: Surrogate, path: str | Path) -> None:
             averaged symmetries, or another grid but for its resolution.
         FileNotFoundError: if there is no surrogate.
     """
-    trained = Surrogate.load(path, operators=[type(surrogate.operator)])
+    trained = Surrogate.load(path, operators=classes_in(surrogate.operator))
 
     def described(s: Surrogate) -> dict[str, Any]:
         grid = (

@@ -19,5 +19,7 @@ def declare(commands: Commands) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Boost as the command line says."""
     from sobolev.commands.boosting_cli import boosted
+    from sobolev.commands.own_operators import operators_apart
 
-    return saved(boosted(arguments))
+    operators, others = operators_apart("boost", arguments)
+    return saved(boosted(others, operators), operators)

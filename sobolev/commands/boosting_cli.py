@@ -12,6 +12,7 @@ import rich.table
 from lightning.pytorch.cli import LightningArgumentParser
 
 from sobolev.commands.lightning_cli import TrainCLI
+from sobolev.operators import Operator
 from sobolev.training.boosting.boost_run import Boost
 from sobolev.training.boosting.compared import Compared
 from sobolev.training.boosting.stages import BoostingModule, frozen_on_purpose
@@ -66,8 +67,11 @@ class BoostCLI(TrainCLI):
         self.datamodule = self.model.data
 
 
-def boosted(given: Sequence[str] | Mapping[str, Any]) -> Path:
-    """Boost as arguments or settings say, and return the run folder.
+def boosted(
+    given: Sequence[str] | Mapping[str, Any], operators: Sequence[type[Operator]] = ()
+) -> Path:
+    """Boost as arguments or settings say, which may name ``operators`` from outside the package, and return
+    the run folder.
 
     The folder holds ``config.yaml``, a train run ``stage-0/``, ``stage-1/`` … for each stage,
     ``surrogate/`` with the stages that are finished, ``boosting.json`` and ``spectra.png``; with
@@ -81,17 +85,17 @@ def boosted(given: Sequence[str] | Mapping[str, Any]) -> Path:
             resume that was begun with other settings or on another data set.
     """
     with quiet(), frozen_on_purpose():
-        cli = BoostCLI(given)
+        cli = BoostCLI(given, operators)
         config = cli.config
         boost = Boost(
             cli.prepared,
-            lambda settings: BoostCLI(settings).prepared,
+            lambda settings: BoostCLI(settings, operators).prepared,
             epochs=config.epochs,
             held_out=config.held_out,
         )
         compared = None
         if config.compare:  # refused before anything is trained, where widths cannot be matched
-            compared = Compared(boost, lambda settings: TrainCLI(settings).prepared)
+            compared = Compared(boost, lambda settings: TrainCLI(settings, operators).prepared)
         run = boost.finish()
         if compared is not None:
             print_comparison(compared.finish())

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from sobolev.datasets.recipes.base import Recipe
@@ -51,20 +52,37 @@ def named_class(name: str, kind: type) -> Any:
     place, _, attribute = name.rpartition(":")
     if not (place and attribute):
         raise ValueError(f"{name!r} is not of the form MODULE:CLASS or FILE.py:CLASS")
-    file = Path(place)
-    folder, module = (file.parent, file.stem) if file.suffix == ".py" else (Path(), place)
-    if file.suffix == ".py" and not file.is_file():
-        raise FileNotFoundError(f"there is no file {file}, of which {attribute} could be taken")
-    if (home := str(folder.resolve())) not in sys.path:
-        sys.path.insert(0, home)  # for processes that draw samples too
-    try:
-        found = getattr(importlib.import_module(module), attribute, None)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{name}: {error}") from error
+    found = getattr(_module(place, attribute), attribute, None)
     if not (isinstance(found, type) and issubclass(found, kind)):
         raise ValueError(
             f"{name} is no {kind.__name__.lower()}: a class derived from sobolev's {kind.__name__} is needed, and "
             f"{place} has {'none of that name' if found is None else repr(found)}"
+        )
+    if missing := sorted(getattr(found, "__abstractmethods__", ())):
+        raise ValueError(f"{name} is not finished: it leaves {', '.join(missing)} undefined")
+    return found
+
+
+def _module(place: str, attribute: str) -> ModuleType:
+    """Import the module, or the file, that a class is to be taken from."""
+    file = Path(place)
+    is_file = file.suffix == ".py"
+    folder, module = (file.parent, file.stem) if is_file else (Path(), place)
+    if is_file and not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}, of which {attribute} could be taken")
+    if (home := str(folder.resolve())) not in sys.path:
+        sys.path.insert(0, home)  # for processes that draw samples too
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:  # a file of the user's, in which anything may go wrong
+        raise ValueError(
+            f"{place} could not be imported: {type(error).__name__}: {error}"
+        ) from error
+    source = getattr(found, "__file__", None)
+    if is_file and (source is None or Path(source).resolve() != file.resolve()):
+        raise ValueError(
+            f"{place} is hidden by another module of the name {module} ({source or 'of Python itself'}); give the "
+            "file another name"
         )
     return found
 

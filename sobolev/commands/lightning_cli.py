@@ -19,10 +19,12 @@ from torch import Tensor
 
 import sobolev.operators
 import sobolev.training
+from sobolev.commands.own_operators import check_file, check_named
 from sobolev.datasets.loading.datamodule import OperatorDataModule
 from sobolev.evaluation import figures
 from sobolev.evaluation.comparison import Comparison
 from sobolev.grids.checks import did_you_mean
+from sobolev.operators import Operator
 from sobolev.surrogates import Surrogate
 from sobolev.training.boosting.runs import Prepared
 from sobolev.training.callbacks.checkpoints import WholeCheckpoints
@@ -72,8 +74,15 @@ class TrainCLI(LightningCLI):
     DESCRIPTION = DESCRIPTION
     MODULE: type[OperatorModule] = OperatorModule
 
-    def __init__(self, given: Sequence[str] | Mapping[str, Any]) -> None:
-        settings = dict(given) if isinstance(given, Mapping) else _with_config_path(given)
+    def __init__(
+        self,
+        given: Sequence[str] | Mapping[str, Any],
+        operators: Sequence[type[Operator]] = (),
+    ) -> None:
+        self.operators = operators
+        settings = (
+            dict(given) if isinstance(given, Mapping) else _with_config_path(given, operators)
+        )
         super().__init__(
             self.MODULE,
             OperatorDataModule,
@@ -125,14 +134,27 @@ class TrainCLI(LightningCLI):
         parser.add_argument(
             "--profile", action="store_true", help="write to profile.txt where the time goes"
         )
+        parser.add_argument(
+            "--operators",
+            default=None,
+            metavar="MODULE:CLASS",
+            help="operator of your own that the configuration names, or FILE.py:CLASS; repeat. On the command line "
+            "alone: nothing is imported because a file says so",
+        )
         parser.link_arguments("data", "model.data", apply_on="instantiate")
 
     def before_instantiate_classes(self) -> None:
         config = self.config
+        if config.operators is not None:  # those of the command line have been taken out
+            raise ValueError(
+                f"operators: {config.operators} stands in a configuration; name your own operators on the command "
+                "line, by --operators MODULE:CLASS"
+            )
         name = Path(str(config.config[0])).stem if config.get("config") else "run"
         plain = yaml.safe_load(self.parser.dump(config, skip_none=False))
-        for volatile in ("config", "run", "resume", "overwrite", "profile"):
+        for volatile in ("config", "run", "resume", "overwrite", "profile", "operators"):
             plain.pop(volatile, None)
+        check_named(plain["model"]["operator"], self.operators, "the configuration")
         self.folder_run = Run(
             Path(config.run or Path("runs") / name), plain,
             config.resume, config.overwrite, config.ema, config.patience, config.find_learning_rate,
@@ -178,15 +200,17 @@ def _as_list(given: Any) -> list[Any]:
     return list(given) if isinstance(given, (list, tuple)) else [given]
 
 
-def _with_config_path(arguments: Sequence[str]) -> list[str]:
+def _with_config_path(arguments: Sequence[str], operators: Sequence[type[Operator]]) -> list[str]:
     """Return the arguments, with ``--config NAME`` turned into the path of the configuration of that
-    name."""
+    name; files may name these operators and our own."""
     result = []
     for before, argument in zip(["", *arguments], arguments, strict=False):
         option, equals, value = argument.rpartition("=")
         is_config = option in ("--config", "-c") if equals else before in ("--config", "-c")
         is_content = ":" in value  # YAML or JSON, not the name of it
-        if is_config and not is_content and not Path(value).is_file():
-            argument = f"{option}{equals}{configuration(value)}"
+        if is_config and not is_content:
+            file = Path(value) if Path(value).is_file() else configuration(value)
+            check_file(file, operators)
+            argument = f"{option}{equals}{file}"
         result.append(argument)
     return result

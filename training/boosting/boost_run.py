@@ -16,6 +16,7 @@ from torch import Tensor
 from sobolev.datasets.store.manifest import Manifest
 from sobolev.datasets.store.whole_files import replacing
 from sobolev.operators import SpecBoost
+from sobolev.surrogates import Surrogate
 from sobolev.training.boosting.pictures import stage_spectra
 from sobolev.training.boosting.runs import (
     Prepare,
@@ -126,7 +127,7 @@ class Boost:
             {**self.plain, "stage": k, "trainer": trainer, **where(self.folders[k])}
         )
         if k and not stage.run.resume:
-            cast(BoostingModule, stage.module).follow(loaded(self.folders[k - 1]))
+            cast(BoostingModule, stage.module).follow(self._stage(k - 1))
         stage.fit()
 
     def _published(self, count: int) -> bool:
@@ -138,7 +139,7 @@ class Boost:
         stages = [self._account(k) for k in range(count)]
         errors = [stage["valid"]["relative_l2"] for stage in stages]
         best = 1 + min(range(count), key=errors.__getitem__)
-        surrogate = loaded(self.folders[count - 1])
+        surrogate = self._stage(count - 1)
         wavenumbers, spectra = error_spectra(surrogate, self.data)
         for k in range(count):
             self._draw(self.folders[k] / "spectrum.png", wavenumbers, spectra, max(k - 1, 0), k)
@@ -161,11 +162,16 @@ class Boost:
             _log.warning(f"no later stage improves on stage {best - 1}; the surrogate ends with it")
 
     def _account(self, k: int) -> dict[str, Any]:
+        surrogate = self._stage(k)
         return {
             **cost_of(self.folders[k]),
-            "samples": (loaded(self.folders[k]).provenance.boosting or {})["samples"],
-            "valid": scores_of(loaded(self.folders[k]), self.data, "valid"),
+            "samples": (surrogate.provenance.boosting or {})["samples"],
+            "valid": scores_of(surrogate, self.data, "valid"),
         }
+
+    def _stage(self, k: int) -> Surrogate:
+        """Return the surrogate of the first stages up to ``k``."""
+        return loaded(self.folders[k], self.operator)
 
     @staticmethod
     def _draw(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import yaml
 
-from sobolev.operators import SpecBoost, operator_from
+from sobolev.operators import Operator, SpecBoost
 from sobolev.surrogates import Surrogate
 from sobolev.training.boosting.boost_run import Boost
 from sobolev.training.boosting.runs import (
@@ -45,7 +45,7 @@ class Compared:
         given = boost.plain["model"]["operator"]["init_args"]["stages"]
         self.stages = [_stage_alone(stage, booster.in_channels) for stage in given]
         self.parameters = sum(p.numel() for p in booster.parameters())
-        self.single = _of_size(self.stages[-1], self.parameters)
+        self.single = _of_size(self.stages[-1], type(booster.stages[-1]), self.parameters)
 
     def finish(self) -> dict[str, dict[str, Any]]:
         """Train what is missing, and save and return the table."""
@@ -56,7 +56,7 @@ class Compared:
         members = [ensemble / f"member-{k}" for k in range(len(times))]
         for k, (stage, seconds) in enumerate(zip(self.stages, times, strict=True)):
             self._train(members[k], stage, seconds, seed=k + 1)
-        average([loaded(member) for member in members]).save(ensemble / "surrogate")
+        average([self._loaded(member) for member in members]).save(ensemble / "surrogate")
         table = {
             "boosting": self._entry(self.run, self.boost.folders),
             "single": self._entry(single, [single]),
@@ -95,7 +95,7 @@ class Compared:
 
     def _entry(self, folder: Path, runs: Sequence[Path]) -> dict[str, Any]:
         """Return cost and errors of the surrogate in ``folder``, which the ``runs`` have trained."""
-        surrogate = loaded(folder)
+        surrogate = self._loaded(folder)
         costs = [cost_of(run) for run in runs]
         data = self.boost.data
         return {
@@ -105,6 +105,9 @@ class Compared:
             "valid": scores_of(surrogate, data, "valid"),
             "test": scores_of(surrogate, data, "test") if "test" in data.manifest.splits else None,
         }
+
+    def _loaded(self, folder: Path) -> Surrogate:
+        return loaded(folder, self.boost.operator)
 
     def _fit(self, settings: Mapping[str, Any], epochs: int, run: Path) -> None:
         """Train as ``sobolev train`` would with these settings, or continue."""
@@ -130,23 +133,22 @@ def average(members: Sequence[Surrogate]) -> Surrogate:
 
 def _stage_alone(stage: Mapping[str, Any], in_channels: int) -> dict[str, Any]:
     """Return a stage of a configuration as an operator of its own, on ``in_channels``."""
-    name = stage.get("class_path") or f"sobolev.operators.{stage['class']}"
-    arguments = dict(stage.get("init_args") or stage.get("arguments") or {})
+    arguments = dict(stage.get("init_args") or {})
     if "in_channels" in arguments:
         arguments["in_channels"] = in_channels
-    return {"class_path": name, "init_args": arguments}
+    return {"class_path": stage["class_path"], "init_args": arguments}
 
 
-def _of_size(operator: Mapping[str, Any], parameters: int) -> dict[str, Any]:
-    """Return ``operator`` with the width that brings it closest to so many parameters.
+def _of_size(operator: Mapping[str, Any], kind: type[Operator], parameters: int) -> dict[str, Any]:
+    """Return ``operator``, of a class, with the width that brings it closest to so many parameters.
 
     Raises:
         ValueError: if it has no width.
     """
-    name = operator["class_path"].rpartition(".")[2]
     if not isinstance(operator["init_args"].get("width"), int):
         raise ValueError(
-            f"--compare varies the width of the last stage to match parameters; {name} has none: leave --compare out"
+            f"--compare varies the width of the last stage to match parameters; {kind.__name__} has none: "
+            "leave --compare out"
         )
 
     def of(width: int) -> dict[str, Any]:
@@ -154,7 +156,7 @@ def _of_size(operator: Mapping[str, Any], parameters: int) -> dict[str, Any]:
 
     def size(width: int) -> int:
         with torch.device("meta"):
-            built = operator_from({"class": name, "arguments": of(width)["init_args"]})
+            built = kind(**of(width)["init_args"])
         return sum(p.numel() for p in built.parameters())
 
     high = 1

@@ -14,6 +14,8 @@ import torch
 
 from sobolev.datasets.loading.datamodule import OperatorDataModule
 from sobolev.datasets.store.whole_files import replacing
+from sobolev.operators import Operator
+from sobolev.operators.building import classes_in
 from sobolev.surrogates import Surrogate
 from sobolev.training.callbacks.progress import Clock
 from sobolev.training.module import OperatorModule
@@ -56,9 +58,9 @@ def cost_of(run: Path) -> dict[str, Any]:
     return {"epochs": len(seconds), "seconds": sum(seconds)}
 
 
-def loaded(run: Path) -> Surrogate:
-    """Return the surrogate of a run."""
-    return Surrogate.load(run / "surrogate")
+def loaded(run: Path, like: Operator) -> Surrogate:
+    """Return the surrogate of a run, whose operator is of the classes that ``like`` is made of."""
+    return Surrogate.load(run / "surrogate", operators=classes_in(like))
 
 
 def scores_of(surrogate: Surrogate, data: OperatorDataModule, split: str) -> dict[str, float]:

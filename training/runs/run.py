@@ -24,6 +24,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from sobolev.datasets.loading.datamodule import OperatorDataModule
 from sobolev.datasets.store.whole_files import replacing
+from sobolev.operators.building import classes_in
 from sobolev.surrogates import Surrogate
 from sobolev.training.callbacks.averaging import AveragedWeights
 from sobolev.training.callbacks.checkpoints import WATCHED, RunCheckpoint, WholeCheckpoints
@@ -167,7 +168,8 @@ class Run:
         if self.resume and (self.folder / "surrogate").is_dir():
             checkpoint_of(self.last)
             _log.info(f"{self.folder} is complete; nothing is left to train")
-            return Surrogate.load(self.folder, operators=[type(module.surrogate.operator)])
+            own = classes_in(module.surrogate.operator)
+            return Surrogate.load(self.folder, operators=own)
         self._continue(module, trainer) if self.resume else module.check_ready(trainer)
         if is_first_process():
             self.prepare()
