@@ -70,6 +70,7 @@ def turned_back(
 ) -> Float[Tensor, "*batch_and_other_space"]:
     """Return the inverse of ``turned`` without shifts, applied to ``u``."""
     if "diagonal glides" in symmetries:
+        _check_eighths(u.shape[-2:])
         for _ in range(coins[1] + 2 * coins[2]):
             u = -u.roll([n // 4 for n in u.shape[-2:]], (-2, -1)).transpose(-1, -2)
         u = _half_turned(u) if coins[0] else u
@@ -121,7 +122,13 @@ def averaged(
     grid: AbstractGrid,
     symmetries: Sequence[str],
 ) -> Float[Tensor, "batch ..."]:
-    """Return 1/|G| Σ_g g⁻¹ F(g u), with F(u, size) the ``operator``, whose outputs have ``size``."""
+    """Return 1/|G| Σ_g g⁻¹ F(g u), with F(u, size) the ``operator``, whose outputs have ``size``.
+
+    Raises:
+        ValueError: where the nodes of input or output do not go to nodes.
+    """
+    if size is not None and "diagonal glides" in symmetries:
+        _check_eighths(size)
     images = []
     for coins in elements(symmetries, grid.ndim):
         crosswise = exchanges_axes(symmetries, coins)
@@ -165,8 +172,9 @@ def _is_square(grid: Grid) -> bool:
 
 def _check_eighths(sizes: Sequence[int]) -> None:
     if any(n % 8 for n in sizes):
+        next_ones = tuple(-(-n // 8) * 8 for n in sizes)
         raise ValueError(
-            f"diagonal glides take nodes to nodes where 8 divides their number; got {tuple(sizes)}"
+            f"diagonal glides take nodes to nodes where 8 divides their number; got {tuple(sizes)}, take {next_ones}"
         )
 
 

@@ -88,6 +88,15 @@ def test_diagonal_glides_are_what_they_say_and_leave_the_forcing_alone():
             torch.testing.assert_close(turned(f(y, x), grid, ["diagonal glides"], coins), f(y, x))
 
 
+@pytest.mark.parametrize("act", [turned, turned_back])
+def test_nodes_that_glides_do_not_take_to_nodes_are_refused_both_ways(act):
+    grid = Grid.periodic(36, 36)
+    with pytest.raises(
+        ValueError, match=r"8 divides their number; got \(36, 36\), take \(40, 40\)"
+    ):
+        act(torch.randn(36, 36), grid, ["diagonal glides"], (1, 0, 0))
+
+
 @pytest.mark.parametrize(
     ("symmetries", "grid", "message"),
     [

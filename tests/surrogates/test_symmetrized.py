@@ -94,6 +94,20 @@ def test_the_group_is_the_same_on_the_grid_of_the_output(symmetries, grid, opera
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
+@torch.no_grad()
+def test_outputs_whose_nodes_the_glides_do_not_keep_are_refused_as_inputs_are():
+    """At 36 nodes the images were turned back by whole nodes, which lie elsewhere."""
+    grid = Grid.periodic(8, 8)
+    averaged = surrogate_of(grid, CASES[1][2]).symmetrized(["diagonal glides"])
+    u = torch.randn(1, 1, 8, 8, dtype=torch.float64)
+    assert averaged(u, size=(24, 16)).shape == (1, 1, 24, 16)
+    message = r"8 divides their number; got \(36, 32\), take \(40, 32\)"
+    with pytest.raises(ValueError, match=message):
+        averaged(u, size=(36, 32))
+    with pytest.raises(ValueError, match=r"got \(12, 12\), take \(16, 16\)"):
+        averaged(torch.randn(2, 1, 12, 12, dtype=torch.float64))
+
+
 @pytest.fixture(scope="module")
 def darcy(tmp_path_factory):
     """A data set and a surrogate of it."""
