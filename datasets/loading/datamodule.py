@@ -11,10 +11,8 @@ from typing import Any, cast
 import lightning
 import numpy as np
 import torch
-from jaxtyping import Float
 from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSamplerWrapper
-from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 from sobolev.datasets.loading.items import FromMemory, FromShards, Items, Restrict
@@ -231,7 +229,11 @@ class OperatorDataModule(lightning.LightningDataModule):
         samples = samples[self._solved(reader, samples)]
         if not len(samples):
             raise ValueError(f"no sample of split {split!r} of {self.path} could be solved")
-        restrict = None if self.grid == self.stored else self._restricted
+        restrict: Restrict | None = None
+        if (
+            self.grid != self.stored
+        ):  # no method of this module: it would take the trainer to every worker
+            restrict = functools.partial(self.restriction, grid=self.stored)
         source: FromMemory | FromShards
         if self._fits(len(samples)) if self.in_memory is None else self.in_memory:
             source, samples = self._read(reader, split, samples, restrict)
@@ -294,11 +296,6 @@ class OperatorDataModule(lightning.LightningDataModule):
         if count < 2:
             raise ValueError(f"{self.path} has {count} training samples: too few to set any aside")
         return count - max(1, math.floor(count * self.valid_fraction))
-
-    def _restricted(
-        self, fields: Float[Tensor, "*lead_and_space"]
-    ) -> Float[Tensor, "*lead_and_other_space"]:
-        return self.restriction(fields, self.stored)
 
     def _restriction(self, resolution: Resolution | None, how: str) -> Restriction:
         if resolution is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import pickle
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
@@ -166,6 +168,17 @@ def test_streamed_batches_are_those_from_memory(flow_data, workers):
     for (a, b), (c, d) in pairs:
         assert torch.equal(a, c)
         assert torch.equal(b, d)
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_items_go_to_other_processes_without_their_module(flow_data, in_memory):
+    """Where processes are not forked, loader processes receive them as a pickle; a trainer has none."""
+    module = OperatorDataModule(flow_data, in_memory=in_memory, resolution=8)
+    module.trainer = lambda: None
+    items = module.pairs("test")
+    received = pickle.loads(ForkingPickler.dumps(items))
+    assert torch.equal(received.inputs, items.inputs)
+    assert torch.equal(received.outputs, items.outputs)
 
 
 def test_spectral_restriction_cuts_modes(flow_data):
