@@ -15,6 +15,7 @@ from sobolev.certification.paths import flow_of
 from sobolev.datasets.recipes.base import Recipe
 from sobolev.datasets.recipes.capabilities import Bounded
 from sobolev.grids import AbstractGrid
+from sobolev.grids.norms import known
 from sobolev.grids.streams import Key, stream
 from sobolev.surrogates import Surrogate
 from sobolev.surrogates.applying import apply, comfortable_batch
@@ -82,12 +83,13 @@ def calibrate(
         targets,
         batch_size=comfortable_batch(data.grid),
     )
-    factor = conformal_quantile(torch.cat(ratios), quantile)
+    scores = known(torch.cat(ratios))
+    factor = conformal_quantile(scores, quantile)
     if not 0 < factor < math.inf:
         raise ValueError(
             f"errors beside residuals reach {factor}: the residuals of these predictions say nothing about their errors"
         )
-    found = Calibration(factor, quantile, len(picked), list(data.grid.shape))
+    found = Calibration(factor, quantile, len(scores), list(data.grid.shape))
     surrogate.record(calibration=found)
     return found
 
@@ -119,9 +121,10 @@ def _ratios(
     grid: AbstractGrid,
     recipes: Sequence[type[Recipe]],
 ) -> Float[Tensor, " batch"]:
-    """Return errors over residuals, on the CPU."""
+    """Return errors over residuals, on the CPU; NaN for trajectories of zero, which have no error."""
     error = frame_errors(surrogate, surrogate(inputs).cpu(), targets.cpu(), grid)
-    return torch.where(error == 0, 0.0, error / residuals_of(surrogate, inputs, recipes))
+    found = torch.where(error == 0, 0.0, error / residuals_of(surrogate, inputs, recipes))
+    return torch.where(error.isinf(), torch.inf, found)
 
 
 def _check_unseen(surrogate: Surrogate, data: OperatorDataModule, split: str) -> None:

@@ -186,7 +186,8 @@ def certificate_for(
 
 @dataclass(frozen=True)
 class Effectivity:
-    """Bounds beside the errors that they bound, one entry per sample; both relative."""
+    """Bounds beside the errors that they bound, one entry per sample whose truth is not zero; both
+    relative."""
 
     bound: Float[Tensor, " sample"]
     error: Float[Tensor, " sample"]
@@ -219,7 +220,7 @@ def effectivity(
         recipes: classes from outside the package that may have drawn the training data.
 
     Raises:
-        ValueError: as ``certificate_of``.
+        ValueError: as ``certificate_of``, and where all true fields are zero.
     """
     certificate = certificate_of(surrogate, recipes=recipes)
     size = comfortable_batch(grid)
@@ -228,7 +229,10 @@ def effectivity(
         (certificate.bound(a, p, grid), certificate.error(a, p, u, grid)) for a, p, u in batches
     ]
     bound, error = (torch.cat(part) for part in zip(*pairs, strict=True))
-    return Effectivity(bound, error, certificate.norm, certificate.guaranteed)
+    some = ~error.isnan()
+    if not bool(some.any()):
+        raise ValueError("the true fields are all zero: no error is relative to them")
+    return Effectivity(bound[some], error[some], certificate.norm, certificate.guaranteed)
 
 
 def residuals_of(

@@ -102,7 +102,7 @@ def _judged(problem: SolverProblem, size: int) -> tuple[Solve, float]:
         return Solve(size, setting, None, None, str(error)), time.perf_counter() - start
     first = time.perf_counter() - start
     fields = _channels(solved, bool(recipe.times))
-    found = float(problem.error(_brought(fields, grid, problem.grid)).mean())
+    found = float(problem.error(_brought(fields, grid, problem.grid)).nanmean())
     times = [first]
     while sum(times) < 0.5 and len(times) < 6:
         start = time.perf_counter()

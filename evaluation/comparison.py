@@ -26,6 +26,7 @@ from sobolev.grids.variables import Variable
 from sobolev.surrogates import Surrogate
 from sobolev.surrogates.applying import apply, comfortable_batch
 from sobolev.training.metrics import binned_error
+from sobolev.training.zeros import numbers_of, without_size
 
 WINDOWS = 1024
 """The largest number of windows of trajectories that the scores of one application are taken over."""
@@ -54,6 +55,9 @@ class Score:
     """Error of that solve against the stored fields, which come from the recipe's finest grid."""
     relative_l2_of: dict[str, float] = field(default_factory=dict)
     """The error of each quantity by itself, where there are several."""
+    zero: list[int] = field(default_factory=list)
+    """The samples with true fields of zero, which no error is relative to. They are left out of the
+    relative errors."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,8 @@ def evaluate(
     module = fields_at(data, resolution, split, frames, recipes=recipes)
     items = module.pairs(split)
     few = min(len(items), WINDOWS) if manifest.times else len(items)
-    inputs, outputs = items.__getitems__([i * len(items) // few for i in range(few)])
+    picked = [i * len(items) // few for i in range(few)]
+    inputs, outputs = items.__getitems__(picked)
     grid = surrogate.grid.resized(*module.grid.shape)
     predictions, seconds = _timed_predictions(surrogate, inputs, grid)
     comparison = Comparison(grid, inputs, outputs, predictions, surrogate)
@@ -189,12 +194,13 @@ def evaluate(
     score = Score(
         resolution_of(grid),
         len(inputs),
-        float(everything["relative_l2"].mean()),
-        float(everything["relative_h1"].mean()),
+        float(everything["relative_l2"].nanmean()),
+        float(everything["relative_h1"].nanmean()),
         seconds,
         solver_seconds,
         solver_error,
-        {str(name): float(m["relative_l2"].mean()) for name, m in measured.items()},
+        {str(name): float(m["relative_l2"].nanmean()) for name, m in measured.items()},
+        numbers_of(items, picked, without_size(surrogate, outputs)),
     )
     return score, comparison
 
@@ -289,4 +295,4 @@ def _timed_solves(recipe: Recipe, comparison: Comparison) -> tuple[float, float]
     start = time.perf_counter()
     solved = recipe.solve(few.inputs.double(), few.grid)
     seconds = (time.perf_counter() - start) / len(solved)
-    return seconds, float(replace(few, predictions=solved).errors().mean())
+    return seconds, float(replace(few, predictions=solved).errors().nanmean())

@@ -23,6 +23,7 @@ from sobolev.evaluation.figure_look import (
 )
 from sobolev.grids import energy_spectrum
 from sobolev.grids.drawing import ERROR, PREDICTION, TRUTH
+from sobolev.grids.norms import known
 
 Sizes = tuple[int, ...]
 """Nodes per axis."""
@@ -126,8 +127,8 @@ def error_over_resolution(
     figure, axes = plot()
     sizes = sorted(comparisons)
     nodes = [_per_axis(n) for n in sizes]
-    errors = [comparisons[n].errors() for n in sizes]
-    low, high = ([float(e.quantile(q)) for e in errors] for q in (0.1, 0.9))
+    errors = [known(comparisons[n].errors()) for n in sizes]
+    low, high = ([float(e.quantile(q)) if len(e) else np.nan for e in errors] for q in (0.1, 0.9))
     axes.fill_between(nodes, low, high, color=PREDICTION, alpha=0.15, lw=0)
     means = [float(e.mean()) for e in errors]
     axes.plot(nodes, means, "o-", color=PREDICTION, lw=1.2, ms=4, label="surrogate")

@@ -10,6 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from sobolev.evaluation.comparison import Comparison
+from sobolev.evaluation.figure_look import ranked
 from sobolev.grids import Grid, SphereGrid
 from sobolev.grids.drawing import (
     ERROR,
@@ -33,7 +34,7 @@ def fields(comparison: Comparison, surrogate: Surrogate) -> Figure:
     errors = comparison.errors()
     sizes = " × ".join(map(str, comparison.grid.shape))
     comparison, cut = _section(comparison)
-    order = errors.argsort()
+    order = ranked(errors)
     picked = {"median": int(order[len(order) // 2]), "worst": int(order[-1])}
     count = len(surrogate.outputs)
     shown = sorted({0, count // 2, count - 1})

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -61,6 +61,13 @@ def show_single_points(axes: Axes) -> None:
     for line in axes.lines:
         if np.isfinite(np.asarray(line.get_ydata(), dtype=float)).sum() == 1:
             line.set_marker("o")
+
+
+def ranked(errors: Float[Tensor, " sample"]) -> Int[Tensor, " known"]:
+    """Return the samples from the best to the worst, without those that have no error, if others have."""
+    order = errors.argsort()
+    some = ~errors[order].isnan()
+    return order[some] if bool(some.any()) else order
 
 
 def plottable(values: Sequence[float] | Float[Tensor, " ..."]) -> np.ndarray:

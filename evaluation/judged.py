@@ -198,11 +198,11 @@ class _Judge:
             )
         if rollouts is not None:
             seconds = rollouts.seconds_per_trajectory
-            error = float(rollouts.whole_error()[:TIMED_SOLVES].mean())
+            error = float(rollouts.whole_error()[:TIMED_SOLVES].nanmean())
             problem = _trajectories_to_solve(recipe, rollouts)
         else:
             seconds = score.seconds_per_field
-            error = float(comparison.errors()[:TIMED_SOLVES].mean())
+            error = float(comparison.errors()[:TIMED_SOLVES].nanmean())
             problem = _fields_to_solve(recipe, self.manifest, self.split, comparison)
         if not math.isfinite(error):
             return None, "the surrogate's error is not finite, so that no solve is as bad"

@@ -24,6 +24,7 @@ from sobolev.evaluation.break_even import BreakEven
 from sobolev.evaluation.comparison import TIMED_SOLVES, WINDOWS, Comparison, Score
 from sobolev.evaluation.measures import MEASURES
 from sobolev.evaluation.rollouts import Rollouts
+from sobolev.grids.norms import known
 from sobolev.grids.restriction import resolution_of
 from sobolev.surrogates import Surrogate
 
@@ -188,7 +189,11 @@ def _metrics(comparison: Comparison) -> dict[str, Any]:
 
 
 def _summed_up(values: Float[Tensor, " sample"]) -> dict[str, float]:
-    """Return mean, median and 90th percentile over the samples; one that is not finite makes them so."""
+    """Return mean, median and 90th percentile over the samples that have a value; one that is infinite
+    makes them so."""
+    values = known(values)
+    if not len(values):
+        return dict.fromkeys(("mean", "median", "p90"), math.nan)
     middle, high = (float(values.quantile(q)) for q in (0.5, 0.9))
     return {"mean": float(values.mean()), "median": middle, "p90": high}
 

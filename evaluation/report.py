@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from sobolev.datasets.recipes.presets import words_for
 from sobolev.evaluation import figures as plots
 from sobolev.evaluation.record import Evaluation
+from sobolev.training.zeros import in_words
 
 _SHOWN = {
     "errors": "Errors",
@@ -67,6 +68,7 @@ def _template() -> jinja2.Template:
     )
     environment.filters |= {
         "sig": _significant,
+        "samples": in_words,
         "duration": _duration,
         "pretty": lambda value: json.dumps(value, indent=1, ensure_ascii=False),
     }

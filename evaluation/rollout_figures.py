@@ -14,6 +14,7 @@ from sobolev.evaluation.figure_look import (
     SPECTRA,
     plot,
     plottable,
+    ranked,
     scale_values,
     tidied,
 )
@@ -93,7 +94,7 @@ def last_spectra(rollouts: Rollouts) -> Figure:
 def filmstrip(rollouts: Rollouts, quantity: int = 0) -> Figure:
     """Draw truth, prediction and error of the trajectory of median error at five times; on a line, the
     three over position and time. A volume is cut in the middle of its first axis."""
-    order = rollouts.whole_error().nan_to_num(nan=float("inf")).argsort()
+    order = ranked(rollouts.whole_error())
     sample = int(order[len(order) // 2])
     truth, prediction = (
         plottable(u[sample, :, quantity]) for u in (rollouts.targets, rollouts.predictions)

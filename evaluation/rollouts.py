@@ -13,7 +13,7 @@ from torch import Tensor
 from sobolev.datasets.loading.datamodule import OperatorDataModule
 from sobolev.datasets.store.manifest import Manifest
 from sobolev.grids import AbstractGrid, energy_spectrum
-from sobolev.grids.norms import relative_error
+from sobolev.grids.norms import known, relative_error
 from sobolev.surrogates import Surrogate
 from sobolev.surrogates.applying import apply, comfortable_batch
 from sobolev.training.metrics import correlation_time, integral_error
@@ -125,9 +125,9 @@ class Rollouts:
             "times": list(self.times),
             "time_units": self.time_units,
             "finite": int(self.finite.sum()),
-            "relative_l2": {"mean": errors.mean(0).tolist(), **spread},
-            "persistence_relative_l2": self.persistence().mean(0).tolist(),
-            "whole_trajectory_relative_l2": float(self.whole_error().mean()),
+            "relative_l2": {"mean": errors.nanmean(0).tolist(), **spread},
+            "persistence_relative_l2": self.persistence().nanmean(0).tolist(),
+            "whole_trajectory_relative_l2": float(self.whole_error().nanmean()),
             "correlation_time": {
                 "threshold": CORRELATED,
                 "mean": float(held.mean()),
@@ -147,12 +147,11 @@ class Rollouts:
 
 
 def _quantiles(errors: Float[Tensor, "sample frame"]) -> dict[str, list[float]]:
-    """Return median, 10th and 90th percentile over the samples; a rollout that blew up counts as
-    infinite."""
-    ranked = errors.nan_to_num(nan=torch.inf).sort(0).values
-    last = len(ranked) - 1
+    """Return median, 10th and 90th percentile over the samples that have an error; that of a rollout
+    that blew up is infinite."""
+    frames = [known(frame).sort().values.tolist() or [torch.nan] for frame in errors.T]
     return {
-        name: ranked[round(share * last)].tolist()
+        name: [frame[round(share * (len(frame) - 1))] for frame in frames]
         for name, share in (("p10", 0.1), ("median", 0.5), ("p90", 0.9))
     }
 

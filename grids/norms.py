@@ -66,9 +66,26 @@ def relative_error(
     """Return ‖p − y‖_{H^s} / ‖y‖_{H^s} per sample, the norm taken over all channels (and frames).
 
     For s = 0 on a periodic or Dirichlet grid this is the relative L² error of the FNO paper. There
-    is no hidden ε: a target of zero gives infinity or NaN.
+    is no hidden ε: nothing is relative to a target of zero, whose error is NaN (``ratio``).
     """
-    return norm_per_sample(prediction - target, grid, order) / norm_per_sample(target, grid, order)
+    error = norm_per_sample(prediction - target, grid, order)
+    return ratio(error, norm_per_sample(target, grid, order))
+
+
+def ratio(error: Float[Tensor, "*batch"], size: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """Return ``error / size``: NaN where there is no size to be relative to, and infinite where the
+    error is not finite, as that of a prediction that blew up.
+
+    >>> ratio(torch.tensor([1.0, 1.0, torch.nan]), torch.tensor([2.0, 0.0, 2.0]))
+    tensor([0.5000,    nan,    inf])
+    """
+    lost = ~error.isfinite()
+    return torch.where(lost, torch.inf, error / torch.where(size == 0, torch.nan, size))
+
+
+def known(values: Float[Tensor, " n"]) -> Float[Tensor, " known"]:
+    """Return the values that there are: those of samples that have none are NaN."""
+    return values[~values.isnan()]
 
 
 def norm_per_sample(

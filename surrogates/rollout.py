@@ -109,7 +109,8 @@ class Observed:
 
     ``stable_frames`` counts those before the first in which the root mean square of a quantity about
     its training mean exceeds ``AMPLITUDE`` times the largest of the given frames, or the training
-    standard deviation if that is larger. ``drift`` is (∫u(t) − ∫u₀) / ∫|u₀|, u₀ the last given frame.
+    standard deviation if that is larger. ``drift`` is (∫u(t) − ∫u₀) / ∫|u₀|, u₀ the last given frame,
+    and NaN where that is zero.
     """
 
     frames: Float[Tensor, "batch frames quantities ..."]
@@ -149,7 +150,8 @@ def observed(
     last, whole = (
         size.integral(u).cpu()[:, None] for u in (state.frames[:, -1], state.frames[:, -1].abs())
     )
-    drift = (integrals.where(finite[..., None], torch.nan) - last) / whole
+    some = torch.where(whole == 0, torch.nan, whole)
+    drift = (integrals.where(finite[..., None], torch.nan) - last) / some
     return Observed(_until(finite, values), stable, drift)
 
 

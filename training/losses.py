@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sobolev.grids import AbstractGrid, energy_spectrum
 from sobolev.grids.checks import real_number
-from sobolev.grids.norms import norm_per_sample, relative_error
+from sobolev.grids.norms import norm_per_sample
 
 Fields = Float[Tensor, " batch *field"]
 """Fields of a batch, ``field`` being ``*space``, ``channels, *space`` or ``time, variables, *space``."""
@@ -107,7 +107,8 @@ class SobolevLoss(FieldLoss):
     Args:
         grid: the grid of the fields; fixes boundary conditions and physical wavenumbers.
         order: s, any real number; 0 weighs all scales alike, 1 stresses gradients, −1 large scales.
-        relative: divide each sample's error by the norm of its target.
+        relative: divide each sample's error by the norm of its target. A target of zero, to which
+            nothing is relative, adds nothing to the loss.
     """
 
     def __init__(self, grid: AbstractGrid, order: float = 0.0, relative: bool = True) -> None:
@@ -117,9 +118,10 @@ class SobolevLoss(FieldLoss):
         self.order = real_number("the order of a Sobolev norm", order)
 
     def per_sample(self, prediction: Fields, target: Fields) -> Float[Tensor, " batch"]:
-        if self.relative:
-            return relative_error(prediction, target, self.grid, self.order)
-        return norm_per_sample(prediction - target, self.grid, self.order)
+        error = norm_per_sample(prediction - target, self.grid, self.order)
+        if not self.relative:
+            return error
+        return _relative(error, norm_per_sample(target, self.grid, self.order))
 
 
 class BandLoss(FieldLoss):
@@ -127,7 +129,7 @@ class BandLoss(FieldLoss):
     on the modes of a band.
 
     Each band is judged by its own energy, so that fine scales of little energy are not drowned.
-    Channels are taken together. A band in which a target has no energy gives infinity or NaN.
+    Channels are taken together. A band in which a target has no energy but rounding adds nothing.
 
     Args:
         grid: the grid of the fields.
@@ -168,7 +170,9 @@ class BandLoss(FieldLoss):
         weights = torch.tensor(self.weights, dtype=error.dtype, device=error.device)
         some = error > 0  # the root has no derivative at 0
         root = torch.where(some, torch.where(some, error, 1.0).sqrt(), 0.0)
-        return (weights * root / energy.sqrt()).sum(-1)
+        rounding = (8 * torch.finfo(energy.dtype).eps) ** 2 * energy.sum(-1, keepdim=True)
+        size = torch.where(energy <= rounding, 0.0, energy).sqrt()
+        return (weights * _relative(root, size)).sum(-1)
 
     def _energies(self, u: Fields) -> Float[Tensor, "batch bands"]:
         """Return the energy per sample and band."""
@@ -206,6 +210,14 @@ class FrameLoss(FieldLoss):
             )
         frames = self.loss.per_sample(prediction.flatten(0, 1), target.flatten(0, 1))
         return frames.unflatten(0, prediction.shape[:2]).mean(1)
+
+
+def _relative(
+    error: Float[Tensor, "*batch"], size: Float[Tensor, "*batch"]
+) -> Float[Tensor, "*batch"]:
+    """Return ``error / size``, and 0 with gradient 0 where there is no size."""
+    none = size == 0
+    return torch.where(none, 0.0, error / torch.where(none, 1.0, size))
 
 
 def made_for(grid: AbstractGrid, loss: Callable[[AbstractGrid], FieldLoss]) -> FieldLoss:

@@ -3,7 +3,9 @@ samples in float64, whatever the batches.
 
 Every function takes ``(batch, channels, *space)`` twice, prediction first, and the grid. Frames of a
 trajectory are channels; input frames are not among them, so that given data are never scored as
-predictions. There is no hidden ε: where a definition divides by zero, the value is infinite or NaN.
+predictions. There is no hidden ε: where a definition divides by zero, as a relative error does where
+the true field is zero, the value is NaN, and the sample is left out of the mean. A prediction that is
+not finite has an infinite error.
 """
 
 from __future__ import annotations
@@ -17,31 +19,34 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.grids import AbstractGrid, energy_spectrum
-from sobolev.grids.norms import relative_error
+from sobolev.grids.norms import ratio, relative_error
 
 Fields = Float[Tensor, "batch channels ..."]
 
 
 def nrmse(prediction: Fields, target: Fields, grid: AbstractGrid) -> Float[Tensor, " batch"]:
     """Return √⟨(p − y)²⟩ / √⟨y²⟩, with ⟨⟩ the mean over space, averaged over the channels (PDEBench,
-    Takamoto et al. 2022)."""
-    square = _mean((prediction - target).square(), grid) / _mean(target.square(), grid)
-    return square.sqrt().mean(1)
+    Takamoto et al. 2022) that are not zero."""
+    square = ratio(_mean((prediction - target).square(), grid), _mean(target.square(), grid))
+    return square.sqrt().nanmean(1)
 
 
 def vrmse(prediction: Fields, target: Fields, grid: AbstractGrid) -> Float[Tensor, " batch"]:
-    """Return √(⟨(p − y)²⟩ / Var y), averaged over the channels (The Well, Ohana et al. 2024).
-    Predicting the mean scores 1.
+    """Return √(⟨(p − y)²⟩ / Var y), averaged over the channels that are not constant (The Well, Ohana
+    et al. 2024). Predicting the mean scores 1.
 
     The Well divides the variance by n − 1 and adds 1e-7; here it is the variance over the domain.
     """
     variance = _mean((target - _mean(target, grid, keep=True)).square(), grid)
-    return (_mean((prediction - target).square(), grid) / variance).sqrt().mean(1)
+    rounding = (8 * torch.finfo(target.dtype).eps) ** 2 * _mean(target.square(), grid)
+    variance = torch.where(variance <= rounding, 0.0, variance)
+    return ratio(_mean((prediction - target).square(), grid), variance).sqrt().nanmean(1)
 
 
 def max_error(prediction: Fields, target: Fields, grid: AbstractGrid) -> Float[Tensor, " batch"]:
     """Return max |p − y| over channels and nodes."""
-    return (prediction - target).abs().flatten(1).amax(1)
+    largest = (prediction - target).abs().flatten(1).amax(1)
+    return ratio(largest, torch.ones_like(largest))
 
 
 def binned_error(
@@ -64,7 +69,7 @@ def spectrum_error(
     p, y = (energy_spectrum(u, grid)[1].sum(1) for u in (prediction, target))
     present = y > 1e-12 * y.sum(-1, keepdim=True)
     decades = torch.where(present, (p / torch.where(present, y, 1.0)).log10(), 0.0)
-    return (decades.square().sum(-1) / present.sum(-1)).sqrt()
+    return ratio(decades.square().sum(-1), present.sum(-1).to(decades.dtype)).sqrt()
 
 
 def integral_error(
@@ -116,7 +121,8 @@ def _mean(
 class SampleMean(torchmetrics.Metric):
     """The mean over samples of a function ``(prediction, target, grid) -> (batch, *size)``.
 
-    It is summed in float64, and right for uneven batches and over processes.
+    It is summed in float64, and right for uneven batches and over processes. A value that is NaN
+    though prediction and target are finite is no value, and is left out; NaN if all are.
 
     >>> from sobolev.solvers import Grid
     >>> metric = SampleMean(nrmse, Grid.periodic(8))
@@ -127,7 +133,7 @@ class SampleMean(torchmetrics.Metric):
 
     full_state_update = False
     total: Float[Tensor, "*size"]
-    count: Float[Tensor, ""]
+    count: Float[Tensor, "*size"]
 
     def __init__(
         self,
@@ -143,7 +149,7 @@ class SampleMean(torchmetrics.Metric):
         shape = (size,) if size else ()
         zero = partial(torch.zeros, dtype=torch.float64, device="cpu")
         self.add_state("total", zero(shape), dist_reduce_fx="sum")
-        self.add_state("count", zero(()), dist_reduce_fx="sum")
+        self.add_state("count", zero(shape), dist_reduce_fx="sum")
 
     def update(self, prediction: Float[Tensor, " ..."], target: Float[Tensor, " ..."]) -> None:
         """Add a batch of fields, ``(batch, channels, *space)`` each.
@@ -156,17 +162,19 @@ class SampleMean(torchmetrics.Metric):
                 f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} must be (batch, channels, "
                 f"{', '.join(map(str, self.grid.shape))})"
             )
-        values = self.function(prediction.double(), target.double(), self.grid).sum(0)
-        if values.shape != self.total.shape:
+        values = self.function(prediction.double(), target.double(), self.grid)
+        if values.shape[1:] != self.total.shape:
             raise ValueError(
-                f"a sample has values of shape {tuple(values.shape)}, the metric was made for "
+                f"a sample has values of shape {tuple(values.shape[1:])}, the metric was made for "
                 f"{tuple(self.total.shape)}; give SampleMean(size=...)"
             )
-        self.total += values
-        self.count += len(target)
+        finite = (prediction - target).isfinite().flatten(1).all(1)
+        none = values.isnan() & finite.reshape(-1, *[1] * (values.ndim - 1))
+        self.total += values.masked_fill(none, 0.0).sum(0)
+        self.count += (~none).sum(0)
 
     def compute(self) -> Float[Tensor, "*size"]:
-        """Return the mean over all samples seen."""
+        """Return the mean over all samples that have a value."""
         return self.total / self.count
 
 

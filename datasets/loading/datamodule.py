@@ -267,7 +267,7 @@ class OperatorDataModule(lightning.LightningDataModule):
                     f"split {split!r} of {self.path} holds values that are not finite; run `sobolev verify`"
                 )
             arrays[variable.name] = values.numpy()
-        return FromMemory(arrays), np.arange(len(samples))
+        return FromMemory(arrays, samples), np.arange(len(samples))
 
     def _solved(self, reader: ShardReader, samples: np.ndarray) -> np.ndarray:
         """Return a mask of the samples that the solver did not give up on."""

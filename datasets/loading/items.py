@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,23 +17,37 @@ from sobolev.datasets.loading.windows import Window
 from sobolev.datasets.store.reading import ShardReader
 from sobolev.grids.moments import Moments
 
-Source = Callable[[str, int], np.ndarray]
-"""A place to read fields from: the values of a variable for one sample, ``([time,] *space)``."""
 Restrict = Callable[[Float[Tensor, "*lead_and_space"]], Float[Tensor, "*lead_and_other_space"]]
 """A map of fields to a coarser grid."""
 
 
-class FromMemory:
-    """Arrays ``(sample, [time,] *space)`` by variable."""
+class Source(ABC):
+    """A place to read fields from."""
 
-    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+    @abstractmethod
+    def __call__(self, name: str, sample: int) -> np.ndarray:
+        """Return the values of a variable for one sample, ``([time,] *space)``."""
+
+    @abstractmethod
+    def number_of(self, sample: int) -> int:
+        """Return the number of a sample in its split."""
+
+
+class FromMemory(Source):
+    """Arrays ``(sample, [time,] *space)`` by variable, and the samples' numbers in their split."""
+
+    def __init__(self, arrays: dict[str, np.ndarray], numbers: np.ndarray) -> None:
         self.arrays = arrays
+        self.numbers = numbers
 
     def __call__(self, name: str, sample: int) -> np.ndarray:
         return self.arrays[name][sample]
 
+    def number_of(self, sample: int) -> int:
+        return int(self.numbers[sample])
 
-class FromShards:
+
+class FromShards(Source):
     """Views of memory-mapped shards."""
 
     def __init__(self, reader: ShardReader) -> None:
@@ -42,6 +57,9 @@ class FromShards:
         starts = self.reader.starts
         number = bisect.bisect_right(starts, sample) - 1
         return self.reader.mapped(name, number)[sample - int(starts[number])]
+
+    def number_of(self, sample: int) -> int:
+        return sample
 
 
 class Items(Dataset):
@@ -122,6 +140,10 @@ class Items(Dataset):
         past = history.flatten(1, 2)
         inputs = torch.cat([torch.stack(static, dim=1), past], dim=1) if static else past
         return inputs, horizon.flatten(1, 2)
+
+    def number_of(self, index: int) -> int:
+        """Return the number in its split of the sample that an item is of."""
+        return self.source.number_of(int(self.samples[index // self.starts]))
 
     @property
     def inputs(self) -> Float[Tensor, "item inputs *space"]:

@@ -31,6 +31,7 @@ from sobolev.datasets.recipes.capabilities import (
     scaled,
 )
 from sobolev.grids import GaussianRandomField, Grid
+from sobolev.grids.norms import ratio
 from sobolev.grids.variables import Variable
 from sobolev.solvers.elliptic.darcy import Darcy
 from sobolev.solvers.elliptic.darcy_published import EllipticityWarning, PublishedDarcy
@@ -135,7 +136,7 @@ class DarcyRecipe(Bounded, WithResidual, Loosenable, PressureEquation, RandomMed
         a = inputs[:, 0].double()
         p = grid.without_border(outputs[:, 0]).double()
         u = self.solve(inputs.double(), grid)[:, 0]
-        return Darcy().energy_norm(p - u, a, grid) / Darcy().energy_norm(u, a, grid)
+        return ratio(Darcy().energy_norm(p - u, a, grid), Darcy().energy_norm(u, a, grid))
 
     @property
     def setting(self) -> str:

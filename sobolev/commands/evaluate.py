@@ -113,6 +113,8 @@ def print_table(scores: Sequence[Score]) -> None:
     import rich.markup
     import rich.table
 
+    from sobolev.training.zeros import in_words
+
     table = rich.table.Table()
     heads = (
         "resolution", "samples", "relative L²", "relative H¹", "ms/field", "solver ms/field", "solver relative L²",
@@ -129,4 +131,7 @@ def print_table(scores: Sequence[Score]) -> None:
         )  # fmt: skip
         for name, error in s.relative_l2_of.items():
             table.add_row(rich.markup.escape(name), "", f"{error:.5f}", *[""] * 4, style="dim")
-    rich.console.Console(width=110).print(table)
+    console = rich.console.Console(width=110)
+    console.print(table)
+    for zero in {in_words(s.zero) for s in scores if s.zero}:
+        console.print(f"the true field of {zero} is zero; the relative errors leave it out")

@@ -43,7 +43,7 @@ def window(history: int, horizon: int) -> tuple[torch.Tensor, torch.Tensor, dict
         "b": torch.randn(2, history + horizon, 4, 5).numpy(),
     }
     items = Items(
-        FromMemory(arrays), torch.arange(2).numpy(), ["s"], ["a", "b"],
+        FromMemory(arrays, torch.arange(2).numpy()), torch.arange(2).numpy(), ["s"], ["a", "b"],
         frames=history + horizon, window=Window(history, horizon),
     )  # fmt: skip
     return items.inputs, items.outputs, arrays

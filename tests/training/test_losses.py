@@ -86,6 +86,44 @@ def test_band_loss_has_gradient_zero_where_a_band_is_met():
     assert not same.grad.any()
 
 
+@pytest.mark.parametrize(
+    "make", [SobolevLoss, partial(SobolevLoss, order=1.0), partial(BandLoss, edges=[20.0])], ids=str
+)
+def test_a_target_of_zero_adds_nothing(make):
+    grid = Grid.periodic(16)
+    p, y = pair(4, 1, 16)
+    y[1] = 0.0
+    p.requires_grad_()
+    loss = make(grid)
+    found = loss(p, y)
+    found.backward()
+    others = [0, 2, 3]
+    assert found.item() == pytest.approx(0.75 * loss(p[others], y[others]).item(), rel=1e-12)
+    assert not p.grad[1].any()
+    assert p.grad[others].abs().amin() > 0
+    exact = torch.zeros(2, 1, 16, dtype=torch.float64, requires_grad=True)
+    loss(exact, exact.detach()).backward()
+    assert not exact.grad.any()
+
+
+def test_frames_of_zero_add_nothing():
+    grid = Grid.periodic(16)
+    p, y = pair(3, 2, 1, 16)
+    y[:, 0] = 0.0
+    expected = SobolevLoss(grid)(p[:, 1], y[:, 1]) / 2
+    assert FrameLoss(grid)(p, y).item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bands_in_which_a_target_has_rounding_alone_add_nothing(dtype):
+    grid = Grid.periodic(64)
+    x = 2 * torch.pi * grid.points()[0].to(dtype)
+    y = torch.cos(3 * x).expand(2, 1, -1)
+    p = 1.5 * y + 0.1 * torch.cos(20 * x)
+    loss = BandLoss(grid, [2 * torch.pi * 10], weights=[1.0, 1.0])
+    assert loss(p, y).item() == pytest.approx(0.5, rel=1e-4)
+
+
 def test_one_band_of_all_modes_is_the_relative_l2_error():
     grid = Grid.neumann(12, 10)
     p, y = pair(3, 2, 12, 10)

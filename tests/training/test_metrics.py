@@ -136,6 +136,41 @@ def test_options_are_bound_by_partial():
     assert metric.compute().item() == 6.0
 
 
+def test_samples_without_a_value_are_left_out_and_lost_predictions_are_not():
+    """Nothing is relative to a true field of zero; a prediction of NaN has an infinite error."""
+    grid = Grid.periodic(16)
+    p, y = pair(5, 2, 16)
+    others = [0, 2, 3, 4]
+    y[1] = 0.0
+    for function in (m.nrmse, m.vrmse, m.spectrum_error, m.relative_error):
+        values = function(p, y, grid)
+        assert values.isnan().tolist() == [False, True, False, False, False]
+        metric = SampleMean(function, grid)
+        metric.update(p[:2], y[:2])
+        metric.update(p[2:], y[2:])
+        assert metric.compute().item() == pytest.approx(values[others].mean().item(), rel=1e-12)
+    nothing = RelativeError(grid)
+    nothing.update(p[1:2], y[1:2])
+    assert nothing.compute().isnan()
+    p[3, 0, 0] = torch.nan
+    for function in (m.nrmse, m.vrmse, m.spectrum_error, m.relative_error, m.max_error):
+        assert function(p, y, grid)[3] == torch.inf
+    metric = SampleMean(m.integral_error, grid, size=2)
+    metric.update(p, y)
+    assert metric.compute().isnan().tolist() == [True, False]
+    p[1, 0, 0] = torch.inf
+    assert m.relative_error(p, y, grid)[1] == torch.inf
+
+
+def test_channels_without_a_size_do_not_count():
+    grid = Grid.neumann(9)
+    p, y = pair(3, 2, 9)
+    y[0, 1] = 0.0
+    assert torch.allclose(m.nrmse(p, y, grid)[0], m.nrmse(p[:, :1], y[:, :1], grid)[0])
+    y[0, 1] = 0.1  # a constant, whose variance is zero but for rounding
+    assert torch.allclose(m.vrmse(p, y, grid)[0], m.vrmse(p[:, :1], y[:, :1], grid)[0])
+
+
 def test_fields_that_do_not_fit_are_refused():
     metric, y = SampleMean(m.nrmse, Grid.periodic(16)), torch.ones(2, 3, 16)
     with pytest.raises(ValueError, match=r"must be \(batch, channels, 16\)"):

@@ -32,6 +32,7 @@ from sobolev.training.callbacks.learning_rates import find_learning_rate
 from sobolev.training.callbacks.pictures import Draw, PredictionPictures
 from sobolev.training.callbacks.profile import Profile
 from sobolev.training.callbacks.progress import Clock, EpochLines, Patience, duration, epochs_of
+from sobolev.training.callbacks.zero_fields import ZeroFields
 from sobolev.training.module import SHARDED, START, OperatorModule
 from sobolev.training.runs.resuming import checkpoint_of, fill, refuse_changes
 
@@ -131,6 +132,7 @@ class Run:
             Clock(),
             *([PredictionPictures(self.draw)] if self.draw else []),
             RichProgressBar() if progress_bar else EpochLines(),
+            ZeroFields(),
             RunCheckpoint(self.checkpoints, "best", monitor=WATCHED),
             # a callback of its own: the one above saves only when the validation error has fallen
             RunCheckpoint(self.checkpoints, "last", every_n_epochs=1, save_on_train_epoch_end=True),
