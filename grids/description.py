@@ -141,16 +141,14 @@ def _axis_of(dataset: xr.Dataset, axis: Axis) -> Axis:
     coordinate = _coordinate(dataset, axis.name)
     kind = coordinate.attrs.get("boundary", axis.boundary)
     if kind != axis.boundary:
-        raise ValueError(
-            f"axis {axis.name!r} is {kind} in the dataset; the surrogate was trained on {axis.boundary}"
-        )
+        raise ValueError(f"axis {axis.name!r} is {kind} in the dataset; expected {axis.boundary}")
     nodes = np.asarray(coordinate.values, dtype=np.float64)
     sized = replace(axis, size=len(nodes))
     expected = sized.points().numpy()
     if not np.allclose(nodes, expected, rtol=0, atol=1e-3 * sized.spacing):
         raise ValueError(
-            f"the {len(nodes)} nodes of {axis.name!r} run from {nodes[0]:.6g} to {nodes[-1]:.6g}; the surrogate "
-            f"needs evenly spaced nodes from {expected[0]:.6g} to {expected[-1]:.6g} "
+            f"the {len(nodes)} nodes of {axis.name!r} run from {nodes[0]:.6g} to {nodes[-1]:.6g}; expected "
+            f"evenly spaced nodes from {expected[0]:.6g} to {expected[-1]:.6g} "
             f"({axis.boundary}: {_NODES_IN_WORDS[axis.boundary]})"
         )
     return sized
@@ -161,11 +159,9 @@ def _sphere_of(dataset: xr.Dataset, grid: SphereGrid) -> SphereGrid:
     kind = latitude.attrs.get("grid", grid.kind)
     radius = _radius(latitude, grid.radius)
     if kind != grid.kind:
-        raise ValueError(f"the latitudes are {kind}; the surrogate was trained on {grid.kind}")
+        raise ValueError(f"the latitudes are {kind}; expected {grid.kind}")
     if not math.isclose(radius, grid.radius, rel_tol=1e-6):
-        raise ValueError(
-            f"the dataset's sphere has radius {radius:g}; the surrogate was trained on radius {grid.radius:g}"
-        )
+        raise ValueError(f"the dataset's sphere has radius {radius:g}; expected {grid.radius:g}")
     rings = _degrees(latitude, "north")
     nodes = _degrees(longitude, "east")
     sized = grid.resized(len(rings), len(nodes))
@@ -173,14 +169,14 @@ def _sphere_of(dataset: xr.Dataset, grid: SphereGrid) -> SphereGrid:
         raise ValueError(_wrong_latitudes(rings, sized))
     if not _are_nodes_of(nodes, sized, 1):
         raise ValueError(
-            f"the {len(nodes)} longitudes run from {nodes[0]:.6g}° to {nodes[-1]:.6g}°; the surrogate needs them "
+            f"the {len(nodes)} longitudes run from {nodes[0]:.6g}° to {nodes[-1]:.6g}°; expected them "
             f"evenly spaced from 0° to {360 - 360 / len(nodes):.6g}°, eastward"
         )
     return sized
 
 
 def _wrong_latitudes(rings: np.ndarray, grid: SphereGrid) -> str:
-    needs = f"the surrogate needs them {grid.kind}, from north to south"
+    needs = f"expected them {grid.kind}, from north to south"
     if _are_nodes_of(rings[::-1], grid, 0):
         remedy = 'dataset.sortby("lat", ascending=False) turns them'
         return f"the latitudes run from south to north; {needs}: {remedy}"
@@ -206,7 +202,7 @@ def _radius(latitude: xr.DataArray, default: float) -> float:
         return float(radius)
     except (TypeError, ValueError):
         raise ValueError(
-            f"{latitude.name} has radius {radius!r}; expected a number, as the surrogate's {default:g}"
+            f"{latitude.name} has radius {radius!r}; expected a number, such as {default:g}"
         ) from None
 
 

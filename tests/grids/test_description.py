@@ -36,7 +36,7 @@ def test_a_grid_comes_back_from_its_coordinates_at_their_sizes(grid):
 
 def test_nodes_that_lie_elsewhere_are_refused():
     dataset = xr.Dataset(coords=axis_coords(Grid.periodic(8, length=2.0)))
-    with pytest.raises(ValueError, match=r"needs evenly spaced nodes from 0 to 0.875"):
+    with pytest.raises(ValueError, match=r"expected evenly spaced nodes from 0 to 0.875"):
         grid_of(dataset, Grid.periodic(8))
     with pytest.raises(ValueError, match="no coordinate 'y'"):
         grid_of(dataset, Grid.periodic(8, 8))

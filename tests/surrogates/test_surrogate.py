@@ -161,7 +161,7 @@ def with_boundary(data):
         (with_nan, "initial_velocity holds NaN or infinite values .first in sample 2"),
         (with_coordinates(np.linspace(-1, 1, 48)), "periodic: the end point left out"),
         (with_coordinates(np.linspace(0, 2, 48, endpoint=False)), "from -1 to"),
-        (with_boundary, "is dirichlet in the dataset; the surrogate was trained on periodic"),
+        (with_boundary, "is dirichlet in the dataset; expected periodic"),
         (lambda d: d.expand_dims(time=2), "at most one more"),
         (lambda d: d * 1e300, "the prediction is not finite"),
         (lambda d: d.isel(sample=slice(0, 0)), "at least one field"),
