@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sobolev.datasets.generating.generation import generate, refined
     from sobolev.datasets.generating.verification import verify
     from sobolev.datasets.layouts.exporting import export
+    from sobolev.datasets.layouts.fields import store_fields
     from sobolev.datasets.layouts.importing import import_data
     from sobolev.datasets.loading.datamodule import OperatorDataModule
     from sobolev.datasets.recipes.base import Recipe
@@ -47,6 +48,7 @@ _HOME = {
     "open_dataset": "sobolev.datasets.store.shards",
     "refined": "sobolev.datasets.generating.generation",
     "show": "sobolev.datasets.gallery",
+    "store_fields": "sobolev.datasets.layouts.fields",
     "verify": "sobolev.datasets.generating.verification",
 }
 
@@ -71,6 +73,7 @@ __all__ = [
     "open_dataset",
     "refined",
     "show",
+    "store_fields",
     "verify",
 ]
 

@@ -44,6 +44,11 @@ def read_neuralop(file: Path, meaning: UserWords, stack: ExitStack) -> Foreign:
     if len(pair) < 2 or pair[0].shape != pair[1].shape or len(pair[0].shape) not in (2, 3):
         expected = "a dictionary of tensors x and y of one shape (sample, [1,] x[, y])"
         raise wrong(file, "neuralop", found, expected)
+    if more := [name for name in found if name not in ("x", "y")]:
+        raise ValueError(
+            f"{file} holds {', '.join(map(str, more))} beside x and y, which neuralop's layout does not know; name the "
+            "fields that you want by --inputs and --outputs"
+        )
     axes = _axes(meaning, pair[0], None, None, "a .pt file holds no coordinates")
     return _pair(pair, unknown(["input", "output"], file.name), axes)
 
@@ -133,7 +138,7 @@ def _arrays(file: Path, stack: ExitStack) -> dict[str, Lazy]:
         names = [name for name in opened if isinstance(opened.get(name), h5py.Dataset)]
         return {name: _transposed(array(opened, name)) for name in names}
     try:
-        content = scipy.io.loadmat(file, variable_names=["a", "u", "t", "coeff", "sol"])
+        content = scipy.io.loadmat(file)
     except Exception as error:  # whatever a damaged file leads scipy to
         raise ValueError(f"{file} cannot be read as a MATLAB file: {error}") from error
     return {name: Lazy.of(v) for name, v in content.items() if not name.startswith("__")}

@@ -11,6 +11,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from jaxtyping import Float
 
 from sobolev.datasets.layouts.exporting import reversed_space
 from sobolev.datasets.store.manifest import ERROR, STATUS
@@ -36,7 +37,7 @@ class UserWords:
     def said(self) -> dict[str, Any]:
         """All that was said, for the recipe."""
         plain = {k: dict(v) if isinstance(v, Mapping) else v for k, v in vars(self).items()}
-        return {k: v for k, v in plain.items() if v not in (None, [])}
+        return {k: v for k, v in plain.items() if v not in (None, [], (), {})}
 
     @property
     def of_grid(self) -> bool:
@@ -62,11 +63,7 @@ class UserWords:
     def measured(self, name: str, points: np.ndarray, boundary: str | None, why: str) -> Axis:
         """Return the axis that has nodes at these coordinates."""
         points = points.astype(np.float64)
-        even = points.ndim == 1 and len(points) > 1 and points[-1] > points[0]
-        if even:  # float32 rounds each point of a fine grid by much of a step
-            ideal = np.linspace(points[0], points[-1], len(points))
-            even = np.abs(points - ideal).max() < 1e-2 * (ideal[1] - ideal[0])
-        if not even:
+        if not are_even(points):
             raise ValueError(
                 f"the coordinates of axis {name!r} must increase in equal steps, got {short(points)}; "
                 "sobolev has no grid for others"
@@ -79,14 +76,27 @@ class UserWords:
         length = float(self._known("length", name, _snapped(extent, extent), why))
         return Axis(name, size, length, _snapped(start, extent), kind)
 
-    def _known(self, what: str, axis: str, default: Any, why: str) -> Any:
+    def of_axis(self, what: str, axis: str) -> Any:
+        """Return the ``boundary`` or ``length`` that was given for an axis; None where none was."""
         given = getattr(self, what)
-        found = given.get(axis) if isinstance(given, Mapping) else given
+        return given.get(axis) if isinstance(given, Mapping) else given
+
+    def _known(self, what: str, axis: str, default: Any, why: str) -> Any:
+        found = self.of_axis(what, axis)
         if found is None and default is None:
             raise ValueError(
                 f"the {what} of axis {axis!r} is not known: {why}; pass {_ASKED[what]}"
             )
         return default if found is None else found
+
+
+def are_even(points: Float[np.ndarray, "*node"]) -> bool:
+    """Return whether coordinates rise in equal steps, but for rounding to float32."""
+    if points.ndim != 1 or len(points) < 2 or not points[-1] > points[0]:
+        return False
+    # float32 rounds each point of a fine grid by much of a step
+    ideal = np.linspace(points[0], points[-1], len(points))
+    return bool(np.abs(points - ideal).max() < 1e-2 * (ideal[1] - ideal[0]))
 
 
 def _snapped(value: float, extent: float) -> float:
@@ -186,7 +196,8 @@ def wrong(file: Path, layout: str, found: Mapping[str, Any], expected: str) -> V
     shapes = {name: tuple(getattr(value, "shape", ())) for name, value in found.items()}
     listed = ", ".join(f"{k} {v}" if v else str(k) for k, v in shapes.items()) or "nothing"
     return ValueError(
-        f"{file} does not have the layout {layout}: expected {expected}; found {listed}"
+        f"{file} does not have the layout {layout}: expected {expected}; found {listed}. Of others name the fields, "
+        "by --outputs and --inputs (sobolev.datasets.store_fields)"
     )
 
 

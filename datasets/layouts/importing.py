@@ -35,6 +35,7 @@ import h5py
 from sobolev.datasets.layouts.arrays import read_mat, read_neuralop
 from sobolev.datasets.layouts.foreign import Foreign, UserWords
 from sobolev.datasets.layouts.hdf5 import read_pdebench, read_well
+from sobolev.datasets.layouts.opening import described
 from sobolev.datasets.layouts.storing import Declared, Part, check_words, store
 from sobolev.datasets.store.whole_files import file_digest
 
@@ -164,8 +165,8 @@ def _recognised(file: Path) -> str:
     if "tensor" in keys:
         return "pdebench"
     raise ValueError(
-        f"{file} is none of the layouts {', '.join(_READERS)}: expected a .pt or .mat file, or HDF5 with a group "
-        f"dimensions (The Well) or an array tensor (PDEBench), found {', '.join(keys) or 'no HDF5'}"
+        f"{file} has none of the layouts {', '.join(_READERS)}; name its fields by --outputs and --inputs "
+        f"(sobolev.datasets.store_fields). It holds {described(file)}"
     )
 
 

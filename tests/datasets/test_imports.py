@@ -416,7 +416,7 @@ def written(tmp_path, text):
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        (lambda p: h5_file(p, data=X), {}, "none of the layouts well, .*, found data"),
+        (lambda p: h5_file(p, data=X), {}, "none of the layouts well, .* It holds data"),
         (lambda p: h5_file(p, data=X), {"layout": "well"}, r"expected dimensions, .*; found data \(4,\)"),
         (lambda p: h5_file(p, tensor=X), {}, r"expected tensor \(sample, time, .*; found tensor \(4,\)"),
         (
