@@ -23,6 +23,8 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
+from sobolev.datasets.store.whole_files import place_of
+
 SCHEMA = 2
 WEIGHTS = "model.safetensors"
 MEANING = "surrogate.json"
@@ -57,6 +59,7 @@ def write_folder(path: Path, module: nn.Module, meaning: dict[str, Any]) -> None
     if path.is_dir() and (foreign := {f.name for f in path.iterdir()} - {WEIGHTS, MEANING}):
         raise FileExistsError(f"{path} holds {', '.join(sorted(foreign))}; save to another folder")
     _check_dtypes(module.state_dict(), "the surrogate")
+    path = place_of(path)
     unique = f".{path.name}.{uuid.uuid4().hex[:8]}"  # nobody else's, so what bears it may go
     part, old = (path.with_name(unique + suffix) for suffix in (".part", ".old"))
     part.mkdir(parents=True)

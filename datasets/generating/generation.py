@@ -295,7 +295,7 @@ def disk_trouble(place: Path) -> Iterator[None]:
     """Name what a failed write leaves behind."""
     try:
         yield
-    except (OSError, RuntimeError) as error:  # HDF5 reports a full disk as either
+    except OSError as error:
         raise OSError(
             f"could not write to {place}: {error}. What was finished is safe; make room and run the same "
             "command again to continue"

@@ -29,7 +29,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ import yaml
 from sobolev.datasets.store.manifest import STATUS, Manifest, Shard
 from sobolev.datasets.store.reading import ShardReader
 from sobolev.datasets.store.shards import attributes
-from sobolev.datasets.store.whole_files import replacing
+from sobolev.datasets.store.whole_files import replacing, save_tensors
 from sobolev.grids import AbstractGrid, Grid, SphereGrid
 from sobolev.grids.moments import Moments
 
@@ -87,7 +87,7 @@ def export(
     Raises:
         ValueError: for what the layout cannot hold.
         FileExistsError: if a file is there and ``overwrite`` is not set.
-        OSError: if the data set is missing or damaged.
+        OSError: if the data set is missing or damaged, or a file cannot be written.
     """
     path = Path(path)
     target = Path(target)
@@ -248,7 +248,7 @@ def _write_well(part: _Split, file: Path) -> None:
     spread = {name: Moments.none() for name in (*frames.static, *frames.moving)}
     # readers ask for changes in time even of a single frame: they are 0 then
     changes = {name: Moments.none() for name in frames.moving}
-    with replacing(file) as beside, h5py.File(beside, "w") as out:
+    with _hdf5(file) as out:
         _describe_well(out, part)
         for where, fields in part.pieces():
             for name, values in fields.items():
@@ -262,6 +262,17 @@ def _write_well(part: _Split, file: Path) -> None:
         stats = _well_statistics(spread) | _well_statistics(changes, "_delta")
         with replacing(file.parents[2] / "stats.yaml") as beside:
             beside.write_text(yaml.safe_dump(stats))
+
+
+@contextmanager
+def _hdf5(file: Path) -> Iterator[h5py.File]:
+    """Give an HDF5 file to write, which is whole or absent.
+
+    It writes through Python's own file: HDF5 keeps what a full disk did not take, and the interpreter
+    dies of it.
+    """
+    with replacing(file) as beside, beside.open("w+b") as handle, h5py.File(handle, "w") as out:
+        yield out
 
 
 def _describe_well(out: h5py.File, part: _Split) -> None:
@@ -342,7 +353,7 @@ def _write_pdebench(part: _Split, file: Path) -> None:
     """
     frames = part.frames
     theirs = {**dict.fromkeys(frames.static, "nu"), **dict.fromkeys(frames.moving, "tensor")}
-    with replacing(file) as beside, h5py.File(beside, "w") as out:
+    with _hdf5(file) as out:
         out.attrs.update(part.parameters)
         out.attrs.update(part.provenance())
         for dim, points in coordinates(part.manifest.grid).items():
@@ -371,23 +382,25 @@ def _refuse_for_neuralop(manifest: Manifest) -> None:
 
 
 def _write_neuralop(part: _Split, file: Path) -> None:
-    """Write a file of neuralop. Its tensors are filled on disk, where ``torch.save`` reads them."""
+    """Write a file of neuralop. Its tensors are written to disk, where ``torch.save`` reads them; filled in
+    a map of the disk they would end the interpreter where it is full."""
     names = {"x": part.manifest.inputs[0]["name"], "y": part.manifest.outputs[0]["name"]}
     ndim = part.manifest.grid.ndim
     shape = part.shape(part.frames.moving[0])
     with tempfile.TemporaryDirectory(prefix=".export-", dir=file.parent) as folder:
+        with ExitStack() as stack:
+            files = [stack.enter_context((Path(folder) / key).open("wb")) for key in names]
+            for _, fields in part.pieces():
+                frames = list(fields.values())
+                pair = frames if len(frames) == 2 else [frames[0][:, 0], frames[0][:, 1]]
+                for opened, values in zip(files, pair, strict=True):
+                    opened.write(np.ascontiguousarray(values))
         tensors = {
-            key: np.memmap(Path(folder) / key, np.float32, "w+", shape=(shape[0], *shape[-ndim:]))
+            key: np.memmap(Path(folder) / key, np.float32, "c", shape=(shape[0], *shape[-ndim:]))
             for key in names
         }
-        for where, fields in part.pieces():
-            frames = list(fields.values())
-            pair = frames if len(frames) == 2 else [frames[0][:, 0], frames[0][:, 1]]
-            for key, values in zip(names, pair, strict=True):
-                tensors[key][where] = values.reshape(len(values), *shape[-ndim:])
-        # given a path, torch would write its name into the file
-        with replacing(file) as beside, beside.open("wb") as handle:
-            torch.save({key: torch.from_numpy(values) for key, values in tensors.items()}, handle)
+        with replacing(file) as beside:
+            save_tensors({k: torch.from_numpy(values) for k, values in tensors.items()}, beside)
 
 
 def coordinates(grid: AbstractGrid) -> dict[str, np.ndarray]:

@@ -20,20 +20,23 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import hashlib
+import io
 import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h5netcdf
 import numpy as np
 import xarray as xr
-from xarray.backends import BackendArray
+from xarray.backends import BackendArray, H5NetCDFStore
 from xarray.core import indexing
 
 from sobolev.datasets.store.manifest import ERROR, STATUS, Manifest, Shard
 from sobolev.datasets.store.reading import ShardReader, check_shard
-from sobolev.datasets.store.whole_files import file_digest, replacing, sync
+from sobolev.datasets.store.whole_files import replacing
 from sobolev.grids.description import axis_coords
 from sobolev.solvers import SolutionError
 
@@ -42,28 +45,42 @@ def write_shard(path: Path, file: str, dataset: xr.Dataset, versions: dict[str, 
     """Write one shard durably and describe it."""
     target = path / file
     target.parent.mkdir(parents=True, exist_ok=True)
-    encoding: dict[str, Any] = {str(name): {"_FillValue": None} for name in dataset.variables}
-    with replacing(target) as part:
-        with _without_dask():
-            dataset.to_netcdf(part, engine="h5netcdf", encoding=encoding)
-        # the disk is slow, and so is SHA-256
-        with concurrent.futures.ThreadPoolExecutor(1) as other:
-            synced = other.submit(sync, part)
-            digest = file_digest(part)
-            synced.result()
+    content = _netcdf(dataset, {str(name): {"_FillValue": None} for name in dataset.variables})
+    # the disk is slow, and so is SHA-256
+    with concurrent.futures.ThreadPoolExecutor(1) as other, replacing(target) as part:
+        hashed = other.submit(hashlib.sha256, content)
+        part.write_bytes(content)
     sample = dataset["sample"].values
     errors = dataset[ERROR].values
     return Shard(
-        file, int(sample[0]), len(sample), target.stat().st_size, digest, versions,
+        file, int(sample[0]), len(sample), content.nbytes, hashed.result().hexdigest(), versions,
         failed=int((dataset[STATUS].values != 0).sum()),
         error=float(np.nanmax(errors)) if np.isfinite(errors).any() else None,
     )  # fmt: skip
 
 
 def write_netcdf(dataset: xr.Dataset, path: Path, encoding: dict[str, Any] | None = None) -> None:
-    """Write a NetCDF-4 file that is whole or absent."""
-    with replacing(path) as part, _without_dask():
-        dataset.to_netcdf(part, engine="h5netcdf", encoding=encoding or {})
+    """Write a NetCDF-4 file that is whole or absent.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    content = _netcdf(dataset, encoding or {})
+    with replacing(path) as part:
+        part.write_bytes(content)
+
+
+def _netcdf(dataset: xr.Dataset, encoding: dict[str, Any]) -> memoryview:
+    """Return the bytes of a NetCDF-4 file.
+
+    HDF5 keeps what a full disk did not take, and the interpreter dies of it at its end (HDF5 2.0). It is
+    given memory to write to; what fails later is an ordinary write. That takes the memory of the dataset
+    once more, for as long as it is written, and no time: SHA-256 need not read the file again.
+    """
+    written = io.BytesIO()
+    with _without_dask(), h5netcdf.File(written, "w") as file:
+        dataset.compute().dump_to_store(H5NetCDFStore(file), encoding=encoding)
+    return written.getbuffer()
 
 
 def open_dataset(path: str | Path, split: str = "train", *, content: bool = True) -> xr.Dataset:

@@ -20,13 +20,14 @@ def from_file_to_file(
     ``options.input``, and return it.
 
     Raises:
-        OSError: if the input cannot be read.
+        OSError: if the input cannot be read, or the output is a folder, a device or a pipe.
         ValueError: if it is the output.
     """
     import xarray as xr
 
     from sobolev.commands.classes import operators_of
     from sobolev.datasets.store.shards import write_netcdf
+    from sobolev.datasets.store.whole_files import place_of
     from sobolev.surrogates import Surrogate
 
     source = Path(options.input)
@@ -37,6 +38,7 @@ def from_file_to_file(
         raise ValueError(f"input and output are the same file, {source}; choose another output")
     if target.is_dir():
         raise IsADirectoryError(f"{target} is a folder; name the file to write")
+    place_of(target)  # refuses devices before anything is computed
     try:
         opened = xr.open_dataset(source, engine="h5netcdf")
     except OSError as error:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from sobolev.datasets.store.whole_files import replacing
+from sobolev.datasets.store.whole_files import replacing, save_tensors
 
 WATCHED = "valid/relative_l2"
 """The error by which the best weights are picked."""
@@ -29,7 +28,7 @@ class WholeCheckpoints(TorchCheckpointIO):
             raise TypeError("checkpoints of a run are local files, without storage_options")
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with replacing(Path(path)) as part:
-            torch.save(checkpoint, part)
+            save_tensors(checkpoint, part)
 
 
 class RunCheckpoint(ModelCheckpoint):
