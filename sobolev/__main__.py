@@ -16,6 +16,7 @@ from sobolev.commands import (
     export,
     generate,
     import_data,
+    new,
     onnx,
     predict,
     recipes,
@@ -26,7 +27,7 @@ from sobolev.commands import (
 )
 
 COMMANDS = (
-    recipes, generate, verify, show, export, import_data,
+    new, recipes, generate, verify, show, export, import_data,
     train, boost, evaluate, predict, refine, calibrate, onnx, demo,
 )  # fmt: skip
 

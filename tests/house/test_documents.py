@@ -94,7 +94,11 @@ SMALLER_PYTHON = [
     (r"Grid\.periodic\(128, 128", "Grid.periodic(48, 48"),
 ]
 
-TRAINED = {"sobolev train --config burgers-fno --trainer.max_epochs 60"}
+TRAINED = {
+    "sobolev train --config burgers-fno --trainer.max_epochs 60",
+    "sobolev train --operators my_net.py:MyNet --model.operator MyNet --model.operator.init_args.in_channels 1 "
+    "--model.operator.init_args.out_channels 1 --data.path data/heat --trainer.max_epochs 20 --run runs/my_net",
+}
 """Training commands that are run; of all others the real command line reads every option as printed, and no more."""
 
 ONLY_READ = {
@@ -109,6 +113,7 @@ ONLY_READ = {
 NOT_RUN = {
     r"make \w+( PDE=\w+)?": "sets up an environment, or takes all tests",
     r"\.venv/bin/pre-commit install": "changes the checkout",
+    r"python -m pytest test_\w+\.py": "tests/commands/test_new.py runs these tests",
     r"pip install .*": "nothing is installed while tests run",
     r"(OMP_NUM_THREADS=\d )?python benchmarks/\w+\.py .*": "takes minutes",
     r"dask scheduler &|srun dask worker .*": "needs a cluster",

@@ -14,7 +14,11 @@ from support.imports import ROOT, modules, packages
 
 import sobolev
 
-DATA = ("sobolev/training/configs/burgers-fno.yaml", "sobolev/evaluation/templates/report.html")
+DATA = (
+    "sobolev/training/configs/burgers-fno.yaml",
+    "sobolev/evaluation/templates/report.html",
+    "sobolev/commands/templates/recipe.py.txt",
+)
 
 
 @pytest.fixture(scope="module")
