@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sobolev.grids import installed
 from sobolev.operators.base import Operator, class_name
 from sobolev.operators.fno import FNO
 from sobolev.operators.gfno import GFNO
@@ -24,7 +25,8 @@ OWN = (FNO, GFNO, SFNO, MgNO, Planar, SpatioTemporalFNO, SpecBoost, Trajectory)
 def operator_from(
     description: Mapping[str, Any], operators: Sequence[type[Operator]] = ()
 ) -> Operator:
-    """Build an operator from ``Operator.description``: one of sobolev's, or one of ``operators``.
+    """Build an operator from ``Operator.description``: one of sobolev's, one of ``operators``, or one that an
+    installed package declares.
 
     Nothing is imported because a description says so. What it names, at any depth of its arguments,
     must be here or given.
@@ -68,6 +70,8 @@ def _named(name: str, operators: Sequence[type[Operator]]) -> type[Operator]:
         )
     if given:
         return given[0]
+    if ":" in str(name) and (entry := installed.with_identity(installed.OPERATORS, name)):
+        return entry.load(Operator)
     known = [*ours, *map(class_name, operators)]
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f"; did you mean {near[0]}?" if near else _how_to_say(name)

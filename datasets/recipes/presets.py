@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, get_origin, get_type_hints
 
 from sobolev.datasets.recipes.base import Recipe, identity
@@ -16,6 +16,7 @@ from sobolev.datasets.recipes.burgers import BurgersRecipe
 from sobolev.datasets.recipes.darcy import DarcyRecipe, PublishedDarcyRecipe
 from sobolev.datasets.recipes.navier_stokes import DecayingTurbulenceRecipe, NavierStokesRecipe
 from sobolev.datasets.recipes.shallow_water import ShallowWaterRecipe
+from sobolev.grids import installed
 from sobolev.grids.checks import did_you_mean, is_of_kind
 
 PRESETS: dict[str, Recipe] = {
@@ -50,28 +51,53 @@ OWN: tuple[type[Recipe], ...] = (
 
 
 def find_recipe(recipe: str | Recipe) -> Recipe:
-    """Return the preset of this name; a recipe is returned as it is.
+    """Return the preset of this name, or the recipe that an installed package declares by it, with its
+    defaults; a recipe is returned as it is.
 
     Raises:
-        ValueError: for an unknown name, with the nearest one.
+        ValueError: for an unknown name, with the nearest one, and a declared class that is no good.
     """
     if isinstance(recipe, Recipe):
         return recipe
-    if recipe not in PRESETS:
-        near = did_you_mean(recipe, PRESETS)
-        hint = f"; {near}" if near else ""
-        raise ValueError(f"unknown recipe {recipe!r}{hint} (known: {', '.join(PRESETS)})")
-    return PRESETS[recipe]
+    if recipe in PRESETS:
+        return PRESETS[recipe]
+    if (entry := installed.named(installed.RECIPES, recipe)) is not None:
+        return with_defaults(entry.load(Recipe))
+    known = [*PRESETS, *(entry.name for entry in installed.declared(installed.RECIPES))]
+    near = did_you_mean(recipe, known)
+    hint = f"; {near}" if near else ""
+    raise ValueError(f"unknown recipe {recipe!r}{hint} (known: {', '.join(known)})")
+
+
+def with_defaults(recipe: type[Recipe]) -> Recipe:
+    """Return the recipe of a class with its defaults.
+
+    Raises:
+        ValueError: for a class with parameters that have none.
+    """
+    parameters = fields(recipe)  # type: ignore[arg-type]
+    if bare := [f.name for f in parameters if f.default is f.default_factory is MISSING]:
+        raise ValueError(
+            f"{identity(recipe)} has no default for {', '.join(bare)}: give it one in the class; --set changes it"
+        )
+    return recipe()
 
 
 def class_of(configuration: Any, recipes: Sequence[type[Recipe]] = ()) -> type[Recipe] | None:
-    """Return the class that ``configuration`` names, if it is sobolev's or one of ``recipes``.
+    """Return the class that ``configuration`` names, if it is sobolev's, one of ``recipes`` or one that an
+    installed package declares.
 
     A class from outside is named ``module:Class``; nothing is imported because a file says so.
+
+    Raises:
+        ValueError: for a declared class that is no good.
     """
     name = configuration.get("class") if isinstance(configuration, Mapping) else None
     known = {identity(recipe): recipe for recipe in (*OWN, *recipes)}
-    return known.get(name) if isinstance(name, str) else None
+    if not isinstance(name, str) or name in known or ":" not in name:
+        return known.get(name) if isinstance(name, str) else None
+    entry = installed.with_identity(installed.RECIPES, name)
+    return None if entry is None else entry.load(Recipe)
 
 
 def recipe_from(configuration: Any, recipes: Sequence[type[Recipe]] = ()) -> Recipe:
@@ -149,14 +175,18 @@ def _value(text: str, kind: Any) -> Any:
 
 
 def words_for(configuration: Mapping[str, Any]) -> list[str]:
-    """Return the arguments of ``sobolev generate`` that ask for a recipe: the nearest preset, and what is
-    set otherwise. A recipe from outside has none.
+    """Return the arguments of ``sobolev generate`` that ask for a recipe: the nearest preset, or the name by
+    which an installed package declares it, and what is set otherwise. Other recipes have none.
 
     >>> words_for(BurgersRecipe(viscosity=0.02).configuration())
     ['burgers-fno', '--set', 'viscosity=0.02']
     """
     changes = {}
-    for name, preset in PRESETS.items():
+    presets = dict(PRESETS)
+    for entry in installed.declared(installed.RECIPES):
+        if entry.identity == configuration.get("class"):
+            presets.setdefault(entry.name, with_defaults(entry.load(Recipe)))
+    for name, preset in presets.items():
         known = preset.configuration()
         if known["class"] == configuration.get("class"):
             changes[name] = {k: v for k, v in configuration.items() if known.get(k, ...) != v}

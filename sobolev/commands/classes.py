@@ -6,13 +6,12 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from dataclasses import MISSING, fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from sobolev.datasets.recipes.base import Recipe
-from sobolev.datasets.recipes.presets import find_recipe
+from sobolev.datasets.recipes.presets import find_recipe, with_defaults
 from sobolev.operators import Operator
 
 
@@ -27,20 +26,13 @@ def operators_of(options: argparse.Namespace) -> list[type[Operator]]:
 
 
 def recipe_named(name: str) -> Recipe:
-    """Return a preset, or the recipe that ``MODULE:CLASS`` or ``FILE.py:CLASS`` names, with its defaults.
+    """Return a preset, or the recipe that an installed package declares or ``MODULE:CLASS`` or ``FILE.py:CLASS``
+    names, with its defaults.
 
     Raises:
         ValueError: for a name that is neither, and a class with parameters that have no default.
     """
-    if ":" not in name:
-        return find_recipe(name)
-    recipe = named_class(name, Recipe)
-    bare = [f.name for f in fields(recipe) if f.default is f.default_factory is MISSING]
-    if bare:
-        raise ValueError(
-            f"{name} has no default for {', '.join(bare)}: give it one in the class; --set changes it"
-        )
-    return recipe()
+    return with_defaults(named_class(name, Recipe)) if ":" in name else find_recipe(name)
 
 
 def named_class(name: str, kind: type) -> Any:

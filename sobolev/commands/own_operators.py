@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import yaml
 
 from sobolev.commands.classes import operators_of
 from sobolev.commands.options import add_operators
+from sobolev.grids import installed
 from sobolev.operators import Operator
+from sobolev.operators.building import OWN
 
 
 def operators_apart(
@@ -27,7 +29,19 @@ def operators_apart(
     )
     add_operators(parser)
     options, others = parser.parse_known_args(arguments)
+    _declared({argument.rpartition("=")[2] for argument in others})  # imported: that is enough
     return operators_of(options), others
+
+
+def _declared(paths: Collection[str]) -> list[type[Operator]]:
+    """Return the operators among these, in short or by their paths, that installed packages declare, imported."""
+    ours = {kind.__name__ for kind in OWN}
+    found = [
+        entry
+        for entry in installed.declared(installed.OPERATORS)
+        if entry.attribute in {*paths} - ours or f"{entry.module}.{entry.attribute}" in paths
+    ]
+    return [entry.load(Operator) for entry in found]
 
 
 def check_file(file: str | Path, operators: Sequence[type[Operator]]) -> None:
@@ -52,7 +66,9 @@ def check_named(settings: Any, operators: Sequence[type[Operator]], place: str) 
     Raises:
         ValueError: naming the class and the option.
     """
-    for path in _class_paths(settings):
+    paths = list(_class_paths(settings))
+    operators = [*operators, *_declared(paths)]
+    for path in paths:
         home, _, name = path.rpartition(".")
         is_ours = not home or home.partition(".")[0] == "sobolev"
         if not is_ours and getattr(sys.modules.get(home), name, None) not in operators:

@@ -24,7 +24,9 @@ examples:
 def declare(commands: Commands) -> None:
     sub = add(commands, "recipes", run, "list the recipes and their parameters", _RECIPES)
     sub.add_argument(
-        "recipe", nargs="?", help="a preset, or MODULE:CLASS or FILE.py:CLASS of your own"
+        "recipe",
+        nargs="?",
+        help="a preset, the name of an installed one, or MODULE:CLASS or FILE.py:CLASS of your own",
     )
 
 
@@ -32,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
     from sobolev.commands.classes import recipe_named
     from sobolev.datasets import PRESETS
     from sobolev.datasets.recipes.presets import as_text
+    from sobolev.grids import installed
 
     if options.recipe is not None:
         print("\n".join(_all_of(recipe_named(options.recipe))))
@@ -42,6 +45,10 @@ def run(options: argparse.Namespace) -> int:
         special = {k: v for k, v in recipe.configuration().items() if v != usual[k]}
         words = ", ".join(f"{k}={as_text(v)}" for k, v in special.items())
         print(f"{name:{width}}  {recipe.title}{words and f' ({words})'}")
+    for entry in installed.declared(installed.RECIPES):
+        hidden = ", hidden by the preset above" if entry.name in PRESETS else ""
+        said = f"{entry.identity}, declared by {entry.package}{hidden}"
+        print(f"{entry.name:{width}}  {said}")
     print("`sobolev recipes NAME` says the equation, the resolutions and the parameters of one")
     return 0
 
