@@ -141,7 +141,7 @@ def _contents(file: Path, stack: ExitStack) -> xr.Dataset | Arrays:
     if file.suffix == ".npy":
         return {file.name.split(".")[0]: _numpy(file)}
     if file.suffix == ".npz":
-        return dict(_numpy(file))
+        return _numpy(file)
     if file.suffix in (".pt", ".pth"):
         return _tensors(file)
     if h5py.is_hdf5(file):
@@ -189,8 +189,12 @@ def _zarr(folder: Path, stack: ExitStack) -> xr.Dataset:
 
 
 def _numpy(file: Path) -> Any:
+    """Return the array of a .npy file, mapped, or those of a .npz file by their names."""
     try:
-        return np.load(file, allow_pickle=False, mmap_mode="r" if file.suffix == ".npy" else None)
+        if file.suffix == ".npy":
+            return np.load(file, allow_pickle=False, mmap_mode="r")
+        with np.load(file, allow_pickle=False) as opened:
+            return dict(opened)
     except Exception as error:  # whatever a damaged or hostile file leads NumPy to
         raise ValueError(f"{file} holds no plain arrays, or is damaged: {error}") from error
 
