@@ -9,11 +9,19 @@ import torch
 
 from sobolev import Surrogate
 from sobolev.__main__ import main
-from sobolev.datasets import Manifest, OperatorDataModule, import_data
+from sobolev.datasets import (
+    Manifest,
+    OperatorDataModule,
+    ShallowWaterRecipe,
+    export,
+    generate,
+    import_data,
+)
 from sobolev.evaluation import evaluate
 from sobolev.grids.norms import relative_error
-from sobolev.operators import FNO
+from sobolev.operators import FNO, SFNO
 from sobolev.training import OperatorModule
+from sobolev.training.untrained import untrained
 
 
 @pytest.fixture(scope="module", params=[(64, 32), (32, 64)], ids=["64x32", "32x64"])
@@ -60,3 +68,18 @@ def test_the_command_takes_sizes_of_each_axis_and_one_number_for_all(imported, c
     assert main([*words, "--out", str(home / "whole")]) == 0
     found = json.loads((home / "whole" / "evaluation.json").read_text())
     assert [score["resolution"] for score in found["scores"]] == [list(sizes)]
+
+
+@pytest.mark.slow
+def test_an_imported_sphere_is_judged_at_its_rings_and_no_finer(tmp_path):
+    recipe = ShallowWaterRecipe(solver_resolution=16, stored_resolution=16, hours=1)
+    generate(recipe, tmp_path / "swe", {"train": 2, "test": 1}, progress=False)
+    export(tmp_path / "swe", tmp_path / "well", "well", progress=False)
+    import_data(tmp_path / "well", tmp_path / "sphere", progress=False)
+    data = OperatorDataModule(tmp_path / "sphere")
+    surrogate = untrained(SFNO(3, 3, grid=data.grid, width=2, depth=1), data, conserve=False)
+    score, comparison = evaluate(surrogate, tmp_path / "sphere")
+    assert score.resolution == 16
+    assert tuple(comparison.grid.shape) == (16, 32)
+    with pytest.raises(ValueError, match="stored on 16 × 32, and cannot be drawn again here"):
+        evaluate(surrogate, tmp_path / "sphere", 32)
