@@ -72,7 +72,10 @@ def _given_times(dataset: xr.Dataset, meaning: Meaning) -> tuple[np.ndarray, flo
 
 
 def _other_units(time: xr.DataArray, meaning: Meaning) -> bool:
-    """Return whether the times are in other units than those of the training data."""
+    """Return whether the times are in other units than those of the training data; "hours since" a date,
+    in whatever calendar, are hours."""
     units = time.attrs.get("units")
     trained = meaning.provenance.data.time_units
-    return units is not None and trained is not None and units != trained
+    if units is None or trained is None:
+        return False
+    return units != trained and str(units).partition(" since ")[0] != trained

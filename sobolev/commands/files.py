@@ -40,7 +40,8 @@ def from_file_to_file(
         raise IsADirectoryError(f"{target} is a folder; name the file to write")
     place_of(target)  # refuses devices before anything is computed
     try:
-        opened = xr.open_dataset(source, engine="h5netcdf")
+        # times stay numbers: a calendar that nobody asks for need not be one that xarray knows
+        opened = xr.open_dataset(source, engine="h5netcdf", decode_times=False)
     except OSError as error:
         raise OSError(f"{source} cannot be read as NetCDF-4: {error}") from error
     with opened as dataset:
