@@ -20,6 +20,7 @@ from sobolev.certification.residuals import residual_norm
 from sobolev.datasets.recipes.base import Recipe
 from sobolev.datasets.recipes.capabilities import Bounded
 from sobolev.grids import AbstractGrid
+from sobolev.grids.checks import is_real
 from sobolev.grids.description import by
 from sobolev.grids.norms import relative_error
 from sobolev.surrogates import Surrogate
@@ -170,8 +171,7 @@ def certificate_for(
     """
     if tolerance is None:
         return certificate_of(surrogate, recipes=recipes)
-    number = isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool)
-    if not (number and 0 < tolerance < 1):
+    if not (is_real(tolerance) and 0 < tolerance < 1):
         raise ValueError(f"tolerance must be a number between 0 and 1, got {tolerance!r}")
     only = "a tolerance can be kept where the bound is guaranteed, as it is for Darcy flow"
     if surrogate.window is not None:  # whose certificate would ask for a calibration first

@@ -60,8 +60,9 @@ class Axis:
                 f"axis {self.name!r} needs a finite origin and a positive length, got origin={self.origin}, "
                 f"length={self.length}"
             )
-        if isinstance(self.size, np.integer):
-            object.__setattr__(self, "size", int(self.size))
+        for name in ("size", "length", "origin"):
+            if isinstance(value := getattr(self, name), np.generic):
+                object.__setattr__(self, name, value.item())
         least = 3 if self.boundary == "dirichlet" else 1
         # sizes are symbols while torch.export traces
         whole = isinstance(self.size, (int, torch.SymInt)) and not isinstance(self.size, bool)

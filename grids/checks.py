@@ -1,4 +1,8 @@
-"""Refusals of bad arguments, each in one sentence."""
+"""What a number is, and refusals of bad arguments, each in one sentence.
+
+NumPy's numbers are numbers, wherever a number is asked for: they come from a sweep, ``np.arange`` or a
+table. ``plain`` makes them Python's, which JSON and YAML know.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,53 @@ import difflib
 import math
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from numbers import Integral, Real
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
+
+import numpy as np
+
+
+def is_whole(value: Any) -> bool:
+    """Return whether a value is a whole number, Python's or NumPy's; truth values are none.
+
+    >>> is_whole(3), is_whole(np.int64(3)), is_whole(True), is_whole(3.0)
+    (True, True, False, False)
+    """
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_real(value: Any) -> bool:
+    """Return whether a value is a finite real number, Python's or NumPy's; truth values are none.
+
+    >>> is_real(3), is_real(np.float32(0.5)), is_real(np.True_), is_real(math.nan)
+    (True, True, False, False)
+    """
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def plain(value: Any) -> Any:
+    """Return a value with NumPy's numbers and arrays as Python's, in lists, tuples and mappings too.
+
+    >>> plain({"modes": np.array([4, 4]), "width": np.int64(8), "name": "a"})
+    {'modes': [4, 4], 'width': 8, 'name': 'a'}
+    """
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {plain(key): plain(entry) for key, entry in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(plain(entry) for entry in value)
+    return value
+
+
+def make_plain(record: Any) -> None:
+    """Make NumPy's numbers in the fields of a dataclass, frozen or not, Python's."""
+    for name in (f.name for f in fields(record)):
+        value = getattr(record, name)
+        if isinstance(value, (np.generic, np.ndarray, list, tuple, dict)):
+            object.__setattr__(record, name, plain(value))
 
 
 def check_whole(owner: str, **values: int | Sequence[int]) -> None:
@@ -17,8 +66,8 @@ def check_whole(owner: str, **values: int | Sequence[int]) -> None:
         ValueError: naming the first wrong one.
     """
     for name, value in values.items():
-        for number in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        for number in value if isinstance(value, (list, tuple, np.ndarray)) else [value]:
+            if not is_whole(number) or number < 1:
                 raise ValueError(
                     f"{owner} needs whole numbers of at least 1; {name} has {number!r}"
                 )
@@ -30,6 +79,7 @@ def whole_numbers(owner: str, name: str, values: Sequence[int]) -> list[int]:
     Raises:
         ValueError: if ``values`` is no sequence of whole numbers of at least 1.
     """
+    values = plain(values)
     if not isinstance(values, (list, tuple)):
         raise ValueError(
             f"{owner} needs {name} as a list, one whole number per axis; got {values!r}"
@@ -44,7 +94,7 @@ def real_number(what: str, value: float) -> float:
     Raises:
         ValueError: for anything else, truth values among them.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if not is_real(value):
         raise ValueError(f"{what} is a real number, got {value!r}")
     return float(value)
 

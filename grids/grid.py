@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, Real, Shaped
 from torch import Tensor
 
 from sobolev.grids.axis import Axis, slice_of_nodes
+from sobolev.grids.checks import plain
 
 _NAMES = ("z", "y", "x")
 
@@ -335,6 +336,7 @@ class Grid(AbstractGrid):
 
 
 def _one_for_each_axis(what: str, value: float | Sequence[float], count: int) -> list[float]:
+    value = plain(value)
     if isinstance(value, (int, float)):
         return [float(value)] * count
     if len(value) != count:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sobolev.grids.checks import is_whole, make_plain
 from sobolev.grids.description import by
 from sobolev.grids.grid import AbstractGrid
 from sobolev.grids.sphere import SphereGrid
@@ -28,7 +28,7 @@ def at_resolution(grid: AbstractGrid, resolution: Resolution) -> AbstractGrid:
     Raises:
         ValueError: for a wrong number of sizes, sizes that are not whole numbers, or too few nodes.
     """
-    if isinstance(resolution, (int, np.integer)):
+    if is_whole(resolution):
         n = int(resolution)
         return grid.resized(*((n, 2 * n) if isinstance(grid, SphereGrid) else [n] * grid.ndim))
     try:
@@ -74,6 +74,7 @@ class Restriction:
     how: str | None = None
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if self.how not in (*HOW, None):
             raise ValueError(f"restriction must be {' or '.join(HOW)}, got {self.how!r}")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int, Real
 from torch import Tensor
 
+from sobolev.grids.checks import is_whole
 from sobolev.grids.grid import AbstractGrid
 from sobolev.grids.spherical_transform import (
     KINDS,
@@ -71,12 +71,11 @@ class SphereGrid(AbstractGrid):
         object.__setattr__(self, "radius", float(self.radius))
         for name in ("nlat", "nlon"):
             size = getattr(self, name)
-            if isinstance(size, np.integer):
-                object.__setattr__(self, name, int(size))
-            elif isinstance(size, bool) or not isinstance(size, int):
+            if not is_whole(size):
                 raise ValueError(f"{name} must be a whole number, got {size!r}")
             if size < 3:
                 raise ValueError(f"a sphere needs {name} of at least 3, got {size}")
+            object.__setattr__(self, name, int(size))
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -6,6 +6,8 @@ from enum import IntEnum
 
 import numpy as np
 
+from sobolev.grids.checks import is_whole
+
 
 class Key(IntEnum):
     """First key of each stream that belongs to the seed of a training.
@@ -34,6 +36,6 @@ def stream(seed: int, *key: int) -> np.random.Generator:
     Raises:
         ValueError: for a seed that is no whole number of at least 0.
     """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+    if not is_whole(seed) or seed < 0:
         raise ValueError(f"a seed is a whole number of at least 0, got {seed!r}")
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(int(seed), spawn_key=key)))

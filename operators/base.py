@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from sobolev.grids.checks import plain
 from sobolev.grids.grid import AbstractGrid, Grid
 
 AnyOperator = TypeVar("AnyOperator", bound="Operator")
@@ -43,10 +43,8 @@ class Operator(nn.Module, ABC):
     @property
     def configuration(self) -> dict[str, Any]:
         """The constructor's arguments, JSON-able; lists and mappings are copies."""
-        values = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-        return {
-            n: copy.deepcopy(v) if isinstance(v, (list, dict)) else v for n, v in values.items()
-        }
+        names = inspect.signature(type(self)).parameters
+        return {name: plain(getattr(self, name)) for name in names}
 
     @property
     def description(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sobolev.grids.axis import Axis
-from sobolev.grids.checks import check_whole, whole_numbers
+from sobolev.grids.checks import check_whole, is_whole, whole_numbers
 from sobolev.grids.grid import AbstractGrid, Grid
 from sobolev.operators.base import Operator
 from sobolev.operators.layers.fourier import FourierModes, Transforms
@@ -286,7 +286,7 @@ def _vector_pairs(
         )
     pairs = vectors.get(name, [])
     whole = isinstance(pairs, (list, tuple)) and all(
-        isinstance(pair, (list, tuple)) and len(pair) == 2 and all(type(i) is int for i in pair)
+        isinstance(pair, (list, tuple)) and len(pair) == 2 and all(map(is_whole, pair))
         for pair in pairs
     )
     flat = [i for pair in pairs for i in pair] if whole else []

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sobolev.grids.checks import check_whole
+from sobolev.grids.checks import check_whole, is_whole
 from sobolev.operators.base import Operator
 from sobolev.operators.layers.resampling import boundaries, resampled
 from sobolev.operators.layers.vcycle import CONVOLUTIONS, CycleOptions, VCycle
@@ -192,7 +192,7 @@ def _sweeps(smoothings: Sequence[int | Sequence[int]] | None, levels: int) -> li
         list(s) if isinstance(s, (list, tuple)) else [s, 0] for s in smoothings
     ]
     for pair in pairs:
-        if len(pair) != 2 or not all(type(s) is int and s >= 0 for s in pair):
+        if len(pair) != 2 or not all(is_whole(s) and s >= 0 for s in pair):
             raise ValueError(
                 f"an entry of smoothings is a count or (before, after), whole numbers of at least 0; got {pair}"
             )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
 from sobolev.grids import AbstractGrid
-from sobolev.grids.checks import check_whole
+from sobolev.grids.checks import check_whole, is_whole
 from sobolev.grids.description import grid_of
 from sobolev.surrogates.applying import apply, comfortable_batch
 from sobolev.surrogates.datasets import dataset_of
@@ -38,7 +37,7 @@ def predicted(
         ValueError: if they are not finite, or for a batch size that is no whole number.
     """
     size = comfortable_batch(grid) if batch_size is None else batch_size
-    if not isinstance(size, (int, np.integer)) or size < 1:
+    if not is_whole(size) or size < 1:
         raise ValueError(f"batch_size must be a whole number of at least 1, got {size!r}")
     batches = apply(
         surrogate, lambda u: surrogate(u, size=grid.shape).cpu(), fields, batch_size=int(size)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from sobolev.datasets.loading.windows import Window
-from sobolev.grids.checks import is_of_kind
+from sobolev.grids.checks import is_of_kind, plain
 
 R = TypeVar("R", bound="_Record")
 
@@ -159,7 +159,7 @@ class Provenance(Mapping[str, Any]):
             return content
         if not isinstance(content, Mapping):
             raise ValueError(f"the provenance needs an object of data, got {content!r}")
-        parts: dict[str, Any] = dict(content)
+        parts: dict[str, Any] = plain(dict(content))
         for name, record in (("data", DataRecord), ("training", TrainingRecord)):
             if name in parts:
                 parts[name] = record.from_json(parts[name], name)
@@ -183,8 +183,8 @@ class Provenance(Mapping[str, Any]):
             found["data"] = self.data.to_json()
         if self.training != TrainingRecord():
             found["training"] = self.training.to_json()
-        plain = {"protocol": self.protocol, "boosting": self.boosting}
-        found |= {name: value for name, value in plain.items() if value is not None}
+        stated = {"protocol": self.protocol, "boosting": self.boosting}
+        found |= {name: value for name, value in stated.items() if value is not None}
         if self.calibration is not None:
             found["calibration"] = asdict(self.calibration)
         if self.start is not None:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sobolev.grids import AbstractGrid, energy_spectrum
-from sobolev.grids.checks import real_number
+from sobolev.grids.checks import plain, real_number
 from sobolev.grids.norms import norm_per_sample
 
 Fields = Float[Tensor, " batch *field"]
@@ -142,11 +142,12 @@ class BandLoss(FieldLoss):
         self, grid: AbstractGrid, edges: Sequence[float], weights: Sequence[float] | None = None
     ) -> None:
         super().__init__()
+        edges = plain(edges)
         ascending = all(a < b for a, b in itertools.pairwise(edges))
         if not edges or not ascending:
             raise ValueError(f"edges must be one or more ascending wavenumbers, got {edges}")
         count = len(edges) + 1
-        self.weights = [1 / count] * count if weights is None else list(weights)
+        self.weights = [1 / count] * count if weights is None else plain(list(weights))
         if len(self.weights) != count or not all(w >= 0 for w in self.weights):
             raise ValueError(
                 f"{len(edges)} edges make {count} bands; weights needs as many numbers of at least 0, got {weights}"

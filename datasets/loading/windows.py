@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from sobolev.grids.checks import is_whole, make_plain
 from sobolev.grids.variables import Variable
 
 
@@ -17,7 +18,8 @@ class Window:
     stride: int = 1
 
     def __post_init__(self) -> None:
-        if not all(type(n) is int and n >= 1 for n in (self.history, self.horizon, self.stride)):
+        make_plain(self)
+        if not all(is_whole(n) and n >= 1 for n in (self.history, self.horizon, self.stride)):
             raise ValueError(
                 f"history, horizon and stride of a window are whole numbers that must be at least 1, got {self}"
             )

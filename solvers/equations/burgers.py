@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from sobolev.grids.checks import is_whole
 from sobolev.grids.fourier import TorusModes
 from sobolev.grids.grid import Grid
 from sobolev.solvers.integrators import (
@@ -46,7 +47,7 @@ class Burgers(Semilinear):
     ) -> None:
         if not (viscosity > 0 and math.isfinite(viscosity)):
             raise ValueError(f"the viscosity must be positive, got {viscosity}")
-        if steps is not None and (not isinstance(steps, int) or steps < 1):
+        if steps is not None and (not is_whole(steps) or steps < 1):
             raise ValueError(f"steps must be a whole number of at least 1, got {steps}")
         if not courant > 0:
             raise ValueError(f"courant must be positive, got {courant}")

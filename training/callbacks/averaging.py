@@ -28,7 +28,7 @@ class AveragedWeights(WeightAveraging):
             raise ValueError(f"ema is a decay between 0 and 1, such as 0.999; got {decay}")
         # Lightning's own EMA callback averages the buffers too, among them scales and transforms, which drift by
         # rounding.
-        super().__init__(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        super().__init__(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(float(decay)))
 
     def setup(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str

@@ -8,7 +8,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from sobolev.grids.checks import check_whole
+from sobolev.grids.checks import check_whole, plain
 from sobolev.operators import FNO
 from sobolev.training.module import OperatorModule
 
@@ -33,8 +33,8 @@ class IncrementalModes(Callback):
     def __init__(self, start: int | Sequence[int], every: int) -> None:
         super().__init__()
         check_whole("IncrementalModes", start=start, every=every)
-        self.start = start
-        self.every = every
+        self.start = plain(start)
+        self.every = int(every)
 
     def on_fit_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule

@@ -25,7 +25,7 @@ class Patience(EarlyStopping):
     def __init__(self, patience: int) -> None:
         if patience < 1:
             raise ValueError(f"patience is a whole number of at least 1, got {patience}")
-        super().__init__(WATCHED, patience=patience, check_on_train_epoch_end=False)
+        super().__init__(WATCHED, patience=int(patience), check_on_train_epoch_end=False)
 
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule

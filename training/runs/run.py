@@ -24,6 +24,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from sobolev.datasets.loading.datamodule import OperatorDataModule
 from sobolev.datasets.store.whole_files import replacing
+from sobolev.grids.checks import plain
 from sobolev.operators.building import classes_in
 from sobolev.surrogates import Surrogate
 from sobolev.training.callbacks.averaging import AveragedWeights
@@ -286,7 +287,8 @@ def train(
 
     >>> train(module, data, "runs/mine", max_epochs=100).predict(dataset)           # doctest: +SKIP
     """
-    plain = {k: v for k, v in trainer.items() if isinstance(v, (int, float, str, type(None)))}
+    trainer = plain(trainer)
+    written = {k: v for k, v in trainer.items() if isinstance(v, (int, float, str, type(None)))}
     settings = {
         "model": {
             "operator": module.surrogate.operator.description,
@@ -294,11 +296,12 @@ def train(
             "learning_rate": module.learning_rate,
         },
         "data": {"batch_size": data.batch_size, **module.surrogate.provenance.data.to_json()},
-        "trainer": plain,
+        "trainer": written,
         "ema": ema,
         "patience": patience,
         "find_learning_rate": find_learning_rate,
     }
+    settings = plain(settings)
     run = Run(
         Path(folder), settings, resume, overwrite, ema, patience, find_learning_rate, profile,
         draw=draw, file="settings.yaml",
