@@ -7,6 +7,7 @@ from sobolev.operators.gfno import GFNO
 from sobolev.operators.layers.spectral_conv import SpectralConv
 from sobolev.operators.layers.spherical_conv import SphericalConv
 from sobolev.operators.mgno import MgNO
+from sobolev.operators.modulated import Modulated
 from sobolev.operators.neuralop_weights import fno_from_neuralop
 from sobolev.operators.original_weights import fno_from_original
 from sobolev.operators.planar import Planar
@@ -20,6 +21,7 @@ __all__ = [
     "GFNO",
     "SFNO",
     "MgNO",
+    "Modulated",
     "Operator",
     "Planar",
     "SpatioTemporalFNO",

@@ -53,6 +53,15 @@ class Operator(nn.Module, ABC):
         return {"class": class_name(type(self)), "arguments": self.configuration}
 
     @property
+    def film_channels(self) -> list[int] | None:
+        """Hidden channels of each layer that ``Modulated`` is to scale and shift; None if there are none.
+
+        An operator that has some takes ``films`` in its ``forward``, one for each layer, and applies
+        it after the layer's linear parts, before its activation: ``film(v, batch=0, channels=-1)``.
+        """
+        return None
+
+    @property
     @abstractmethod
     def ndim(self) -> int:
         """Number of space axes."""

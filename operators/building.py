@@ -12,13 +12,14 @@ from sobolev.operators.base import Operator, class_name
 from sobolev.operators.fno import FNO
 from sobolev.operators.gfno import GFNO
 from sobolev.operators.mgno import MgNO
+from sobolev.operators.modulated import Modulated
 from sobolev.operators.planar import Planar
 from sobolev.operators.sfno import SFNO
 from sobolev.operators.specboost import SpecBoost
 from sobolev.operators.stfno import SpatioTemporalFNO
 from sobolev.operators.trajectory import Trajectory
 
-OWN = (FNO, GFNO, SFNO, MgNO, Planar, SpatioTemporalFNO, SpecBoost, Trajectory)
+OWN = (FNO, GFNO, SFNO, MgNO, Modulated, Planar, SpatioTemporalFNO, SpecBoost, Trajectory)
 """The classes that every description may name."""
 
 

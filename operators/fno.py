@@ -16,6 +16,7 @@ from sobolev.grids.axis import Axis
 from sobolev.grids.checks import check_whole, whole_numbers
 from sobolev.operators.base import Operator
 from sobolev.operators.layers.factorized import CPConv, TuckerConv
+from sobolev.operators.layers.film import Film, per_layer
 from sobolev.operators.layers.fourier_blocks import (
     FourierBlock,
     KernelMLPBlock,
@@ -130,6 +131,10 @@ class FNO(Operator):
         return len(self.modes)
 
     @property
+    def film_channels(self) -> list[int]:
+        return [self.width] * self.depth
+
+    @property
     def active_modes(self) -> list[int]:
         """The modes per axis and sign that the layers use, of those that they store: ``modes`` unless
         set to fewer, to grow in training (``IncrementalModes``; George et al. 2022, arXiv:2211.15188).
@@ -160,23 +165,29 @@ class FNO(Operator):
             cast(Block, block).kernel.silence(self._active)
 
     def forward(
-        self, u: Float[Tensor, "batch in_channels *space"], size: Sequence[int] | None = None
+        self,
+        u: Float[Tensor, "batch in_channels *space"],
+        size: Sequence[int] | None = None,
+        *,
+        films: Sequence[Film] | None = None,
     ) -> Float[Tensor, "batch out_channels *size"]:
         """Apply to fields on any grid; ``size``, of the output, defaults to the input's.
 
         For another ``size`` the input is first resampled: by its Fourier series where all axes are
-        periodic (exact for what the input grid resolves), else linearly.
+        periodic (exact for what the input grid resolves), else linearly. ``films`` modulate what
+        the blocks return, before σ.
         """
         self.check(u)
         v = resampled(u, size, self.boundary).movedim(1, -1)
         if self.positions:
             v = torch.cat([v, self._positions(v)], dim=-1)
         v = self.lift(v)
-        *hidden, last = self.blocks
+        *hidden, last = zip(self.blocks, per_layer(films, self.depth), strict=True)
         transforms = self._active.between(v.shape[1:-1], v.shape[1:-1], v)
-        for block in hidden:
-            v = F.gelu(self.run(block, v, transforms))
-        return self.project(self.run(last, v, transforms)).movedim(-1, 1)
+        for block, film in hidden:
+            v = F.gelu(self.run(block, v, transforms, film))
+        block, film = last
+        return self.project(self.run(block, v, transforms, film)).movedim(-1, 1)
 
     def _block(self, *, last: bool) -> Block:
         kernel = self._kernel()

@@ -14,6 +14,7 @@ from sobolev.grids.axis import Axis
 from sobolev.grids.checks import check_whole, is_whole, whole_numbers
 from sobolev.grids.grid import AbstractGrid, Grid
 from sobolev.operators.base import Operator
+from sobolev.operators.layers.film import Film, per_layer
 from sobolev.operators.layers.fourier import FourierModes, Transforms
 from sobolev.operators.layers.group_conv import (
     GroupLinear,
@@ -49,7 +50,10 @@ class GroupFourierBlock(nn.Module):
         self.skip = GroupLinear(matrices, width, width)
 
     def forward(
-        self, v: Float[Tensor, "batch *space channels"], transforms: Transforms
+        self,
+        v: Float[Tensor, "batch *space channels"],
+        transforms: Transforms,
+        film: Film | None = None,
     ) -> Float[Tensor, "batch *space channels"]:
         with full_precision(v):
             w = v if v.dtype == torch.float64 else v.float()
@@ -60,9 +64,10 @@ class GroupFourierBlock(nn.Module):
                 c = self._normalised(c, transforms)
             weight, bias = self.inner.weights()
             c = c @ weight.T
-            c[:, 0, _place_of_zero(transforms)] += bias
+            c[:, 0, transforms.zero] += bias
             w = transforms.synthesis(c)
-        return self.outer(F.gelu(w)) + self.skip(v)
+        w = self.outer(F.gelu(w)) + self.skip(v)
+        return w if film is None else film.repeated(v.shape[-1] // self.width)(w)
 
     def _normalised(
         self, c: Float[Tensor, "batch 2 modes channels"], transforms: Transforms
@@ -70,7 +75,7 @@ class GroupFourierBlock(nn.Module):
         """Return coefficients with mean 0 and variance 1 over the group and the torus of the
         transform."""
         c = c.clone()
-        c[:, 0, _place_of_zero(transforms)] -= self._over_group(c[:, 0, _place_of_zero(transforms)])
+        c[:, 0, transforms.zero] -= self._over_group(c[:, 0, transforms.zero])
         square = c.square().sum(1).unflatten(1, (-1, len(transforms.frequencies[-1])))
         energy = 2 * square.sum((1, 2)) - square[:, :, 0].sum(1)  # k and −k, but for k_last = 0
         return c * (self._over_group(energy) + _EPSILON).rsqrt()[:, None, None]
@@ -178,13 +183,22 @@ class GFNO(Operator):
     def ndim(self) -> int:
         return len(self.modes)
 
+    @property
+    def film_channels(self) -> list[int]:
+        return [self.width] * self.depth
+
     def forward(
-        self, u: Float[Tensor, "batch in_channels *space"], size: Sequence[int] | None = None
+        self,
+        u: Float[Tensor, "batch in_channels *space"],
+        size: Sequence[int] | None = None,
+        *,
+        films: Sequence[Film] | None = None,
     ) -> Float[Tensor, "batch out_channels *size"]:
         """Apply to fields on any grid; ``size``, of the output, defaults to the input's.
 
         For another ``size`` the input is first resampled, as in ``FNO``. On periodic axes that keeps
-        turns about a node, not about the middle of the nodes.
+        turns about a node, not about the middle of the nodes. ``films`` modulate what the blocks
+        return, before σ, all group elements of a channel alike.
         """
         self.check(u)
         v = resampled(u, size, self.boundary).movedim(1, -1)
@@ -193,10 +207,11 @@ class GFNO(Operator):
             v = torch.cat([v, self._positions(v)], dim=-1)
         v = self.lift(v)
         transforms = self._fourier.between(v.shape[1:-1], v.shape[1:-1], v)
-        *hidden, last = (cast(GroupFourierBlock, block) for block in self.blocks)
-        for block in hidden:
-            v = F.gelu(self.run(block, v, transforms))
-        return self.project(self.run(last, v, transforms)).movedim(-1, 1)
+        *hidden, last = zip(self.blocks, per_layer(films, self.depth), strict=True)
+        for block, film in hidden:
+            v = F.gelu(self.run(block, v, transforms, film))
+        block, film = last
+        return self.project(self.run(block, v, transforms, film)).movedim(-1, 1)
 
     def check(self, u: Shaped[Tensor, " ..."]) -> None:
         """Refuse input of the wrong rank, channel count or shape; a turn maps a grid to itself only
@@ -256,14 +271,6 @@ class GFNO(Operator):
             raise ValueError(f"norm must be True, False or None, got {self.norm!r}")
         if self.positions not in (None, "symmetric"):
             raise ValueError(f"positions must be None or 'symmetric', got {self.positions!r}")
-
-
-def _place_of_zero(transforms: Transforms) -> int:
-    """Return the place of the zero frequency among the flat modes."""
-    place = 0
-    for kept in transforms.frequencies:
-        place = place * len(kept) - kept.start
-    return place
 
 
 def _check_square(what: str, space: Sequence[int]) -> None:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from sobolev.grids.checks import check_whole, is_whole
 from sobolev.operators.base import Operator
+from sobolev.operators.layers.film import Film, per_layer
 from sobolev.operators.layers.resampling import boundaries, resampled
 from sobolev.operators.layers.vcycle import CONVOLUTIONS, CycleOptions, VCycle
 
@@ -24,10 +25,11 @@ class MultigridLayer(nn.Module):
         self.pointwise = pointwise
 
     def forward(
-        self, u: Float[Tensor, "batch channels *space"]
+        self, u: Float[Tensor, "batch channels *space"], film: Film | None = None
     ) -> Float[Tensor, "batch width *space"]:
         w = self.cycle(u)
-        return F.gelu(w if self.pointwise is None else w + self.pointwise(u))
+        w = w if self.pointwise is None else w + self.pointwise(u)
+        return F.gelu(w if film is None else film(w, channels=1))
 
 
 class MgNO(Operator):
@@ -134,19 +136,28 @@ class MgNO(Operator):
     def ndim(self) -> int:
         return self._ndim
 
+    @property
+    def film_channels(self) -> list[int]:
+        return [self.width] * self.depth
+
     def forward(
-        self, u: Float[Tensor, "batch in_channels *space"], size: Sequence[int] | None = None
+        self,
+        u: Float[Tensor, "batch in_channels *space"],
+        size: Sequence[int] | None = None,
+        *,
+        films: Sequence[Film] | None = None,
     ) -> Float[Tensor, "batch out_channels *size"]:
         """Apply to fields on any grid; ``size``, of the output, defaults to the input's.
 
         For another ``size`` the input is first resampled, and the operator works on that grid.
+        ``films`` modulate W u + B u + b.
         """
         self.check(u)
         u = resampled(u, size, self.boundary or [])
         self._check_size(u.shape[2:])
         v = u
-        for layer in self.layers:
-            v = self.run(layer, v)
+        for layer, film in zip(self.layers, per_layer(films, self.depth), strict=True):
+            v = self.run(layer, v, film)
         v = self.output(v)
         return u + v if self.increment else v
 

@@ -11,7 +11,8 @@ from sobolev.grids.axis import Axis
 from sobolev.grids.grid import AbstractGrid, Grid
 from sobolev.grids.sphere import SphereGrid
 from sobolev.operators.base import Operator
-from sobolev.operators.wrapping import CompositeOperator, check_operators
+from sobolev.operators.layers.film import Film
+from sobolev.operators.wrapping import CompositeOperator, applied, check_operators
 
 _PLANE = Grid(Axis("lat", 64, boundary="neumann"), Axis("lon", 128))
 
@@ -63,6 +64,10 @@ class Planar(CompositeOperator):
         return [self.operator]
 
     @property
+    def film_channels(self) -> list[int] | None:
+        return self.operator.film_channels
+
+    @property
     def ndim(self) -> int:
         return 2
 
@@ -78,8 +83,12 @@ class Planar(CompositeOperator):
             )
 
     def forward(
-        self, u: Float[Tensor, "batch in_channels lat lon"], size: Sequence[int] | None = None
+        self,
+        u: Float[Tensor, "batch in_channels lat lon"],
+        size: Sequence[int] | None = None,
+        *,
+        films: Sequence[Film] | None = None,
     ) -> Float[Tensor, "batch out_channels lat_out lon_out"]:
         """Apply the flat operator to the field's rings and meridians."""
         self.check(u)
-        return self.operator(u, size)
+        return applied(self.operator, u, size, films)

@@ -17,6 +17,7 @@ from sobolev.grids.grid import AbstractGrid
 from sobolev.grids.sphere import SphereGrid
 from sobolev.grids.spherical_transform import KINDS
 from sobolev.operators.base import Operator
+from sobolev.operators.layers.film import Film, per_layer
 from sobolev.operators.layers.spectral_conv import full_precision
 from sobolev.operators.layers.spherical_conv import FILTERS, check_name
 from sobolev.operators.layers.spherical_transforms import (
@@ -39,10 +40,14 @@ class SphericalBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(
-        self, c: Float[Tensor, "degree row batch channels"], transform: Synthesis
+        self,
+        c: Float[Tensor, "degree row batch channels"],
+        transform: Synthesis,
+        film: Film | None = None,
     ) -> Float[Tensor, "lon lat batch channels"]:
         c = self.filter(c)
-        return self.mlp(transform(normalized(c) if self.norm else c))
+        w = self.mlp(transform(normalized(c) if self.norm else c))
+        return w if film is None else film(w, batch=2)
 
 
 class SFNO(Operator):
@@ -159,6 +164,10 @@ class SFNO(Operator):
     def ndim(self) -> int:
         return 2
 
+    @property
+    def film_channels(self) -> list[int]:
+        return [self.width] * self.depth
+
     def check_grid(self, grid: AbstractGrid) -> None:
         """Refuse a grid that is not of this sphere and of its kind, at any resolution.
 
@@ -177,12 +186,16 @@ class SFNO(Operator):
             )
 
     def forward(
-        self, u: Float[Tensor, "batch in_channels lat lon"], size: Sequence[int] | None = None
+        self,
+        u: Float[Tensor, "batch in_channels lat lon"],
+        size: Sequence[int] | None = None,
+        *,
+        films: Sequence[Film] | None = None,
     ) -> Float[Tensor, "batch out_channels lat_out lon_out"]:
         """Apply to fields on any grid of the sphere; ``size``, of the output, defaults to the input's.
 
         The output is the same function whatever ``size``: only the last synthesis and the layers
-        after it work on the output's nodes.
+        after it work on the output's nodes. ``films`` modulate the blocks' branches.
         """
         self.check(u)
         space = check_size(u.shape[-2:])
@@ -192,15 +205,16 @@ class SFNO(Operator):
         degrees = self.degrees
         to_output = synthesis(kind, size, degrees, u)
         c = analysis(kind, space, degrees, u)(self._with_positions(v))
-        c = self._inner_blocks(linear_without_bias(c, self.lift))
-        branch = self.project(self.run(self.blocks[-1], c, to_output))
+        *inner, last = per_layer(films, self.depth)
+        c = self._inner_blocks(linear_without_bias(c, self.lift), inner)
+        branch = self.project(self.run(self.blocks[-1], c, to_output, last))
         result = branch + to_output(linear_without_bias(c, self.project))
         if self.skip:
             result = result + self.bypass(self._resampled(v, space, size))
         return result.permute(2, 3, 1, 0)
 
     def _inner_blocks(
-        self, c: Float[Tensor, "degree row batch channels"]
+        self, c: Float[Tensor, "degree row batch channels"], films: Sequence[Film | None]
     ) -> Float[Tensor, "degree row batch channels"]:
         """Apply all blocks but the last, from coefficients to coefficients."""
         if self.depth == 1:
@@ -208,8 +222,8 @@ class SFNO(Operator):
         to_inner = synthesis(self.inner, self.inner_size, self.degrees, c)
         to_modes = analysis(self.inner, self.inner_size, self.degrees, c)
         v = to_inner(c)
-        for block in list(self.blocks)[:-1]:
-            v = v + self.run(block, c, to_inner)
+        for block, film in zip(list(self.blocks)[:-1], films, strict=True):
+            v = v + self.run(block, c, to_inner, film)
             c = to_modes(v)
         return c
 

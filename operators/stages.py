@@ -45,9 +45,10 @@ def check_stages(stages: Sequence[Operator], *, hand_over: bool) -> None:
 
 
 def _check_common_grid(stages: Sequence[Operator]) -> None:
-    """Refuse stages beside an SFNO that do not work on its sphere; other operators say by
+    """Refuse stages beside an SFNO, which may be part of one, that do not work on its sphere; other operators say by
     ``boundary`` what they work on."""
-    sphere = next((stage.sphere for stage in stages if isinstance(stage, SFNO)), None)
+    parts = (part for stage in stages for part in stage.modules())
+    sphere = next((part.sphere for part in parts if isinstance(part, SFNO)), None)
     if sphere is None:
         return
     for k, stage in enumerate(stages):

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from sobolev.grids.checks import check_whole
 from sobolev.grids.grid import AbstractGrid, Grid
 from sobolev.operators.base import Operator
+from sobolev.operators.layers.film import Film, per_layer
 from sobolev.operators.layers.fourier import Transforms
 from sobolev.operators.layers.resampling import resampled
 from sobolev.operators.layers.spectral_conv import SpectralConv
@@ -130,6 +131,10 @@ class SpatioTemporalFNO(Operator):
         return len(self.modes)
 
     @property
+    def film_channels(self) -> list[int]:
+        return [self.width] * self.depth
+
+    @property
     def step(self) -> float:
         """The spacing of the output frames, in input spacings; may be set."""
         return self.output.step
@@ -155,11 +160,12 @@ class SpatioTemporalFNO(Operator):
         size: Sequence[int] | None = None,
         *,
         step: float | None = None,
+        films: Sequence[Film] | None = None,
     ) -> Float[Tensor, "batch out_channels *size t_out"]:
         """Apply to trajectories; the last entry of ``size``, of the output, is t_out.
 
         Input is first resampled to the space of ``size`` by its Fourier series. ``step`` stands in
-        for the constructor's.
+        for the constructor's, ``films`` modulate the layers (``latent``).
 
         Raises:
             ValueError: for a step that is not positive, or a last time beyond ``output.period``.
@@ -169,21 +175,25 @@ class SpatioTemporalFNO(Operator):
         if len(size) != self.ndim:
             raise ValueError(f"size needs {self.ndim} entries, the last for time; got {size}")
         u = resampled(u.movedim(-1, 1), size[:-1], self.boundary[:-1]).movedim(1, -1)
-        return self.output(self.latent(u), size, step=step)
+        return self.output(self.latent(u, films), size, step=step)
 
     def latent(
-        self, u: Float[Tensor, "batch in_channels *space t_in"]
+        self,
+        u: Float[Tensor, "batch in_channels *space t_in"],
+        films: Sequence[Film] | None = None,
     ) -> Float[Tensor, "batch out_channels *space latent"]:
-        """Return r, at the 1 + ``latent_steps`` latent times."""
+        """Return r, at the 1 + ``latent_steps`` latent times; ``films`` modulate M K v + W v."""
         self.check(u)
         v = self.lift(u.movedim(1, -1))
         *space, frames = v.shape[1:-1]
         latent = (*space, self.latent_steps)
         first, *blocks = (cast(SpaceTimeBlock, block) for block in self.blocks)
-        v = self.run(first, v, first.kernel.modes.between((*space, frames), latent, v))
+        early, *later = per_layer(films, self.depth)
+        transforms = first.kernel.modes.between((*space, frames), latent, v)
+        v = self.run(first, v, transforms, early)
         transforms = first.kernel.modes.between(latent, latent, v)
-        for block in blocks:
-            v = self.run(block, v, transforms)
+        for block, film in zip(blocks, later, strict=True):
+            v = self.run(block, v, transforms, film)
         r = self.reduce(v).movedim(-1, 1)
         last = u[:, self.in_channels - self.out_channels :, ..., -1:].to(r.dtype)
         return torch.cat([last if self.residual else torch.zeros_like(r[..., :1]), r], dim=-1)
@@ -272,9 +282,13 @@ class SpaceTimeBlock(nn.Module):
         self.mix = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(
-        self, v: Float[Tensor, "batch *space t_in width"], transforms: Transforms
+        self,
+        v: Float[Tensor, "batch *space t_in width"],
+        transforms: Transforms,
+        film: Film | None = None,
     ) -> Float[Tensor, "batch *space t width"]:
-        return F.gelu(self.mix(self.kernel(v, transforms)) + self.skip(v))
+        w = self.mix(self.kernel(v, transforms)) + self.skip(v)
+        return F.gelu(w if film is None else film(w))
 
 
 class LatestFrame(nn.Module):

@@ -12,7 +12,8 @@ from sobolev.grids.axis import Axis
 from sobolev.grids.checks import check_whole
 from sobolev.grids.grid import AbstractGrid, Grid
 from sobolev.operators.base import Operator
-from sobolev.operators.wrapping import CompositeOperator, check_operators
+from sobolev.operators.layers.film import Film
+from sobolev.operators.wrapping import CompositeOperator, applied, check_operators
 
 
 class Trajectory(CompositeOperator):
@@ -76,6 +77,10 @@ class Trajectory(CompositeOperator):
         return [self.operator]
 
     @property
+    def film_channels(self) -> list[int] | None:
+        return self.operator.film_channels
+
+    @property
     def ndim(self) -> int:
         return self.operator.ndim - 1
 
@@ -87,7 +92,11 @@ class Trajectory(CompositeOperator):
             self.operator.check_grid(Grid(*grid.axes, time))
 
     def forward(
-        self, u: Float[Tensor, "batch in_channels *space"], size: Sequence[int] | None = None
+        self,
+        u: Float[Tensor, "batch in_channels *space"],
+        size: Sequence[int] | None = None,
+        *,
+        films: Sequence[Film] | None = None,
     ) -> Float[Tensor, "batch out_channels *size"]:
         """Apply the operator to the frames, as fields in space and time; its output frames are
         channels."""
@@ -99,7 +108,8 @@ class Trajectory(CompositeOperator):
         if self.repeat:
             v = v.expand(*v.shape[:-1], self.horizon)
         space = u.shape[2:] if size is None else size
-        return self.operator(v, (*space, self.horizon)).movedim(-1, 1).flatten(1, 2)
+        size = (*space, self.horizon)
+        return applied(self.operator, v, size, films).movedim(-1, 1).flatten(1, 2)
 
     def _check_arguments(self) -> None:
         check_whole("Trajectory", history=self.history, horizon=self.horizon)

@@ -6,9 +6,11 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from sobolev.operators.base import Operator
+from sobolev.operators.layers.film import Film
 
 
 class CompositeOperator(Operator):
@@ -56,6 +58,16 @@ def check_operators(owner: str, operators: Sequence[Any]) -> None:
                 f"{owner} takes operators; operator_from builds one from a mapping of class and arguments, as "
                 f".description is; got {operator!r}"
             )
+
+
+def applied(
+    operator: Operator,
+    u: Float[Tensor, "batch in_channels *space"],
+    size: Sequence[int] | None,
+    films: Sequence[Film] | None,
+) -> Float[Tensor, "batch out_channels *size"]:
+    """Apply an operator, which need not know of ``films`` as long as there are none."""
+    return operator(u, size) if films is None else operator(u, size, films=films)
 
 
 def _described(value: Any) -> Any:

@@ -52,6 +52,14 @@ class Transforms(NamedTuple):
             c = matrix @ c.reshape(batch * math.prod(self.size[:i]), matrix.shape[1], -1)
         return c.reshape(batch, *self.size, channels)
 
+    @property
+    def zero(self) -> int:
+        """The place of the zero frequency among the flat modes."""
+        place = 0
+        for kept in self.frequencies:
+            place = place * len(kept) - kept.start
+        return place
+
     def kept(self, weight: Float[Tensor, "*block_rest"]) -> Float[Tensor, " modes *rest"]:
         """Return the part of ``weight`` ``(*block, ...)`` that belongs to the kept modes.
 

@@ -1,7 +1,8 @@
 """The layers that Fourier neural operators are stacked from, on channels-last fields.
 
 In the equations K is a spectral convolution, S a skip, M a channel MLP (two 1×1 convolutions and a
-GELU) and N a normalisation; σ, applied by the operator between blocks, is not in them.
+GELU) and N a normalisation; σ, applied by the operator between blocks, is not in them. A ``film``
+modulates what a block returns.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sobolev.operators.layers.film import Film
 from sobolev.operators.layers.fourier import Transforms
 from sobolev.operators.layers.spectral_conv import FourierLayer, full_precision
 
@@ -27,9 +29,31 @@ class FourierBlock(nn.Module):
         self.norm = norm_layer(norm, width)
 
     def forward(
-        self, v: Float[Tensor, "batch *space width"], transforms: Transforms
+        self,
+        v: Float[Tensor, "batch *space width"],
+        transforms: Transforms,
+        film: Film | None = None,
     ) -> Float[Tensor, "batch *space width"]:
-        return self.norm(added(self.kernel(v, transforms), self.skip, v))
+        if film is None:
+            return self.norm(added(self.kernel(v, transforms), self.skip, v))
+        if isinstance(self.skip, nn.Linear) and isinstance(self.norm, nn.Identity):
+            return self._modulated(v, transforms, film, self.skip)
+        return film(self.norm(added(self.kernel(v, transforms), self.skip, v)))
+
+    def _modulated(
+        self,
+        v: Float[Tensor, "batch *space width"],
+        transforms: Transforms,
+        film: Film,
+        skip: nn.Linear,
+    ) -> Float[Tensor, "batch *space width"]:
+        """Return the modulation of K v + W v + b as a sum of two linear maps that have it in their
+        weights, one each for every sample: no pass over the field is added."""
+        shift = film.scale * skip.bias + film.shift
+        w = self.kernel(v, transforms, film=Film(film.scale, shift))
+        weight = film.scale[:, None] * skip.weight.T
+        rows = torch.baddbmm(w.flatten(1, -2), v.flatten(1, -2), weight)
+        return rows.view(w.shape)
 
 
 class KernelMLPBlock(nn.Module):
@@ -47,10 +71,14 @@ class KernelMLPBlock(nn.Module):
         self.norm = norm_layer(norm, width)
 
     def forward(
-        self, v: Float[Tensor, "batch *space width"], transforms: Transforms
+        self,
+        v: Float[Tensor, "batch *space width"],
+        transforms: Transforms,
+        film: Film | None = None,
     ) -> Float[Tensor, "batch *space width"]:
         branch = self.mlp(self.norm(self.kernel(self.norm_in(v), transforms)))
-        return added(branch, self.skip, v)
+        w = added(branch, self.skip, v)
+        return w if film is None else film(w)
 
 
 class TwoSkipBlock(nn.Module):
@@ -75,10 +103,14 @@ class TwoSkipBlock(nn.Module):
         self.activation = nn.Identity() if last else nn.GELU()
 
     def forward(
-        self, v: Float[Tensor, "batch *space width"], transforms: Transforms
+        self,
+        v: Float[Tensor, "batch *space width"],
+        transforms: Transforms,
+        film: Film | None = None,
     ) -> Float[Tensor, "batch *space width"]:
         inner = added(self.norm(self.kernel(v, transforms)), self.skip, v)
-        return self.mlp_norm(added(self.mlp(self.activation(inner)), self.mlp_skip, v))
+        w = self.mlp_norm(added(self.mlp(self.activation(inner)), self.mlp_skip, v))
+        return w if film is None else film(w)
 
 
 class SoftGating(nn.Module):

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sobolev.grids.checks import check_whole, whole_numbers
+from sobolev.operators.layers.film import Film
 from sobolev.operators.layers.fourier import FourierModes, Transforms
 from sobolev.operators.layers.resampling import boundaries
 
@@ -46,18 +47,24 @@ class FourierLayer(nn.Module, ABC):
         transforms: Transforms | None = None,
         *,
         size: Sequence[int] | None = None,
+        film: Film | None = None,
     ) -> Float[Tensor, "batch *size o"]:
         """Apply to channels-last fields; ``size``, of the output, defaults to the input's.
 
         Layers of one network share ``transforms``, made once per call by ``modes.between``. They
-        may keep fewer modes than are stored.
+        may keep fewer modes than are stored. ``film`` modulates the output, by way of its
+        coefficients, which are far fewer than its values.
         """
         with full_precision(v):
             v = v if v.dtype == torch.float64 else v.float()
             if transforms is None:
                 space = tuple(v.shape[1:-1])
                 transforms = self.modes.between(space, space if size is None else size, v)
-            return transforms.synthesis(self.mixed(transforms.analysis(v), transforms))
+            c = self.mixed(transforms.analysis(v), transforms)
+            if film is not None:
+                c = film.scale[:, None, None].to(c.dtype) * c
+                c[:, 0, transforms.zero] += film.shift
+            return transforms.synthesis(c)
 
     @abstractmethod
     def mixed(

@@ -36,7 +36,7 @@ def test_every_operator_of_the_room_may_be_named():
         assert class_name(operator) == operator.__name__
         with pytest.raises(ValueError, match=f"no arguments of {operator.__name__}"):
             operator_from({"class": operator.__name__, "arguments": {"nonsense": 1}})
-    assert len(own) == 8
+    assert len(own) == 9
 
 
 def test_descriptions_of_our_own_operators_have_the_plain_name():

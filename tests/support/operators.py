@@ -15,6 +15,7 @@ from sobolev.operators import (
     GFNO,
     SFNO,
     MgNO,
+    Modulated,
     Operator,
     Planar,
     SpatioTemporalFNO,
@@ -40,6 +41,12 @@ class Case:
 
     def input(self, batch: int = 2, *, other: bool = False) -> Tensor:
         return torch.randn(batch, 2, *(self.other if other else self.space))
+
+
+def scaled_waves(u: Tensor) -> Tensor:
+    """Arbitrary fields whose amplitude is a function of the scalar at the first node of ``u``."""
+    first = u[(slice(None), slice(1), *[slice(1)] * (u.ndim - 2))]
+    return first.cos() * torch.sin(u[:, 1:].cumsum(-1))
 
 
 def smooth(u: Tensor, grid: SphereGrid) -> Tensor:
@@ -154,6 +161,15 @@ CASES: dict[str, Case] = {
         (9, 9),
         (16, 16),
         steps=400,
+    ),
+    "Modulated FNO": Case(
+        lambda: Modulated(FNO(1, 1, (4,), width=16, depth=2)), (9,), (24,), target=scaled_waves
+    ),
+    "Modulated MgNO": Case(
+        lambda: Modulated(MgNO(1, 1, 2, 16, 2, "periodic", ndim=1)),
+        (9,),
+        (14,),
+        target=scaled_waves,
     ),
     "GFNO 3-d": Case(
         lambda: GFNO(2, 1, (3, 3, 3), width=8, depth=2, boundary=["periodic"] * 2 + ["neumann"]),
