@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jaxtyping
+import numpy as np
 import onnx
 import pytest
+import xarray as xr
 from lightning.pytorch.cli import LightningCLI
 from support.imports import ROOT
 
@@ -214,9 +216,20 @@ def workshop(quick_and_small: None, tmp_path_factory: pytest.TempPathFactory) ->
         ("frames", open_dataset(folder / "data/ns-1e-3", "test").isel(time=slice(0, 10))),
     ):
         dataset.load().to_netcdf(folder / f"{name}.nc", engine="h5netcdf")
+    own_fields().to_netcdf(folder / "mine.nc", engine="h5netcdf")
     shutil.copy(run / "config.yaml", folder / "mine.yaml")
     onnx.save(copy_of_inputs(), folder / "burgers.onnx")
     return folder
+
+
+def own_fields() -> xr.Dataset:
+    """Fields of a reader: names, dimensions and nodes that no recipe of ours has, rows from the top."""
+    fields = np.random.default_rng(0).standard_normal((20, 6, 8))
+    dims = ("run", "y", "x")
+    return xr.Dataset(
+        {"kappa": (dims, fields, {"units": "m/d"}), "head": (dims, fields, {"units": "m"})},
+        {"y": 5.5 - np.arange(6.0), "x": 0.5 + np.arange(8.0)},
+    )
 
 
 def copy_of_inputs() -> onnx.ModelProto:
@@ -373,7 +386,7 @@ def anchors(file: Path) -> set[str]:
 
 def test_the_readme_is_short_and_leads_to_every_document():
     lines = (ROOT / "README.md").read_text().splitlines()
-    assert len(lines) <= 130
+    assert len(lines) <= 145
     assert max(map(len, lines)) <= 120
     index = "\n".join(lines).rpartition("\n## ")[2]
     assert [page for page in PAGES[1:] if f"({page})" not in index] == []

@@ -26,6 +26,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "BURGERS": {"train": 40, "test": 4}, "FLOW": {"train": 4, "test": 1}, "EPOCHS": (2, 2),
         "WIDTHS": (8, 8, 4), "TOLERANCES": (1e-1, 1e-2),
     },
+    "your_own_data": {"RUNS": 20, "NODES": (12, 18), "EPOCHS": 1, "WIDTH": 4},
 }  # fmt: skip
 """For the names that a notebook sets in its cell of parameters."""
 QUICK_LOOK = "%matplotlib inline\n%config InlineBackend.print_figure_kwargs = {'bbox_inches': None, 'dpi': 10}"
