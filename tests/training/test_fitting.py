@@ -19,6 +19,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from sobolev import Surrogate
 from sobolev.__main__ import main
 from sobolev.commands.train import trained as train
+from sobolev.datasets import BurgersRecipe, generate
+from sobolev.datasets.store.locks import locked
 from sobolev.training import OperatorModule
 from sobolev.training.callbacks.learning_rates import steepest
 
@@ -182,6 +184,36 @@ def test_what_is_refused_leaves_a_finished_run_alone(tmp_path, options, capsys):
 
 
 @pytest.mark.slow
+def test_a_resumed_run_knows_its_data_wherever_they_lie(tmp_path, options, burgers_data, capsys):
+    """Another data set under the same path, or the same one under another."""
+    place = tmp_path / "scratch-1"
+    shutil.copytree(burgers_data, place)
+    run = train(options("run", "--data.path", place, "--trainer.max_epochs", 1))
+    before = weights(run)
+    place.rename(tmp_path / "scratch-2")
+    resume = ("--resume", "--trainer.max_epochs", 1)
+    train(options("run", "--data.path", tmp_path / "scratch-2", *resume))
+    recipe = BurgersRecipe(solver_resolution=128, steps=40)
+    generate(recipe, place, {"train": 24, "valid": 4}, resolution=64, seed=7, progress=False)
+    said = refusal(capsys, *options("run", "--data.path", place, *resume))
+    assert "begun on another data set" in said
+    assert "has other seed, train samples, valid samples now" in said
+    assert_equal_bits(before, weights(run))
+
+
+def test_a_second_writer_in_a_run_folder_is_refused(tmp_path, options, capsys):
+    """While the first one trains; it is not harmed."""
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").write_text("that: of the first")
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").write_text("its own")
+    with locked(tmp_path / "run"):
+        said = refusal(capsys, *options("run", "--overwrite"))
+    assert "another process is writing to" in said
+    assert (tmp_path / "run" / "config.yaml").read_text() == "that: of the first"
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_text() == "its own"
+
+
+@pytest.mark.slow
 def test_averaged_weights_are_validated_picked_and_saved(tmp_path, options, monkeypatch):
     """Against the recursion w̄ ← 0.7 w̄ + 0.3 w, begun at the weights after the first step."""
     after_step, validated = [], []
@@ -268,7 +300,7 @@ def test_the_found_learning_rate_trains_as_if_it_had_been_given(tmp_path, option
     assert 1e-4 < rate < 1e-1
     given = train(options("given", "--model.learning_rate", repr(rate), *more[1:]))
     assert_equal_bits(weights(found), weights(given))
-    assert not list(found.glob(".*"))
+    assert [file.name for file in found.glob(".*")] == [".lock"]
     (found / "surrogate").rename(tmp_path / "surrogate")  # as if killed before it was saved
     train(options("found", *more, "--resume"))
     assert_equal_bits(weights(tmp_path), weights(found))

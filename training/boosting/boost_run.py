@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +12,7 @@ from typing import Any, cast
 from jaxtyping import Float
 from torch import Tensor
 
-from sobolev.datasets.store.manifest import Manifest
+from sobolev.datasets.store.locks import locked
 from sobolev.datasets.store.whole_files import replacing
 from sobolev.operators import SpecBoost
 from sobolev.surrogates import Surrogate
@@ -28,6 +27,7 @@ from sobolev.training.boosting.runs import (
     write_json,
 )
 from sobolev.training.boosting.stages import BoostingModule, error_spectra
+from sobolev.training.runs.resuming import differing, marks_of
 
 _log = logging.getLogger("sobolev")
 
@@ -78,11 +78,22 @@ class Boost:
         }
         self.folders = [self.run / f"stage-{k}" for k in range(count)]
         self.data = prepared.data  # of the first stage: validation is common
-        self.identity = _identity(self.data.manifest)
+        self.identity = marks_of(self.data.manifest)
 
     def finish(self) -> Path:
-        """Train what is missing, and return the run folder."""
-        self._begin()
+        """Train what is missing, and return the run folder.
+
+        Raises:
+            FileExistsError: if another process is writing to it.
+        """
+        if not self.prepared.run.resume:
+            self.prepared.module.check_ready(self.prepared.trainer)
+        with locked(self.run):
+            self._begin()
+            self._finish()
+        return self.run
+
+    def _finish(self) -> None:
         done = sum((folder / "surrogate").is_dir() for folder in self.folders)
         if done and not self._published(done):
             self._publish(done)
@@ -91,7 +102,6 @@ class Boost:
             self._publish(k + 1)
         if done == len(self.folders):
             _log.info(f"{self.run}: all stages are complete; nothing is left to train")
-        return self.run
 
     @property
     def operator(self) -> SpecBoost:
@@ -102,19 +112,18 @@ class Boost:
         """Begin the run folder, or make sure that what it holds can be continued."""
         record = self.run / "boosting.json"
         if not self.prepared.run.resume:
-            self.prepared.module.check_ready(self.prepared.trainer)
             self.prepared.run.prepare()
             write_json(record, {"data": self.identity, **self.settings})
             return
         if not record.is_file():
             raise FileNotFoundError(f"there is no boost to resume in {self.run}: no {record.name}")
         before = json.loads(record.read_text())
-        if other := _differing(before["data"], self.identity):
+        if other := differing(before["data"], self.identity):
             raise ValueError(
                 f"{self.run} was begun on another data set: {self.data.path} has other {', '.join(other)} now. Stages "
                 "learn residuals of the fields that the earlier ones saw; boost anew in another --run"
             )
-        if other := _differing({name: before[name] for name in self.settings}, self.settings):
+        if other := differing({name: before[name] for name in self.settings}, self.settings):
             raise ValueError(
                 f"{self.run} was begun with other settings of {', '.join(other)}; resume with the same ones or boost "
                 "anew in another --run"
@@ -200,24 +209,3 @@ def _per_stage(epochs: Sequence[int] | None, stages: int, otherwise: int | None)
             f"got {given or 'none'}"
         )
     return given * stages if len(given) == 1 else given
-
-
-def _identity(manifest: Manifest) -> dict[str, Any]:
-    """Return the marks by which those who train on a data set know it again."""
-    samples = {
-        f"{split} samples": hashlib.sha256(
-            "".join(shard.sha256 for shard in manifest.splits[split]).encode()
-        ).hexdigest()
-        for split in ("train", "valid")
-        if split in manifest.splits
-    }
-    return {
-        "recipe": manifest.recipe,
-        "seed": manifest.seed,
-        "resolution": manifest.resolution,
-        **samples,
-    }
-
-
-def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    return [name for name in {**before, **now} if before.get(name) != now.get(name)]

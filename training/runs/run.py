@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import importlib.metadata
+import json
 import logging
 import shutil
 import sys
@@ -23,6 +24,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from sobolev.datasets.loading.datamodule import OperatorDataModule
+from sobolev.datasets.store.locks import locked
 from sobolev.datasets.store.whole_files import replacing
 from sobolev.grids.checks import plain
 from sobolev.operators.building import classes_in
@@ -35,10 +37,18 @@ from sobolev.training.callbacks.profile import Profile
 from sobolev.training.callbacks.progress import Clock, EpochLines, Patience, duration, epochs_of
 from sobolev.training.callbacks.zero_fields import ZeroFields
 from sobolev.training.module import SHARDED, START, OperatorModule
-from sobolev.training.runs.resuming import checkpoint_of, fill, refuse_changes
+from sobolev.training.runs.resuming import (
+    checkpoint_of,
+    fill,
+    marks_of,
+    refuse_changes,
+    refuse_other_data,
+)
 
+DATA = "data.json"
+"""The file of the marks by which a resumed run knows its data again."""
 PARTS = (
-    "config.yaml", "settings.yaml", "metrics*.csv", "tensorboard", "checkpoints", "surrogate", "evaluation*",
+    DATA, "config.yaml", "settings.yaml", "metrics*.csv", "tensorboard", "checkpoints", "surrogate", "evaluation*",
     "profile.txt", "learning_rate.png", ".lr_find_*.ckpt",
     "stage-*", "spectra.png", "boosting.json", "single", "ensemble", "comparison.json",
 )  # fmt: skip
@@ -164,18 +174,37 @@ class Run:
             The surrogate with the weights that did best in validation, else the last ones.
 
         Raises:
-            FileNotFoundError, ValueError: for a checkpoint that is no good.
+            FileExistsError: if another process is writing to the folder.
+            FileNotFoundError, ValueError: for a checkpoint that is no good, or other data than the run was
+                begun on.
             ArithmeticError: if training diverges.
             KeyboardInterrupt: if it was stopped; what was finished is kept.
         """
+        marks = marks_of(data.manifest)
+        if self.resume:
+            refuse_other_data(self.folder / DATA, marks, data.path)
         if self.resume and (self.folder / "surrogate").is_dir():
             checkpoint_of(self.last)
             _log.info(f"{self.folder} is complete; nothing is left to train")
             own = classes_in(module.surrogate.operator)
             return Surrogate.load(self.folder, operators=own)
         self._continue(module, trainer) if self.resume else module.check_ready(trainer)
+        # the first process alone writes, but for the checkpoints of all
+        with locked(self.folder) if is_first_process() else contextlib.nullcontext():
+            return self._finish(module, data, trainer, marks)
+
+    def _finish(
+        self,
+        module: OperatorModule,
+        data: OperatorDataModule,
+        trainer: lightning.Trainer,
+        marks: Mapping[str, Any],
+    ) -> Surrogate:
+        """Train what is missing, and save and return the surrogate."""
         if is_first_process():
             self.prepare()
+            with replacing(self.folder / DATA) as part:
+                part.write_text(json.dumps(marks, indent=1) + "\n")
         surrogate = module.surrogate
         if isinstance(trainer.strategy, SHARDED):  # to be filled from a checkpoint, which is whole
             surrogate = copy.deepcopy(surrogate)
