@@ -134,7 +134,7 @@ def _arrays(file: Path, stack: ExitStack) -> dict[str, Lazy]:
     """Return the arrays of a file. MATLAB 7.3 stores the axes the other way round; older files are read as
     a whole."""
     if h5py.is_hdf5(file):
-        opened = stack.enter_context(h5py.File(file, "r"))
+        opened = stack.enter_context(h5py.File(file, "r", locking=False))
         names = [name for name in opened if isinstance(opened.get(name), h5py.Dataset)]
         return {name: _transposed(array(opened, name)) for name in names}
     try:

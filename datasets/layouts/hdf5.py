@@ -32,7 +32,7 @@ Points = dict[str, np.ndarray]
 
 
 def read_well(file: Path, meaning: UserWords, stack: ExitStack) -> Foreign:
-    opened = stack.enter_context(h5py.File(file, "r"))
+    opened = stack.enter_context(h5py.File(file, "r", locking=False))
     groups = ("dimensions", "boundary_conditions", "t0_fields")
     if not all(group in opened for group in groups):
         raise wrong(file, "well", opened, ", ".join(groups))
@@ -150,7 +150,7 @@ def _well_grid(opened: h5py.File, points: Points, meaning: UserWords) -> Abstrac
 
 
 def read_pdebench(file: Path, meaning: UserWords, stack: ExitStack) -> Foreign:
-    opened = stack.enter_context(h5py.File(file, "r"))
+    opened = stack.enter_context(h5py.File(file, "r", locking=False))
     expected = (
         "tensor (sample, time, x[, y]), x-coordinate[, y-coordinate], t-coordinate, nu for Darcy"
     )

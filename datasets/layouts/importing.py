@@ -134,7 +134,9 @@ def _files(source: str | Path | Mapping[str, str | Path], split: str) -> dict[st
     if isinstance(source, Mapping):
         files = {name: [Path(file)] for name, file in source.items()}
     elif (folder := Path(source)).is_dir():
-        paths = sorted(p for p in folder.glob("data/*/*") if p.suffix in (".hdf5", ".h5"))
+        # a Mac leaves a ._NAME.hdf5 beside each file
+        visible = (p for p in folder.glob("data/*/*") if not p.name.startswith("."))
+        paths = sorted(p for p in visible if p.suffix in (".hdf5", ".h5"))
         names = sorted({p.parent.name for p in paths}, key=lambda name: (name != "train", name))
         files = {name: [p for p in paths if p.parent.name == name] for name in names}
         if not files:
@@ -158,7 +160,7 @@ def _recognised(file: Path) -> str:
         return "fno-mat"
     keys: list[str] = []
     if h5py.is_hdf5(file):
-        with h5py.File(file, "r") as opened:
+        with h5py.File(file, "r", locking=False) as opened:
             keys = list(opened)
     if "dimensions" in keys:
         return "well"

@@ -41,7 +41,9 @@ def from_file_to_file(
     place_of(target)  # refuses devices before anything is computed
     try:
         # times stay numbers: a calendar that nobody asks for need not be one that xarray knows
-        opened = xr.open_dataset(source, engine="h5netcdf", decode_times=False)
+        opened = xr.open_dataset(
+            source, engine="h5netcdf", decode_times=False, driver_kwds={"locking": False}
+        )
     except OSError as error:
         raise OSError(f"{source} cannot be read as NetCDF-4: {error}") from error
     with opened as dataset:

@@ -101,3 +101,10 @@ def test_our_own_notes_are_read_from_bytes_too(flow_data, tmp_path, written):
     after = Manifest.read(tmp_path / "data")
     assert after.outputs == before.outputs
     assert json.loads(after.recipe["stated"]["recipe"]) == before.recipe
+
+
+def test_what_a_mac_leaves_in_folders_is_no_data(flow_data, tmp_path):
+    for file in export(flow_data, tmp_path / "well", "well", progress=False):
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7" + bytes(100))
+    import_data(tmp_path / "well", tmp_path / "data", progress=False)
+    assert all("._" not in source for source in Manifest.read(tmp_path / "data").recipe["source"])
