@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from sobolev.datasets.layouts.exporting import export
     from sobolev.datasets.layouts.fields import store_fields
     from sobolev.datasets.layouts.importing import import_data
+    from sobolev.datasets.layouts.scattered import scattered_to_grid
     from sobolev.datasets.loading.datamodule import OperatorDataModule
     from sobolev.datasets.recipes.base import Recipe
     from sobolev.datasets.recipes.burgers import BurgersRecipe
     from sobolev.datasets.recipes.darcy import DarcyRecipe, PublishedDarcyRecipe
+    from sobolev.datasets.recipes.holes import HoledDarcyRecipe
     from sobolev.datasets.recipes.navier_stokes import DecayingTurbulenceRecipe, NavierStokesRecipe
     from sobolev.datasets.recipes.presets import PRESETS, find_recipe
     from sobolev.datasets.recipes.shallow_water import ShallowWaterRecipe
@@ -33,6 +35,7 @@ _HOME = {
     "DamagedDataError": "sobolev.datasets.store.manifest",
     "DarcyRecipe": "sobolev.datasets.recipes.darcy",
     "DecayingTurbulenceRecipe": "sobolev.datasets.recipes.navier_stokes",
+    "HoledDarcyRecipe": "sobolev.datasets.recipes.holes",
     "Manifest": "sobolev.datasets.store.manifest",
     "NavierStokesRecipe": "sobolev.datasets.recipes.navier_stokes",
     "OperatorDataModule": "sobolev.datasets.loading.datamodule",
@@ -47,6 +50,7 @@ _HOME = {
     "import_data": "sobolev.datasets.layouts.importing",
     "open_dataset": "sobolev.datasets.store.shards",
     "refined": "sobolev.datasets.generating.generation",
+    "scattered_to_grid": "sobolev.datasets.layouts.scattered",
     "show": "sobolev.datasets.gallery",
     "store_fields": "sobolev.datasets.layouts.fields",
     "verify": "sobolev.datasets.generating.verification",
@@ -58,6 +62,7 @@ __all__ = [
     "DamagedDataError",
     "DarcyRecipe",
     "DecayingTurbulenceRecipe",
+    "HoledDarcyRecipe",
     "Manifest",
     "NavierStokesRecipe",
     "OperatorDataModule",
@@ -72,6 +77,7 @@ __all__ = [
     "import_data",
     "open_dataset",
     "refined",
+    "scattered_to_grid",
     "show",
     "store_fields",
     "verify",

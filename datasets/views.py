@@ -69,7 +69,13 @@ class View:
         if frames is not None:
             picked["time"] = frames
         picked |= {dim: slice(None, None, step) for dim in self.grid.dims}
-        return self.data[variable.name].isel(picked).values
+        values = self.data[variable.name].isel(picked).values
+        mask = self.manifest.mask
+        if mask is None or variable.name == mask:
+            return values
+        domain = self.data[mask].isel({k: v for k, v in picked.items() if k != "time"}).values
+        shaped = domain if frames is None else domain[:, None]
+        return np.where(shaped == 1, values, np.nan)
 
     def census(self, variable: Variable) -> tuple[np.ndarray, list[str]]:
         """Return values of some samples at the first, middle and last time, ``(sample, frame, *space)``,
@@ -78,6 +84,8 @@ class View:
         size = math.prod(self.grid.shape) * len(frames or [0])
         good = good_samples(self.data)[: min(_CENSUS, max(1, _VALUES // size))]
         values = self.read(variable, good.tolist(), frames)
+        if self.manifest.mask is not None:  # modes are those of fields that go on as zero
+            values = np.nan_to_num(values)
         if frames is None:
             return values[:, None], [""]
         return values, [self.time(frame) for frame in frames]

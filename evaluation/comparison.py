@@ -92,7 +92,8 @@ class Comparison:
     def comparable(self) -> tuple[Outputs, Outputs]:
         """Return prediction and target in ``surrogate.comparable`` units, float64."""
         prediction, target = (
-            self.surrogate.comparable(u.double()) for u in (self.predictions, self.targets)
+            self.surrogate.comparable(u.double(), self.inputs)
+            for u in (self.predictions, self.targets)
         )
         return prediction, target
 
@@ -186,7 +187,7 @@ def evaluate(
     solver_seconds = None
     solver_error = None
     known = class_of(manifest.recipe, recipes) is not None
-    if known and not manifest.times and solver_timing:
+    if known and not manifest.times and not manifest.parameters and solver_timing:
         recipe = recipe_from(manifest.recipe, recipes)
         solver_seconds, solver_error = _timed_solves(recipe, comparison)
     measured = comparison.measured()

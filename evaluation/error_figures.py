@@ -132,15 +132,34 @@ def error_over_resolution(
     axes.fill_between(nodes, low, high, color=PREDICTION, alpha=0.15, lw=0)
     means = [float(e.mean()) for e in errors]
     axes.plot(nodes, means, "o-", color=PREDICTION, lw=1.2, ms=4, label="surrogate")
-    if known := {_per_axis(n): e for n, e in sorted(solver.items()) if e > 0}:
-        axes.plot(*zip(*known.items(), strict=True), "s--", color=TRUTH, lw=1, ms=3, label="solver")
+    if solved := {_per_axis(n): e for n, e in sorted(solver.items()) if e > 0}:
+        axes.plot(
+            *zip(*solved.items(), strict=True), "s--", color=TRUTH, lw=1, ms=3, label="solver"
+        )
     if trained_at in sizes:
         axes.axvline(_per_axis(trained_at), color=PALE, lw=0.8, ls=":", label="trained at")
     axes.set(xscale="log", xlabel="nodes per axis", ylabel="relative L² error")
-    scale_values(axes, [*low, *high, *known.values()])
+    scale_values(axes, [*low, *high, *solved.values()])
     axes.set_xticks(nodes, [comparisons[n].label for n in sizes])
     axes.set_xticks([], minor=True)
     axes.legend(**LEGEND)
+    return tidied(figure)
+
+
+def error_over_parameter(comparison: Comparison, place: int) -> Figure:
+    """Draw the samples' relative L² errors over one of their numbers, the first input channels."""
+    figure, axes = plot()
+    parameter = comparison.surrogate.meaning.parameters[place]
+    values = comparison.inputs[:, place].flatten(1)[:, 0].numpy()
+    axes.plot(values, comparison.errors().numpy(), "o", color=PREDICTION, ms=3, alpha=0.6)
+    for end in (parameter.low, parameter.high):
+        axes.axvline(end, color=PALE, lw=0.8, ls=":")
+    axes.set(
+        xscale=parameter.scale,
+        yscale="log",
+        xlabel=f"{parameter.long_name} (dotted: range of the training data)",
+        ylabel="relative L² error of a sample",
+    )
     return tidied(figure)
 
 

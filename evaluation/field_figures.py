@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
@@ -72,14 +73,19 @@ def _drawn(
     c: Comparison, surrogate: Surrogate, sample: int, output: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, str, str]:
     """Return input, truth and prediction, and the names of the input and the output."""
-    i = min(output, len(surrogate.inputs) - 1)
+    i = min(surrogate.meaning.unsigned + output, len(surrogate.inputs) - 1)
     if surrogate.window is not None:  # the present frame, which is the last
         quantities = len(surrogate.quantities)
         i = len(surrogate.inputs) - quantities + output % quantities
+    domain = surrogate.domain_of(c.inputs[sample : sample + 1])
+    shown = [c.inputs[sample, i], c.targets[sample, output], c.predictions[sample, output]]
+    if domain is not None:
+        shown = [u.masked_fill(domain[0, 0] == 0, torch.nan) for u in shown]
+    source, truth, prediction = (u.cpu().numpy() for u in shown)
     return (
-        c.inputs[sample, i].cpu().numpy(),
-        c.targets[sample, output].cpu().numpy(),
-        c.predictions[sample, output].cpu().numpy(),
+        source,
+        truth,
+        prediction,
         "\n".join(wrap(surrogate.inputs[i].long_name, 34)),
         "\n".join(wrap(surrogate.outputs[output].long_name, 34)),
     )
@@ -107,7 +113,7 @@ def _draw_maps(
 ) -> None:
     source, truth, prediction, given, asked = _drawn(c, surrogate, sample, output)
     error = prediction - truth
-    bound = max(float(abs(error).max()), 1e-30)
+    bound = max(float(np.nanmax(abs(error))), 1e-30)
     panels = (
         (source, given, Scale.of(source)),
         (truth, f"{asked}\nsolver" if len(surrogate.outputs) > 1 else "solver", Scale.of(truth)),

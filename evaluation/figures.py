@@ -4,6 +4,7 @@ from sobolev.evaluation.cost_figures import bounds, effectivities, total_cost, w
 from sobolev.evaluation.error_figures import (
     binned_errors,
     error_histogram,
+    error_over_parameter,
     error_over_resolution,
     spectra,
     training_curve,
@@ -18,6 +19,7 @@ __all__ = [
     "drift",
     "effectivities",
     "error_histogram",
+    "error_over_parameter",
     "error_over_resolution",
     "error_over_time",
     "fields",

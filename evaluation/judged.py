@@ -189,6 +189,12 @@ class _Judge:
                 "the data were not drawn from a recipe of sobolev: their solver is not known",
             )
         recipe = recipe_from(self.manifest.recipe, self.recipes)
+        if recipe.parameters:
+            names = ", ".join(parameter.name for parameter in recipe.parameters)
+            return (
+                None,
+                f"costs are compared for one equation; here {names} differs from sample to sample",
+            )
         if rollouts is None and self.manifest.times:
             return None, "the surrogate is not in time, the data are"
         if rollouts is not None and not isinstance(recipe, Evolving):

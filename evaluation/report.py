@@ -93,6 +93,9 @@ def figures(evaluation: Evaluation) -> dict[str, Figure]:
         solver = dict(zip(comparisons, errors, strict=True))
         trained = tuple(evaluation.trained_on or ())
         found["resolutions"] = plots.error_over_resolution(comparisons, solver, trained)
+    first = next(iter(comparisons.values()))
+    for place, parameter in enumerate(surrogate.meaning.parameters):
+        found[f"parameter-{parameter.name}"] = plots.error_over_parameter(first, place)
     if list(evaluation.run.glob("metrics*.csv")):
         found["training"] = plots.training_curve(evaluation.run)
     if (rollouts := evaluation.rollouts) is not None:

@@ -66,7 +66,9 @@ def check_whole(owner: str, **values: int | Sequence[int]) -> None:
         ValueError: naming the first wrong one.
     """
     for name, value in values.items():
-        for number in value if isinstance(value, (list, tuple, np.ndarray)) else [value]:
+        several = isinstance(value, (list, tuple, np.ndarray))
+        numbers: Sequence[Any] = value if several else [value]  # type: ignore[assignment]
+        for number in numbers:
             if not is_whole(number) or number < 1:
                 raise ValueError(
                     f"{owner} needs whole numbers of at least 1; {name} has {number!r}"

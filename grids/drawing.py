@@ -51,6 +51,8 @@ class Scale:
 
     @classmethod
     def of(cls, values: np.ndarray) -> Scale:
+        values = values[np.isfinite(values)]  # fields have gaps outside their domain
+        values = values if values.size else np.zeros(1)
         low = float(values.min())
         high = float(values.max())
         if min(-low, high) > 0.01 * max(-low, high):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -29,10 +30,10 @@ def at_resolution(grid: AbstractGrid, resolution: Resolution) -> AbstractGrid:
         ValueError: for a wrong number of sizes, sizes that are not whole numbers, or too few nodes.
     """
     if is_whole(resolution):
-        n = int(resolution)
+        n = int(cast(int, resolution))
         return grid.resized(*((n, 2 * n) if isinstance(grid, SphereGrid) else [n] * grid.ndim))
     try:
-        sizes = tuple(resolution)
+        sizes = tuple(cast(Sequence[int], resolution))
     except TypeError:
         raise ValueError(
             f"resolution needs a whole number, or one for each axis; got {resolution!r}"

@@ -42,8 +42,16 @@ def turned(
     symmetries: Sequence[str],
     coins: Sequence[int],
     offsets: Sequence[int] = (),
+    *,
+    unsigned: int = 0,
 ) -> Float[Tensor, "*batch_and_other_space"]:
-    """Return ``u``, ``(..., *space)``, under one element of the group, and shifted by ``offsets`` nodes."""
+    """Return ``u``, ``(..., *space)``, under one element of the group, and shifted by ``offsets`` nodes.
+
+    The first ``unsigned`` channels of ``(batch, channels, *space)`` are moved, but keep their sign: a
+    viscosity, say.
+    """
+    if unsigned and _changes_sign(symmetries, coins):
+        u = torch.cat([-u[:, :unsigned], u[:, unsigned:]], dim=1)
     if "odd reflection" in symmetries and coins[0]:
         u = -_reflected(u, grid, [0])
     if "reflections" in symmetries:
@@ -113,6 +121,13 @@ def exchanges_axes(symmetries: Sequence[str], coins: Sequence[int]) -> bool:
     return (odd_turn != odd_glide) != ("transposition" in symmetries and coins[-1] == 1)
 
 
+def _changes_sign(symmetries: Sequence[str], coins: Sequence[int]) -> bool:
+    """Return true if ``turned`` changes the sign of fields."""
+    reflected = "odd reflection" in symmetries and coins[0] == 1
+    glided = "diagonal glides" in symmetries and coins[1] == 1
+    return reflected != glided
+
+
 def averaged(
     operator: Callable[
         [Float[Tensor, "batch ..."], Sequence[int] | None], Float[Tensor, "batch ..."]
@@ -121,8 +136,11 @@ def averaged(
     size: Sequence[int] | None,
     grid: AbstractGrid,
     symmetries: Sequence[str],
+    *,
+    unsigned: int = 0,
 ) -> Float[Tensor, "batch ..."]:
-    """Return 1/|G| Σ_g g⁻¹ F(g u), with F(u, size) the ``operator``, whose outputs have ``size``.
+    """Return 1/|G| Σ_g g⁻¹ F(g u), with F(u, size) the ``operator``, whose outputs have ``size``; ``unsigned``
+    as for ``turned``.
 
     Raises:
         ValueError: where the nodes of input or output do not go to nodes.
@@ -133,7 +151,7 @@ def averaged(
     for coins in elements(symmetries, grid.ndim):
         crosswise = exchanges_axes(symmetries, coins)
         sizes = size[::-1] if size is not None and crosswise else size
-        image = operator(turned(u, grid, symmetries, coins), sizes)
+        image = operator(turned(u, grid, symmetries, coins, unsigned=unsigned), sizes)
         images.append(turned_back(image, grid, symmetries, coins))
     return torch.stack(images).mean(0)
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
@@ -43,7 +44,10 @@ def dataset_of(
     """
     grid = given.grid if grid is None else grid
     dims = (given.sample_dim, *(() if times is None else ("time",)), *grid.dims)
-    variables = {v.name: xr.Variable(dims, u.numpy(), v.attributes) for v, u in fields.items()}
+    variables = {
+        v.name: xr.Variable(dims, _with_gaps(u, given.domain).numpy(), v.attributes)
+        for v, u in fields.items()
+    }
     result = xr.Dataset(
         {**variables, **(extra or {})},
         {**({} if times is None else {"time": times}), **axis_coords(grid)},
@@ -57,3 +61,14 @@ def dataset_of(
     if given.samples is None:
         result = result.isel({given.sample_dim: 0})
     return result.assign_coords(given.labels)
+
+
+def _with_gaps(
+    field: Float[Tensor, " sample *time_and_space"], domain: Float[Tensor, " sample *space"] | None
+) -> Float[Tensor, " sample *time_and_space"]:
+    """Return a field that is NaN outside its domain."""
+    if domain is None:
+        return field
+    lead = field.ndim - domain.ndim
+    shaped = domain.reshape(len(domain), *[1] * lead, *domain.shape[1:])
+    return field.masked_fill(shaped == 0, torch.nan)

@@ -13,7 +13,7 @@ from sobolev.datasets.loading.windows import Window
 from sobolev.grids import AbstractGrid
 from sobolev.grids.description import by, describe_grid, grid_from
 from sobolev.grids.symmetries import check_symmetries
-from sobolev.grids.variables import Variable
+from sobolev.grids.variables import Parameter, Variable, variable_from
 from sobolev.surrogates.provenance import Provenance
 
 
@@ -24,14 +24,17 @@ class Meaning:
     Args:
         grid: the grid of the training data, flat or a sphere. Names, extents and kinds of its axes
             bind; sizes do not.
-        inputs, outputs: the variables, in the order of the operator's channels.
+        inputs, outputs: the variables, in the order of the operator's channels. Inputs that are a
+            ``Parameter``, a number of each sample, come first; the mask next.
         provenance: record of data, training and versions.
         symmetries: those that predictions are averaged over.
         conserved: outputs whose integral over the domain is made that of an input: the output's name,
             the input's.
+        mask: the input that is 1 in the domain and 0 outside, where fields fill only a part of their box.
 
     Raises:
-        ValueError: for a variable that occurs twice among the inputs or outputs, symmetries that the
+        ValueError: for a variable that occurs twice among the inputs or outputs, numbers or a mask that do
+            not come first, symmetries that the
             grid does not have, and conserved quantities that are not there or have other units than
             their inputs.
     """
@@ -42,9 +45,11 @@ class Meaning:
     provenance: Provenance = field(default_factory=Provenance)
     symmetries: tuple[str, ...] = ()
     conserved: Mapping[str, str] = field(default_factory=dict)
+    mask: str | None = None
 
     def __post_init__(self) -> None:
         check_symmetries(self.symmetries, self.grid)
+        self._check_order()
         for role, variables in (("input", self.inputs), ("output", self.outputs)):
             names = [v.name for v in variables]
             if len(set(names)) < len(names):
@@ -60,9 +65,9 @@ class Meaning:
             ValueError: as the class, and for names, sizes and pairs that are none.
         """
         inputs, outputs = (
-            tuple(Variable(**v) for v in content[role]) for role in ("inputs", "outputs")
+            tuple(variable_from(v) for v in content[role]) for role in ("inputs", "outputs")
         )
-        for word in (word for v in (*inputs, *outputs) for word in asdict(v).values()):
+        for word in (word for v in (*inputs, *outputs) for word in (v.name, v.long_name, v.units)):
             if not isinstance(word, str):
                 raise ValueError(f"variables have names and units in words, got {word!r}")
         grid = grid_from(content["grid"])
@@ -73,7 +78,7 @@ class Meaning:
             raise ValueError(f"conserved quantities are pairs of names, got {conserved!r}")
         provenance = Provenance.from_json(content["provenance"])
         symmetries = tuple(content.get("symmetries", ()))
-        return cls(grid, inputs, outputs, provenance, symmetries, conserved)
+        return cls(grid, inputs, outputs, provenance, symmetries, conserved, content.get("mask"))
 
     def to_json(self) -> dict[str, Any]:
         """Return the meaning as JSON."""
@@ -84,7 +89,18 @@ class Meaning:
             "provenance": self.provenance.to_json(),
             "symmetries": list(self.symmetries),
             "conserved": dict(self.conserved),
+            **({"mask": self.mask} if self.mask else {}),
         }
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The inputs that are numbers of each sample: the first channels, the same at all nodes."""
+        return tuple(v for v in self.inputs if isinstance(v, Parameter))
+
+    @property
+    def unsigned(self) -> int:
+        """The number of first channels that symmetries leave their sign: numbers and the mask."""
+        return len(self.parameters) + (self.mask is not None)
 
     @property
     def window(self) -> Window | None:
@@ -117,6 +133,19 @@ class Meaning:
     def quantities(self) -> list[Variable]:
         """The physical quantities that are predicted: the outputs, whatever their frames."""
         return list(self.outputs) if self.window is None else self.window.states(self.outputs)
+
+    def _check_order(self) -> None:
+        """Refuse numbers and a mask behind fields."""
+        count = len(self.parameters)
+        if self.inputs[:count] != self.parameters:
+            names = ", ".join(v.name for v in self.inputs)
+            raise ValueError(f"numbers come before fields among the inputs, got {names}")
+        if self.mask is not None and [v.name for v in self.inputs[count : count + 1]] != [
+            self.mask
+        ]:
+            raise ValueError(f"the mask {self.mask!r} must be the first field among the inputs")
+        if self.mask is not None and self.conserved:
+            raise ValueError("integrals are kept on whole boxes; the domain here is a part of one")
 
     def _check_conserved(self, output: str, source: str) -> None:
         inputs = {v.name: v for v in self.inputs}

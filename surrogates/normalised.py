@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -133,19 +134,55 @@ class NormalisedOperator(nn.Module):
         self.operator.check(u)
         if not self.symmetries:
             return self._applied(u, size)
-        return averaged(self._applied, u, size, self.grid, self.symmetries)
+        unsigned = self.meaning.unsigned
+        return averaged(self._applied, u, size, self.grid, self.symmetries, unsigned=unsigned)
 
     def _applied(
         self, u: Float[Tensor, "batch inputs *space"], size: Sequence[int] | None
     ) -> Float[Tensor, "batch outputs *size"]:
         """Return one application of the operator."""
-        normalised = (u - self.input_mean) / self.input_scale
+        normalised = (self._straightened(u) - self.input_mean) / self.input_scale
+        domain = self.domain_of(u)
+        if domain is not None:
+            self._check_size(u, size)
+            numbers, fields = normalised.tensor_split([self.meaning.unsigned - 1], dim=1)
+            normalised = torch.cat([numbers, fields * domain], dim=1)
         v = self.operator(normalised, size)
         if self.integrals is not None:
             means = self.input_mean, self.output_mean
             v = self.integrals(normalised, v, means, (self.input_scale, self.output_scale))
         v = v * self.output_scale + self.output_mean
+        v = v if domain is None else v * domain
         return self.grid.resized(*v.shape[2:]).without_border(v, cells=self.grid)
+
+    def _straightened(
+        self, u: Float[Tensor, "batch inputs *space"]
+    ) -> Float[Tensor, "batch inputs *space"]:
+        """Return inputs with the logarithms of those numbers of which ratios count."""
+        parameters = self.meaning.parameters
+        if all(parameter.scale == "linear" for parameter in parameters):
+            return u
+        numbers = [p.straightened(u[:, i : i + 1]) for i, p in enumerate(parameters)]
+        return torch.cat([*numbers, u[:, len(parameters) :]], dim=1)
+
+    def domain_of(
+        self, u: Float[Tensor, "batch inputs *space"]
+    ) -> Float[Tensor, "batch 1 *space"] | None:
+        """Return the mask among input channels, 1 in the domain and 0 outside; None for whole boxes."""
+        if self.meaning.mask is None:
+            return None
+        place = self.meaning.unsigned - 1
+        return u[:, place : place + 1]
+
+    def _check_size(
+        self, u: Float[Tensor, "batch inputs *space"], size: Sequence[int] | None
+    ) -> None:
+        """Refuse other nodes than those on which the domain is known."""
+        if size is not None and tuple(size) != tuple(u.shape[2:]):
+            raise ValueError(
+                f"the domain is known at the {tuple(u.shape[2:])} nodes of its mask, and the output was asked for at "
+                f"{tuple(size)}; give mask and inputs at the nodes that are wanted"
+            )
 
     def unrolled(
         self,
@@ -177,7 +214,9 @@ class NormalisedOperator(nn.Module):
         return State.of(inputs, self.in_time.history, len(self.quantities))
 
     def comparable(
-        self, fields: Float[Tensor, "*lead_and_space"]
+        self,
+        fields: Float[Tensor, "*lead_and_space"],
+        inputs: Float[Tensor, "batch inputs *space"] | None = None,
     ) -> Float[Tensor, "*lead_and_space"]:
         """Return fields in the units in which loss and scores measure them: a single quantity in its
         standard deviations, several each about its mean in the training data, (u − μ) / σ.
@@ -187,13 +226,21 @@ class NormalisedOperator(nn.Module):
 
         Args:
             fields: ``(..., quantities, *space)``, or with frames times quantities as channels.
+            inputs: that they belong to, whose mask says where the domain is; norms are over it alone.
         """
         ndim = self.grid.ndim
         count = len(self.quantities)
         mean, scale = (b[:count].to(fields) for b in (self.output_mean, self.output_scale))
         repeats = (fields.shape[-ndim - 1] // count, *[1] * ndim)
         centred = fields - mean.repeat(repeats) if count > 1 else fields
-        return centred / scale.repeat(repeats)
+        measured = centred / scale.repeat(repeats)
+        domain = None if inputs is None else self.domain_of(inputs)
+        if domain is None:
+            return measured
+        lead = measured.ndim - domain.ndim
+        return measured * domain.reshape(len(domain), *[1] * (lead + 1), *domain.shape[2:]).to(
+            measured
+        )
 
     def check_scales(self) -> None:
         """Refuse scales that are not positive and finite, and means that are not finite.
@@ -228,7 +275,23 @@ class NormalisedOperator(nn.Module):
                 f"the statistics lack {', '.join(missing)}; they hold {', '.join(statistics) or 'nothing'}"
             )
         for i, kind in enumerate(("mean", "scale")):
-            values = [statistics[v.name][i] for v in variables]
+            values = [self._statistics_of(v, role, statistics)[i] for v in variables]
             buffer = torch.tensor(values, dtype=torch.float32, device="cpu")
             shaped = buffer.reshape(-1, *[1] * self.grid.ndim)
             self.register_buffer(f"{role}_{kind}", shaped)
+
+    def _statistics_of(
+        self, variable: Variable, role: str, statistics: Mapping[str, tuple[float, float]]
+    ) -> tuple[float, float]:
+        """Return mean and scale of a variable: the mask as it is, and constant inputs about their value."""
+        if role == "input" and variable.name == self.meaning.mask:
+            return 0.0, 1.0
+        mean, scale = statistics[variable.name]
+        if role == "input" and scale == 0 and math.isfinite(mean):
+            warnings.warn(
+                f"{variable.name} is constant in the training data, {mean:g}: nothing can be learned from it, and it "
+                "is kept out of the normalisation",
+                stacklevel=2,
+            )
+            return mean, 1.0
+        return mean, scale

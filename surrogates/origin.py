@@ -38,7 +38,14 @@ def recipe_of(data: DataRecord, recipes: Sequence[type[Recipe]] = ()) -> Recipe:
             f"which equation the predictions should obey is not known: of the recipe of its data the surrogate's "
             f"provenance says {found}; it has to be trained on a data set of `sobolev generate`{own}"
         )
-    return recipe_from(data.recipe, recipes)
+    recipe = recipe_from(data.recipe, recipes)
+    if recipe.parameters:
+        names = ", ".join(parameter.name for parameter in recipe.parameters)
+        raise ValueError(
+            f"{names} differs from sample to sample in the training data, so that no one equation says how far a "
+            "prediction is from it"
+        )
+    return recipe
 
 
 def declared_symmetries(data: DataRecord) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ class Surrogate(NormalisedOperator):
 
     Args:
         operator: the map between normalised fields.
-        grid, inputs, outputs, provenance, symmetries, conserved: as for ``Meaning``; the provenance may
+        grid, inputs, outputs, provenance, symmetries, conserved, mask: as for ``Meaning``; the provenance may
             be given as JSON.
         statistics: mean and standard deviation of each variable in the training data.
 
@@ -57,10 +57,11 @@ class Surrogate(NormalisedOperator):
         provenance: Mapping[str, Any] | None = None,
         symmetries: Sequence[str] = (),
         conserved: Mapping[str, str] | None = None,
+        mask: str | None = None,
     ) -> None:
         record = Provenance.from_json(provenance or {})
         variables = tuple(inputs), tuple(outputs)
-        meaning = Meaning(grid, *variables, record, tuple(symmetries), dict(conserved or {}))
+        meaning = Meaning(grid, *variables, record, tuple(symmetries), dict(conserved or {}), mask)
         super().__init__(operator, meaning, statistics)
 
     def predict(

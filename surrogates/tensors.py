@@ -16,6 +16,7 @@ from sobolev.grids import AbstractGrid
 from sobolev.grids.description import grid_of
 from sobolev.grids.variables import Variable
 from sobolev.surrogates.meaning import Meaning
+from sobolev.surrogates.numbers import along_samples, check_units, in_domain, number_of
 from sobolev.surrogates.times import time_after_fields, times_after, times_after_each
 
 
@@ -31,6 +32,8 @@ class Given:
     grid: AbstractGrid
     samples: str | None
     labels: xr.Coordinates
+    domain: Float[Tensor, " sample *space"] | None = None
+    """1 in the domain of the fields and 0 outside, where it is a part of the grid's box."""
 
     @property
     def sample_dim(self) -> str:
@@ -88,18 +91,27 @@ def given_fields(dataset: xr.Dataset, meaning: Meaning) -> Given:
         ValueError: for a missing variable or coordinate, another unit, nodes that lie elsewhere, or
             values that are not finite – each named.
     """
-    variables = meaning.inputs
+    derived = meaning.mask not in dataset  # from gaps in the fields
+    variables = [v for v in meaning.inputs if not (derived and v.name == meaning.mask)]
     if missing := [v.name for v in variables if v.name not in dataset]:
         raise ValueError(
             f"the dataset lacks {', '.join(missing)}; it holds {', '.join(map(str, dataset.data_vars)) or 'nothing'}"
         )
     grid = grid_of(dataset, meaning.grid)
-    arrays = [_array_of(dataset, variable, grid.dims) for variable in variables]
+    count = len(meaning.parameters)
+    arrays = along_samples(
+        [number_of(dataset, parameter) for parameter in meaning.parameters],
+        [_array_of(dataset, v, grid.dims) for v in variables[count:]],
+        grid.dims,
+    )
     fields = _stacked(arrays, grid.ndim)
-    for i, variable in enumerate(variables):
+    if meaning.mask is not None:
+        fields = in_domain(fields, count, has_mask=not derived)
+    for i, variable in enumerate(meaning.inputs):
         _check_finite(fields[:, i], variable)
     samples = None if arrays[0].ndim == grid.ndim else str(arrays[0].dims[0])
-    return Given(fields, grid, samples, _labels(dataset, samples, meaning))
+    domain = None if meaning.mask is None else fields[:, count]
+    return Given(fields, grid, samples, _labels(dataset, samples, meaning), domain)
 
 
 def given_frames(dataset: xr.Dataset, meaning: Meaning) -> Given:
@@ -182,11 +194,7 @@ def _with_static_frames(dataset: xr.Dataset, meaning: Meaning) -> xr.Dataset:
 def _array_of(dataset: xr.Dataset, variable: Variable, space: Sequence[str]) -> xr.DataArray:
     """Return a variable with its space dimensions last, in the grid's order."""
     array = dataset[variable.name]
-    units = array.attrs.get("units")
-    if units is not None and units != variable.units:
-        raise ValueError(
-            f"{variable.name} is in units {units!r}; the surrogate was trained on {variable.units!r}"
-        )
+    check_units(array, variable)
     extra = [dim for dim in array.dims if dim not in space]
     if len(extra) > 1 or len(array.dims) - len(extra) != len(space):
         raise ValueError(

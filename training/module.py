@@ -270,7 +270,8 @@ class OperatorModule(lightning.LightningModule):
                 inputs, self.frames, gradient_frames=self.gradient_frames
             )
         targets = targets.unflatten(1, (self.frames, -1))
-        return self.surrogate.comparable(prediction), self.surrogate.comparable(targets)
+        prediction = self.surrogate.comparable(prediction, inputs)
+        return prediction, self.surrogate.comparable(targets, inputs)
 
     def _noisy(
         self, inputs: Float[Tensor, "batch inputs *space"], batch_idx: int

@@ -28,7 +28,7 @@ def untrained(
         conserved = _by_frames(conserved, data, outputs)
     return Surrogate(
         operator, data.grid, data.inputs, outputs, data.statistics, {"data": provenance},
-        conserved=conserved,
+        conserved=conserved, mask=data.mask,
     )  # fmt: skip
 
 

@@ -100,6 +100,7 @@ def generate(
             what was finished stays, and the next call continues.
     """
     drawn = find_recipe(recipe)
+    drawn.check_parameters()
     samples = {"train": 1000, "valid": 100, "test": 200} if samples is None else samples
     resolution = drawn.default_resolution if resolution is None else resolution
     if resolution not in drawn.resolutions():
@@ -242,7 +243,7 @@ def draw(recipe: Recipe, manifest: Manifest, split: str, samples: range) -> xr.D
         v.name: np.empty(
             (len(samples), *(sizes[dim] for dim in manifest.dims[v.name][1:])), manifest.dtype
         )
-        for v in manifest.variables
+        for v in manifest.stored
     }
     status = np.zeros(len(samples), np.int8)
     errors = np.full(len(samples), np.nan, np.float32)
@@ -251,12 +252,13 @@ def draw(recipe: Recipe, manifest: Manifest, split: str, samples: range) -> xr.D
         place = slice(start, start + len(batch))
         solved = recipe.solved(streams(manifest, split, batch))
         for name, field in solved.fields(recipe).items():  # at once to its final size and type
-            values[name][place] = restricted(field, fine, stored).numpy()
+            stays = name in solved.parameters
+            values[name][place] = (field if stays else restricted(field, fine, stored)).numpy()
         status[place] = solved.status.numpy()
         errors[place] = _estimates(recipe, manifest, split, batch, solved)
     variables = {
         v.name: xr.Variable(manifest.dims[v.name], values[v.name], v.attributes)
-        for v in manifest.variables
+        for v in manifest.stored
     }
     quality = {
         STATUS: xr.Variable("sample", status, STATUS_ATTRIBUTES),
@@ -321,6 +323,8 @@ def _manifest_of(recipe: Recipe, resolution: int, seed: int, dtype: str) -> Mani
         dtype=dtype,
         shard_size=SHARD_SIZE,
         conserved=dict(recipe.conserved),
+        parameters=[asdict(p) for p in recipe.parameters],
+        mask=recipe.mask,
     )
 
 

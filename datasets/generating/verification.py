@@ -95,13 +95,13 @@ def _wrong_values(
     fields = {name: field[torch.from_numpy(good)] for name, field in fields.items()}
     numbers = shard.first + np.flatnonzero(good)
     for name, field in fields.items():
-        finite = field.flatten(1).isfinite().all(dim=1).numpy()
+        finite = field.reshape(len(field), -1).isfinite().all(dim=1).numpy()
         if not finite.all():
             yield f"{name} holds values that are not finite ({_few_named(numbers[~finite])})"
             return
     if recipe is None or not len(numbers):
         return
-    for check in recipe.checks(fields, manifest.grid):
+    for check in recipe.checks_of(fields, manifest.grid):
         broken = ~(check.defect <= check.limit).numpy()
         if broken.any():
             worst = float(check.defect.amax())
@@ -115,9 +115,7 @@ def _read_shard(
     split = shard.file.partition("/")[0]
     alone = replace(manifest, splits={split: [shard]}, requested={split: shard.count})
     reader = ShardReader(path, alone, split, content=False)
-    fields = {
-        v.name: torch.from_numpy(np.array(reader.mapped(v.name, 0))) for v in manifest.variables
-    }
+    fields = {v.name: torch.from_numpy(np.array(reader.mapped(v.name, 0))) for v in manifest.stored}
     return fields, np.array(reader.mapped(STATUS, 0)), np.array(reader.mapped(ERROR, 0))
 
 
@@ -143,14 +141,15 @@ def _redrawn(
         found = float(new[ERROR])
         if not np.isclose(stated, found, rtol=1e-6 if exact else 0.1, equal_nan=True):
             yield f"{split} sample {sample}: its error estimate is {stated:.1e}, drawn again {found:.1e}"
-        for variable in manifest.variables:
+        for variable in manifest.stored:
             text = _difference(
                 fields[variable.name][row].numpy(), new[variable.name].values, exact, room
             )
             if text:
                 yield f"{split} sample {sample}: {variable.name} {text} ({shard.versions} drew it)"
         if int(status[row]) == 0 and isinstance(recipe, WithResidual):
-            residual = recipe.residual(streams(manifest, split, range(sample, sample + 1)))
+            (dice,) = streams(manifest, split, range(sample, sample + 1))
+            residual = recipe.of_sample(dice).residual([dice])  # type: ignore[attr-defined]
             if not float(residual) <= RESIDUAL:
                 yield (
                     f"{split} sample {sample}: the solver's field misses the PDE by {float(residual):.1e} in H^-1, "

@@ -15,7 +15,7 @@ from sobolev.datasets.layouts.coordinates import GridWords, Space, on_other_node
 from sobolev.datasets.layouts.foreign import Lazy
 from sobolev.grids.checks import did_you_mean
 
-_LOOKED_AT = 8
+LOOKED_AT = 8
 """Samples that are read to see what fields are like at their ends."""
 
 
@@ -27,6 +27,7 @@ class FieldWords(GridWords):
     outputs: tuple[str, ...] = ()
     sample: tuple[str, ...] = ()
     time: str | None = None
+    mask: str | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,22 @@ class Dimensions:
 
         return Lazy((math.prod(self.counts),), _plain_type(array.dtype), read)
 
+    def is_number(self, name: str) -> bool:
+        """Return whether a variable is a number of each sample, rather than a field."""
+        dims = {str(dim) for dim in self.dataset[name].dims}
+        return bool(dims) and dims <= set(self.sample)
+
+    def numbers(self, name: str) -> Lazy:
+        """Return a number of each sample, as ``(sample,)``."""
+        array = self.dataset[name]
+        own = [dim for dim in self.sample if dim in array.dims]
+        array = array.transpose(*own)
+
+        def read(samples: slice) -> np.ndarray:
+            return _plain_numbers(np.asarray(self._picked(array, own, samples)))
+
+        return Lazy((math.prod(self.counts),), _plain_type(array.dtype), read)
+
     def _picked(self, array: xr.DataArray, own: Sequence[str], samples: slice) -> Any:
         """Return samples by their numbers, which count through all dimensions of samples, the last one
         fastest."""
@@ -190,11 +207,14 @@ def _check_lines(
 
 def _repeats(array: xr.DataArray, dim: str, sample: Sequence[str]) -> bool:
     """Return whether an array has the same values at both ends of a dimension, and is not constant there."""
-    few = {d: slice(0, _LOOKED_AT) for d in sample if d in array.dims}
-    ends = array.isel(few).isel({dim: [0, 1, -1]}).transpose(dim, ...).values
-    size = np.nanmax(np.abs(ends), initial=0.0)
-    same = np.nanmax(np.abs(ends[0] - ends[2]), initial=0.0) <= 1e-6 * size
-    return bool(same and np.nanmax(np.abs(ends[0] - ends[1]), initial=0.0) > 1e-6 * size)
+    few = {d: slice(0, LOOKED_AT) for d in sample if d in array.dims}
+    first, second, last = array.isel(few).isel({dim: [0, 1, -1]}).transpose(dim, ...).values
+    there = np.isfinite(first) & np.isfinite(last) & np.isfinite(second)  # fields may have gaps
+    if not there.any():
+        return False
+    room = 1e-6 * np.abs(first[there]).max()
+    same = np.abs(first - last)[there].max() <= room
+    return bool(same and np.abs(first - second)[there].max() > room)
 
 
 def _plain_type(dtype: np.dtype) -> np.dtype:

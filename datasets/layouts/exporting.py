@@ -394,7 +394,7 @@ def _write_neuralop(part: _Split, file: Path) -> None:
                 frames = list(fields.values())
                 pair = frames if len(frames) == 2 else [frames[0][:, 0], frames[0][:, 1]]
                 for opened, values in zip(files, pair, strict=True):
-                    opened.write(np.ascontiguousarray(values))
+                    opened.write(np.ascontiguousarray(values).data)
         tensors = {
             key: np.memmap(Path(folder) / key, np.float32, "c", shape=(shape[0], *shape[-ndim:]))
             for key in names

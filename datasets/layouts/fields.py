@@ -12,18 +12,17 @@ import numpy as np
 import xarray as xr
 
 from sobolev.datasets.layouts.coordinates import times_of
-from sobolev.datasets.layouts.dimensions import Dimensions, FieldWords
+from sobolev.datasets.layouts.dimensions import LOOKED_AT, Dimensions, FieldWords
+from sobolev.datasets.layouts.domains import masked
 from sobolev.datasets.layouts.foreign import Foreign, Lazy, unknown
 from sobolev.datasets.layouts.storing import Declared, Part, check_words, store
 from sobolev.grids.checks import did_you_mean
-from sobolev.grids.variables import Variable
+from sobolev.grids.variables import Parameter, Variable
 
 Source = xr.Dataset | Sequence[xr.Dataset]
 """The samples of a split, in one dataset or in several that follow one another."""
 PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value")
 """Attributes of values that were never decoded."""
-_LOOKED_AT = 8
-"""Samples that are read to see what fields are like at their ends."""
 
 
 def store_fields(
@@ -38,6 +37,7 @@ def store_fields(
     length: float | Mapping[str, float] | None = None,
     radius: float = 1.0,
     regrid: Mapping[str, int] | None = None,
+    mask: str | None = None,
     splits: Mapping[str, int | float] | None = None,
     symmetries: Sequence[str] = (),
     conserved: Mapping[str, str] | None = None,
@@ -56,6 +56,8 @@ def store_fields(
       need a ``boundary``, and a ``length`` where there is no coordinate.
     * Complex fields become two, ``NAME_real`` and ``NAME_imag``. Packed integers and fill values are
       decoded. The end of a circle that is stored twice is left out once.
+    * Inputs with a dimension of samples alone are numbers: a viscosity, a depth. They are normalised by their
+      logarithms where they are positive and the largest is ten times the smallest.
     * Inputs without samples are the same for all. Inputs on other numbers of nodes than the outputs are
       resampled.
     * Samples that hold values that are not finite are kept and flagged in ``status``, and not trained on.
@@ -75,6 +77,8 @@ def store_fields(
         radius: of a sphere.
         regrid: nodes of dimensions that are to be interpolated by cubic splines, where they are not evenly
             spaced, or are no nodes of a sphere's grid.
+        mask: where fields fill a part of their box: a variable that is 1 in the domain and 0 outside, or
+            ``"nan"`` for the nodes at which all fields have values. It becomes the first input field.
         splits: how many samples go to each split, in their order, as whole numbers or as fractions; those
             of ``test`` are the last.
         symmetries, conserved: what is known of the equation, as a recipe declares it (``Recipe``).
@@ -106,7 +110,7 @@ def store_fields(
         )
     check_words(splits, list(sources), dtype)
     words = FieldWords(
-        boundary, length, [], radius, dict(regrid or {}), _names(inputs), _names(outputs), _names(sample), time
+        boundary, length, [], radius, dict(regrid or {}), _names(inputs), _names(outputs), _names(sample), time, mask
     )  # fmt: skip
     parts = [
         Part(split, f"{split}: {_origin(one)}", fields_of(one, words))
@@ -136,26 +140,36 @@ def fields_of(dataset: xr.Dataset, words: FieldWords) -> Foreign:
     words = _with_names_of(dataset, words)
     names = [*words.inputs, *words.outputs]
     layout = Dimensions.of(dataset, words)
-    if layout.time is None and not words.inputs:
+    if layout.time is None and not words.inputs and words.mask is None:
         raise ValueError(
             f"there is nothing to predict {', '.join(words.outputs)} from: name inputs (--inputs), or the dimension of "
             f"time (--time), as outputs with a time start from their own frames; there are {_listed(dataset)}"
         )
     fields: dict[str, Lazy] = {}
+    parameters = []
     variables: list[list[Variable]] = [[], []]
     for name in names:
         output = name in words.outputs
+        if not output and layout.is_number(name):
+            lazy = layout.numbers(name)
+            parameter = _parameter(dataset[name], lazy)
+            fields[parameter.name] = lazy
+            parameters.append(parameter)
+            continue
         lazy = layout.lazy(name, output=output)
         for variable, part in _parts(dataset[name], lazy):
             fields[variable.name] = part
             variables[output].append(variable)
-    frames, units = ([], "1")
+    frames: list[float] = []
+    units = "1"
     if layout.time is not None:
         frames, units = times_of(dataset, layout.time)
+    inputs, outputs = variables
     foreign = Foreign(
-        fields, layout.space.grid, *variables, times=frames, time_units=units,
-        references=str(dataset.attrs.get("references", "not known")),
+        fields, layout.space.grid, inputs, outputs, times=frames, time_units=units,
+        references=str(dataset.attrs.get("references", "not known")), parameters=parameters,
     )  # fmt: skip
+    foreign = _check_gaps(foreign) if words.mask is None else masked(foreign, layout, words.mask)
     _check_borders(foreign)
     return foreign
 
@@ -228,6 +242,42 @@ def _parts(array: xr.DataArray, lazy: Lazy) -> list[tuple[Variable, Lazy]]:
     ]
 
 
+def _parameter(array: xr.DataArray, lazy: Lazy) -> Parameter:
+    """Return a number of the samples with the range that it has.
+
+    Raises:
+        ValueError: for one that is the same in all samples, or not finite.
+    """
+    ((about, _),) = _parts(array, lazy)
+    values = lazy.read(slice(0, *lazy.shape)).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"the numbers {about.name} are not finite in all samples; drop those samples"
+        )
+    low = float(values.min())
+    high = float(values.max())
+    if low == high:
+        raise ValueError(
+            f"{about.name} is {low:g} in all samples, of which nothing can be learned; leave it out"
+        )
+    scale = "log" if low > 0 and high >= 10 * low else "linear"
+    return Parameter(about.name, about.long_name, about.units, low, high, scale)
+
+
+def _check_gaps(foreign: Foreign) -> Foreign:
+    """Refuse fields that have no value at some nodes whatever the sample, judged by the first ones."""
+    few = slice(0, min(LOOKED_AT, foreign.count))
+    for v in (*foreign.inputs, *foreign.outputs):
+        gaps = ~np.isfinite(foreign.fields[v.name].read(few))
+        always = gaps.all(axis=tuple(range(gaps.ndim - foreign.grid.ndim)))
+        if always.any():
+            raise ValueError(
+                f"{v.name} has no value at {int(always.sum())} of {always.size} nodes in any of the first samples; if "
+                "fields fill a part of their box, pass mask='nan' (--mask nan), or the name of a mask"
+            )
+    return foreign
+
+
 def _check_borders(foreign: Foreign) -> None:
     """Refuse outputs on dirichlet axes that are not zero at the ends, judged by the first samples.
 
@@ -235,7 +285,7 @@ def _check_borders(foreign: Foreign) -> None:
     """
     for place, axis in enumerate(getattr(foreign.grid, "axes", ())):
         for v in foreign.outputs if axis.boundary == "dirichlet" else ():
-            few = slice(0, min(_LOOKED_AT, foreign.count))
+            few = slice(0, min(LOOKED_AT, foreign.count))
             values = np.abs(foreign.fields[v.name].read(few))
             ends = np.take(values, [0, -1], axis=place - foreign.grid.ndim)
             if np.nanmax(ends, initial=0.0) > 1e-2 * np.nanmax(values, initial=0.0):

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from sobolev.datasets.layouts.exporting import reversed_space
 from sobolev.datasets.store.manifest import ERROR, STATUS
 from sobolev.grids import AbstractGrid, Axis, Grid
-from sobolev.grids.variables import Variable
+from sobolev.grids.variables import Parameter, Variable
 
 _ASKED = {
     "boundary": "boundary='periodic', 'dirichlet' (nodes from border to border) or 'neumann' (cell centres)",
@@ -144,6 +144,8 @@ class Foreign:
     time_units: str = "1"
     references: str = "not known"
     facts: dict[str, Any] = field(default_factory=dict)  # for the recipe
+    parameters: Sequence[Parameter] = ()  # numbers of samples, (sample,) each
+    mask: str | None = None  # the input that is 1 in the domain and 0 outside
 
     def __post_init__(self) -> None:
         times = np.array(self.times, np.float64)
@@ -155,7 +157,7 @@ class Foreign:
 
     @property
     def names(self) -> list[str]:
-        return [v.name for v in (*self.inputs, *self.outputs)]
+        return [v.name for v in (*self.parameters, *self.inputs, *self.outputs)]
 
     @property
     def count(self) -> int:

@@ -115,7 +115,7 @@ def _located(dataset: xr.Dataset, coordinates: Mapping[str, Sequence[float]]) ->
         count = dataset.sizes[dim]
         points = np.asarray(given, np.float64)
         if len(points) == 2 < count:  # the first and the last
-            points = np.linspace(*points, count)
+            points = np.linspace(points[0], points[1], count)
         if len(points) != count:
             raise ValueError(
                 f"{dim!r} has {count} places, got {len(points)} coordinates; give one for each, or the first and the "
@@ -334,7 +334,7 @@ def _refuse_mesh(arrays: Arrays, fields: Sequence[str], where: str) -> None:
     if connections:
         raise ValueError(
             f"{where} holds an unstructured mesh ({', '.join(connections)}), and sobolev's fields lie on grids; "
-            "interpolate them onto one first (scattered_to_grid does), and import that"
+            "sobolev.datasets.scattered_to_grid interpolates them onto one, for store_fields to take"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,9 +166,19 @@ def _manifest_of(
         inputs=[asdict(v) for v in first.inputs], outputs=[asdict(v) for v in first.outputs],
         nodes=describe_grid(first.grid), times=list(first.times), time_units=first.time_units,
         symmetries=list(declared.symmetries), conserved=dict(declared.conserved) or None,
+        parameters=_ranges(parts), mask=first.mask,
         resolution=resolution_of(first.grid), seed=0, shard_size=_shard_size(first),
         dtype=dtype or str(np.result_type(*types)),
     )  # fmt: skip
+
+
+def _ranges(parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """Return the numbers of the samples, with the range that they have in the first split."""
+    trained = [part.foreign.parameters for part in parts if part.split == parts[0].split]
+    return [
+        asdict(replace(same[0], low=min(p.low for p in same), high=max(p.high for p in same)))
+        for same in zip(*trained, strict=True)
+    ]
 
 
 def _shard_size(foreign: Foreign) -> int:
@@ -220,7 +230,7 @@ def _assembled(
     errors = np.full(len(good), np.nan, np.float32)
     dims = manifest.dims
     fields = {
-        v.name: xr.Variable(dims[v.name], values[v.name], v.attributes) for v in manifest.variables
+        v.name: xr.Variable(dims[v.name], values[v.name], v.attributes) for v in manifest.stored
     }
     quality = {
         STATUS: xr.Variable("sample", status, STATUS_ATTRIBUTES),

@@ -24,7 +24,7 @@ from sobolev.datasets.store.reading import ShardReader, check_shard
 from sobolev.grids.restriction import Resolution, Restriction, at_resolution
 from sobolev.grids.streams import Key, stream
 from sobolev.grids.symmetries import turned
-from sobolev.grids.variables import Variable
+from sobolev.grids.variables import Parameter, Variable
 
 MEMORY = 4 * 2**30
 """Bytes of float32 fields per split up to which they are held in memory."""
@@ -109,17 +109,36 @@ class OperatorDataModule(lightning.LightningDataModule):
         self.in_memory = in_memory
         self.restriction = self._restriction(resolution, restriction)
         self.grid = self.restriction.target(self.stored)
+        if self.mask is not None and self.grid != self.stored and restriction != "subsample":
+            raise ValueError(
+                f"{self.path} has fields on a part of their box, which have no modes to cut; set restriction: subsample"
+            )
         self._items: dict[str, Items] = {}
 
     @property
     def inputs(self) -> list[Variable]:
         """The variables of the input channels."""
-        return self.static + (self.window.inputs(self.states) if self.manifest.times else [])
+        return self.constant + (self.window.inputs(self.states) if self.manifest.times else [])
 
     @property
     def outputs(self) -> list[Variable]:
         """The variables of the output channels."""
         return self.window.outputs(self.states) if self.manifest.times else self.states
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """The numbers that each sample has: the first input channels, the same at all nodes."""
+        return self.manifest.scalars
+
+    @property
+    def mask(self) -> str | None:
+        """The input that is 1 in the domain of the fields and 0 outside: the first one after the numbers."""
+        return self.manifest.mask
+
+    @property
+    def constant(self) -> list[Variable]:
+        """The inputs that do not move: numbers, then fields."""
+        return [*self.parameters, *self.static]
 
     @property
     def static(self) -> list[Variable]:
@@ -154,8 +173,11 @@ class OperatorDataModule(lightning.LightningDataModule):
         """The mean and standard deviation of every variable, and of its frames, over the samples that
         are trained on."""
         items = self.pairs("train")
-        found = {v.name: items.moments(v.name) for v in [*self.static, *self.states]}
-        for channels in (self.inputs[len(self.static) :], self.outputs):
+        found = {v.name: items.moments(v.name, self.mask) for v in [*self.static, *self.states]}
+        for parameter in self.parameters:
+            values = parameter.straightened(items.numbers(parameter.name))
+            found[parameter.name] = (float(values.mean()), float(values.std(correction=0)))
+        for channels in (self.inputs[len(self.constant) :], self.outputs):
             for i, channel in enumerate(channels):
                 found[channel.name] = found[self.states[i % len(self.states)].name]
         return found
@@ -210,7 +232,10 @@ class OperatorDataModule(lightning.LightningDataModule):
         coins = dice.integers(2, size=self.grid.ndim + 1).tolist()
         offsets = dice.integers(self.grid.shape).tolist()
         symmetries = self.manifest.symmetries
-        return tuple(turned(field, self.grid, symmetries, coins, offsets) for field in batch)
+        inputs, outputs = batch
+        element = (self.grid, symmetries, coins, offsets)
+        unsigned = len(self.parameters) + (self.mask is not None)
+        return turned(inputs, *element, unsigned=unsigned), turned(outputs, *element)
 
     def _load(self, split: str) -> Items:
         if split == "valid" and "valid" not in self.manifest.splits:
@@ -247,6 +272,7 @@ class OperatorDataModule(lightning.LightningDataModule):
         return Items(
             source, samples, [v.name for v in self.static], [v.name for v in self.states],
             frames=len(self.manifest.times) or None, window=self.window, restrict=restrict,
+            scalars=[v.name for v in self.parameters],
         )  # fmt: skip
 
     def _read(
@@ -267,6 +293,8 @@ class OperatorDataModule(lightning.LightningDataModule):
                     f"split {split!r} of {self.path} holds values that are not finite; run `sobolev verify`"
                 )
             arrays[variable.name] = values.numpy()
+        for parameter in self.parameters:
+            arrays[parameter.name] = reader.read(parameter.name, samples)
         return FromMemory(arrays, samples), np.arange(len(samples))
 
     def _solved(self, reader: ShardReader, samples: np.ndarray) -> np.ndarray:

@@ -17,6 +17,10 @@ from sobolev.datasets.loading.windows import Window
 from sobolev.datasets.store.reading import ShardReader
 from sobolev.grids.moments import Moments
 
+Values = np.ndarray | np.generic
+"""Values of a variable for one sample, ``([time,] *space)``, or its number."""
+Field = Float[Tensor, " batch *space"]
+"""A variable of some samples."""
 Restrict = Callable[[Float[Tensor, "*lead_and_space"]], Float[Tensor, "*lead_and_other_space"]]
 """A map of fields to a coarser grid."""
 
@@ -25,7 +29,7 @@ class Source(ABC):
     """A place to read fields from."""
 
     @abstractmethod
-    def __call__(self, name: str, sample: int) -> np.ndarray:
+    def __call__(self, name: str, sample: int) -> Values:
         """Return the values of a variable for one sample, ``([time,] *space)``."""
 
     @abstractmethod
@@ -40,7 +44,7 @@ class FromMemory(Source):
         self.arrays = arrays
         self.numbers = numbers
 
-    def __call__(self, name: str, sample: int) -> np.ndarray:
+    def __call__(self, name: str, sample: int) -> Values:
         return self.arrays[name][sample]
 
     def number_of(self, sample: int) -> int:
@@ -53,7 +57,7 @@ class FromShards(Source):
     def __init__(self, reader: ShardReader) -> None:
         self.reader = reader
 
-    def __call__(self, name: str, sample: int) -> np.ndarray:
+    def __call__(self, name: str, sample: int) -> Values:
         starts = self.reader.starts
         number = bisect.bisect_right(starts, sample) - 1
         return self.reader.mapped(name, number)[sample - int(starts[number])]
@@ -65,8 +69,8 @@ class FromShards(Source):
 class Items(Dataset):
     """Pairs ``(inputs, outputs)`` of float32 fields, each ``(channels, *space)``.
 
-    A whole batch is picked at once. Channels are the static inputs, then the frames of the window, all
-    variables of one before those of the next.
+    A whole batch is picked at once. Channels are the numbers of each sample, the same at all nodes, then
+    the static inputs, then the frames of the window, all variables of one before those of the next.
 
     Args:
         source: values by variable and sample.
@@ -76,6 +80,7 @@ class Items(Dataset):
         frames: length of the trajectories, or None where outputs are single fields.
         window: the frames that are cut from trajectories.
         restrict: applied to fields as they are read.
+        scalars: names of the numbers that each sample has.
     """
 
     def __init__(
@@ -88,8 +93,10 @@ class Items(Dataset):
         frames: int | None,
         window: Window,
         restrict: Restrict | None = None,
+        scalars: Sequence[str] = (),
     ) -> None:
         self.source = source
+        self.scalars = list(scalars)
         self.samples = samples
         self.window = window
         self.names_in = list(inputs)
@@ -119,15 +126,12 @@ class Items(Dataset):
     ) -> tuple[Float[Tensor, "batch inputs *space"], Float[Tensor, "batch outputs *space"]]:
         """Return a batch of items."""
         where = [(int(self.samples[i // self.starts]), i % self.starts) for i in indices]
-        static = [
-            self._stacked(name, [(sample, None) for sample, _ in where]) for name in self.names_in
-        ]
+        whole = [(sample, None) for sample, _ in where]
+        static = [self._stacked(name, whole) for name in self.names_in]
         if self.frames is None:
-            states = [
-                self._stacked(name, [(sample, None) for sample, _ in where])
-                for name in self.names_out
-            ]
-            return torch.stack(static, dim=1), torch.stack(states, dim=1)
+            states = [self._stacked(name, whole) for name in self.names_out]
+            outputs = torch.stack(states, dim=1)
+            return self._channels(where, static, []), outputs
         window = self.window
         cuts = [
             (sample, slice(start, start + window.span, window.stride)) for sample, start in where
@@ -137,9 +141,23 @@ class Items(Dataset):
             [self._stacked(name, cuts) for name in self.names_out], dim=2
         )
         history, horizon = states_over_time.split([window.history, window.horizon], dim=1)
-        past = history.flatten(1, 2)
-        inputs = torch.cat([torch.stack(static, dim=1), past], dim=1) if static else past
-        return inputs, horizon.flatten(1, 2)
+        return self._channels(where, static, [history.flatten(1, 2)]), horizon.flatten(1, 2)
+
+    def _channels(
+        self,
+        where: Sequence[tuple[int, int]],
+        static: Sequence[Field],
+        past: Sequence[Float[Tensor, "batch frames *space"]],
+    ) -> Float[Tensor, "batch inputs *space"]:
+        """Return numbers, static inputs and frames as channels."""
+        fields = [*([torch.stack(list(static), dim=1)] if static else []), *past]
+        if self.scalars:
+            numbers = [[float(self.source(name, s)) for name in self.scalars] for s, _ in where]
+            constant = torch.tensor(numbers, dtype=torch.float32, device="cpu")
+            space = fields[0].shape[2:]
+            shaped = constant.reshape(*constant.shape, *[1] * len(space))
+            fields.insert(0, shaped.expand(*constant.shape, *space))
+        return torch.cat(fields, dim=1) if len(fields) > 1 else fields[0]
 
     def number_of(self, index: int) -> int:
         """Return the number in its split of the sample that an item is of."""
@@ -155,20 +173,27 @@ class Items(Dataset):
         """The outputs of all items."""
         return self[:][1]
 
-    def moments(self, name: str) -> tuple[float, float]:
-        """Return mean and standard deviation of a variable over all its values."""
-        samples = ([(sample, None)] for sample in self.samples.tolist())
-        values = (self._stacked(name, sample).numpy() for sample in samples)
-        found = sum(map(Moments.of, values), Moments.none())
+    def numbers(self, name: str) -> Float[Tensor, " sample"]:
+        """Return a number of every sample, in float64."""
+        values = [float(self.source(name, sample)) for sample in self.samples.tolist()]
+        return torch.tensor(values, dtype=torch.float64, device="cpu")
+
+    def moments(self, name: str, mask: str | None = None) -> tuple[float, float]:
+        """Return mean and standard deviation of a variable over all its values, or those in the domain."""
+        found = Moments.none()
+        for sample in self.samples.tolist():
+            values = self._stacked(name, [(sample, None)])
+            if mask is not None:
+                values = values[..., self._stacked(mask, [(sample, None)])[0] == 1]
+            found += Moments.of(values.numpy())
         return found.mean, math.sqrt(found.variance)
 
     def _stacked(
         self, name: str, cuts: Sequence[tuple[int, slice | None]]
     ) -> Float[Tensor, " batch *time_and_space"]:
         """Return float32 fields of several samples, each cut in time."""
-        views = [
-            self.source(name, s) if cut is None else self.source(name, s)[cut] for s, cut in cuts
-        ]
+        found = [(np.asarray(self.source(name, sample)), cut) for sample, cut in cuts]
+        views = [values if cut is None else values[cut] for values, cut in found]
         stacked = np.empty((len(views), *views[0].shape), np.float32)
         for target, view in zip(stacked, views, strict=True):
             target[...] = view

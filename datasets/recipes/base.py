@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from sobolev.grids import AbstractGrid, Grid, sobolev_norm
 from sobolev.grids.axis import subsampled_sizes
 from sobolev.grids.restriction import restricted
-from sobolev.grids.variables import Variable
+from sobolev.grids.variables import Parameter, Variable
 from sobolev.solvers import SolutionError
 
 FNO_PAPER = "Li et al., Fourier Neural Operator for Parametric PDEs, ICLR 2021, arXiv:2010.08895"
@@ -45,20 +45,26 @@ class Solved:
     inputs: Inputs
     outputs: Outputs
     status: Int8[Tensor, " sample"]
+    parameters: Mapping[str, Float[Tensor, " sample"]] = field(default_factory=dict)
+    """What was drawn for each sample beside its fields."""
 
     def fields(self, recipe: Recipe) -> Fields:
         """Return the stored variables."""
         pairs = [*zip(recipe.outputs, self.outputs.unbind(1), strict=True)]
         if recipe.inputs:
             pairs = [*zip(recipe.inputs, self.inputs.unbind(1), strict=True), *pairs]
-        return {variable.name: field for variable, field in pairs}
+        return {**{variable.name: field for variable, field in pairs}, **self.parameters}
 
 
+@dataclass(frozen=True)
 class Recipe(ABC):
     """A data set to be: it draws inputs and solves for outputs on ``solver_resolution`` nodes per axis.
 
     A recipe is a frozen dataclass whose fields are all there is to know; the store writes them into
     every file. Further capabilities are mixins of ``capabilities``; trajectories are ``Evolving``.
+
+    Those of its fields that ``parameters`` names are drawn for each sample, before its input and from the
+    same stream, and stored beside it: one data set, and one surrogate, for a range of viscosities.
 
     Fields stored at a lower resolution are restricted from the grid of the solve (never re-solved
     on a coarser one): picked from its nodes, or where none coincide, by cutting modes.
@@ -80,10 +86,65 @@ class Recipe(ABC):
     conserved: ClassVar[Mapping[str, str]] = {}
     """Outputs whose integral over the domain is that of an input: the output's name, the input's. Of
     trajectories, quantities whose integral does not change, each by its name twice."""
+    mask: ClassVar[str | None] = None
+    """The first of the inputs where it is 1 in the domain of the fields and 0 outside."""
     time_units: ClassVar[str] = "1"
     chaotic: ClassVar[bool] = False
     """True if rounding grows with time, so that other machines find other late frames."""
-    solver_resolution: int
+    parameters: tuple[Parameter, ...] = field(default=(), kw_only=True)
+    """The numbers among its fields that differ from sample to sample."""
+    if TYPE_CHECKING:  # a field of each recipe, in a place of its own among the others
+
+        @property
+        def solver_resolution(self) -> int: ...
+
+    def check_parameters(self) -> None:
+        """Refuse parameters that cannot differ from sample to sample.
+
+        Raises:
+            ValueError: for one that is no number of this recipe, a range that it does not take, and one
+                that changes the grid or the times, of which a data set has one.
+        """
+        numbers = [f.name for f in fields(self) if isinstance(getattr(self, f.name), float)]
+        for parameter in self.parameters:
+            if parameter.name not in numbers:
+                raise ValueError(
+                    f"{type(self).__name__} cannot vary {parameter.name!r}; its numbers are {', '.join(numbers)}"
+                )
+            for end in (parameter.low, parameter.high):
+                other = self.at({parameter.name: end})
+                nodes = [one.grid(one.solver_resolution) for one in (self, other)]
+                if nodes[0] != nodes[1] or self.times != other.times:
+                    raise ValueError(
+                        f"{parameter.name} cannot vary: it changes the nodes or the times, of which a data set has one"
+                    )
+
+    def at(self, values: Mapping[str, float]) -> Recipe:
+        """Return the recipe of samples that have these parameters."""
+        changes: dict[str, Any] = dict(values)
+        return replace(self, parameters=(), **changes)
+
+    def drawn_parameters(self, dice: np.random.Generator) -> dict[str, float]:
+        """Draw the parameters of one sample, which comes before drawing its input."""
+        return {parameter.name: parameter.draw(dice) for parameter in self.parameters}
+
+    def of_sample(self, dice: np.random.Generator) -> Recipe:
+        """Return the recipe of the sample whose stream this is, and which its input is drawn from next."""
+        return self.at(self.drawn_parameters(dice)) if self.parameters else self
+
+    def checks_of(self, fields: Fields, grid: AbstractGrid) -> list[Check]:
+        """Return ``checks`` of each sample under its own parameters."""
+        if not self.parameters:
+            return self.checks(fields, grid)
+        singly = []
+        for i in range(len(next(iter(fields.values())))):
+            values = {p.name: float(fields[p.name][i]) for p in self.parameters}
+            one = {name: field[i : i + 1] for name, field in fields.items()}
+            singly.append(self.at(values).checks(one, grid))
+        return [
+            Check(same[0].name, torch.cat([check.defect for check in same]), same[0].limit)
+            for same in zip(*singly, strict=True)
+        ]
 
     @property
     def times(self) -> tuple[float, ...]:
@@ -117,6 +178,8 @@ class Recipe(ABC):
 
     def solved(self, streams: Sequence[np.random.Generator]) -> Solved:
         """Draw and solve; samples that fail are marked, and NaN from the failure on."""
+        if self.parameters:
+            return self._solved_varied(streams)
         inputs = self.draw(streams)
         grid = self.grid(self.solver_resolution)
         try:
@@ -127,6 +190,22 @@ class Recipe(ABC):
             return self._solved_singly(inputs, grid)
         return Solved(
             inputs, outputs, torch.zeros(len(inputs), dtype=torch.int8, device=inputs.device)
+        )
+
+    def _solved_varied(self, streams: Sequence[np.random.Generator]) -> Solved:
+        """Draw and solve each sample with parameters of its own."""
+        drawn = [self.drawn_parameters(dice) for dice in streams]
+        pairs = zip(drawn, streams, strict=True)
+        parts = [self.at(values).solved([dice]) for values, dice in pairs]
+        values = {
+            name: torch.tensor([one[name] for one in drawn], dtype=torch.float64, device="cpu")
+            for name in drawn[0]
+        }
+        return Solved(
+            torch.cat([part.inputs for part in parts]),
+            torch.cat([part.outputs for part in parts]),
+            torch.cat([part.status for part in parts]),
+            values,
         )
 
     def _solved_singly(self, inputs: Inputs, grid: AbstractGrid) -> Solved:
@@ -157,6 +236,14 @@ class Recipe(ABC):
 
         Both solves start from the same random coefficients. NaN where either failed.
         """
+        if self.parameters:
+            pairs = zip(streams, outputs.split(1), strict=True)
+            return torch.cat(
+                [
+                    self.at(self.drawn_parameters(dice)).error_estimate([dice], one)
+                    for dice, one in pairs
+                ]
+            )
         finer = self.refined()
         coarse = self.grid(self.solver_resolution)
         fine = finer.grid(finer.solver_resolution)
@@ -193,7 +280,9 @@ class Recipe(ABC):
 
     def configuration(self) -> dict[str, Any]:
         """Return the recipe as JSON: its class and its parameters, tuples as lists."""
-        parameters = asdict(self)  # type: ignore[call-overload]
+        parameters = asdict(self)
+        if not self.parameters:  # as in files of before there were any
+            del parameters["parameters"]
         return {"class": identity(type(self)), **json.loads(json.dumps(parameters))}
 
 

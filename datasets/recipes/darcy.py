@@ -46,7 +46,9 @@ class RandomMediumRecipe(Recipe):
     e^ψ.
     """
 
-    inputs = (Variable("permeability", "permeability of the medium", "1"),)
+    inputs: ClassVar[tuple[Variable, ...]] = (
+        Variable("permeability", "permeability of the medium", "1"),
+    )
     outputs = (Variable("pressure", "pressure head", "1"),)
     measure = "a = high where ψ ≥ 0, else low (two-phase), or a = e^ψ (lognormal); ψ ~ N(0, σ²(−Δ + τ²)^−α), no flux"
     references = FNO_PAPER

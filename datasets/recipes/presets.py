@@ -8,23 +8,50 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from typing import Any, get_origin, get_type_hints
 
 from sobolev.datasets.recipes.base import Recipe, identity
 from sobolev.datasets.recipes.burgers import BurgersRecipe
 from sobolev.datasets.recipes.darcy import DarcyRecipe, PublishedDarcyRecipe
+from sobolev.datasets.recipes.holes import HoledDarcyRecipe
 from sobolev.datasets.recipes.navier_stokes import DecayingTurbulenceRecipe, NavierStokesRecipe
 from sobolev.datasets.recipes.shallow_water import ShallowWaterRecipe
 from sobolev.grids import installed
 from sobolev.grids.checks import did_you_mean, is_of_kind
+from sobolev.grids.variables import Parameter
+
+
+def varying(name: str, text: str) -> Parameter:
+    """Return the parameter that is drawn from ``LOW:HIGH``, or ``LOW:HIGH:log`` for even logarithms.
+
+    >>> varying("viscosity", "0.01:1:log").scale
+    'log'
+
+    Raises:
+        ValueError: for another form, or a range that is none.
+    """
+    low, _, rest = text.partition(":")
+    high, _, scale = rest.partition(":")
+    try:
+        ends = (float(low), float(high))
+    except ValueError:
+        raise ValueError(
+            f"{name} varies over LOW:HIGH, or LOW:HIGH:log for even logarithms, got {text!r}"
+        ) from None
+    return Parameter(name, name.replace("_", " "), "1", *ends, scale or "linear")
+
 
 PRESETS: dict[str, Recipe] = {
     "burgers-fno": BurgersRecipe(),
+    "burgers-nu": BurgersRecipe(
+        solver_resolution=2048, parameters=(varying("viscosity", "0.01:1:log"),)
+    ),
     "darcy-fno": DarcyRecipe(),
     "darcy-fno-published": PublishedDarcyRecipe(),
     "darcy-lognormal": DarcyRecipe(medium="lognormal", sigma=3.0),
     "darcy-rough": DarcyRecipe(tau=5.0, solver_resolution=511, stored_resolution=256),
+    "darcy-holes": HoledDarcyRecipe(),
     "ns-fno-1e-3": NavierStokesRecipe(),
     "ns-fno-1e-4": NavierStokesRecipe(
         viscosity=1e-4, time=30.0, step=0.0125, solver_resolution=128
@@ -35,6 +62,9 @@ PRESETS: dict[str, Recipe] = {
     "ns-sym": NavierStokesRecipe(
         viscosity=1e-4, time=30.0, forcing="symmetric", step=0.0125, solver_resolution=128
     ),
+    "ns-nu": NavierStokesRecipe(
+        time=20.0, step=0.025, parameters=(varying("viscosity", "1e-4:1e-2:log"),)
+    ),
     "ns-mcwilliams": DecayingTurbulenceRecipe(),
     "swe-random": ShallowWaterRecipe(),
     "swe-galewsky": ShallowWaterRecipe(start="galewsky", hours=144, interval=4 * 3600.0),
@@ -43,6 +73,7 @@ OWN: tuple[type[Recipe], ...] = (
     BurgersRecipe,
     DarcyRecipe,
     PublishedDarcyRecipe,
+    HoledDarcyRecipe,
     NavierStokesRecipe,
     DecayingTurbulenceRecipe,
     ShallowWaterRecipe,
@@ -75,7 +106,7 @@ def with_defaults(recipe: type[Recipe]) -> Recipe:
     Raises:
         ValueError: for a class with parameters that have none.
     """
-    parameters = fields(recipe)  # type: ignore[arg-type]
+    parameters = fields(recipe)
     if bare := [f.name for f in parameters if f.default is f.default_factory is MISSING]:
         raise ValueError(
             f"{identity(recipe)} has no default for {', '.join(bare)}: give it one in the class; --set changes it"
@@ -125,9 +156,12 @@ def recipe_from(configuration: Any, recipes: Sequence[type[Recipe]] = ()) -> Rec
 def _with_parameters(recipe: type[Recipe], parameters: dict[str, Any]) -> Recipe:
     """Return the recipe of a class with parameters from JSON, each of which is checked."""
     kinds = get_type_hints(recipe)
-    known = {f.name: kinds[f.name] for f in fields(recipe)}  # type: ignore[arg-type]
+    known = {f.name: kinds[f.name] for f in fields(recipe)}
     arguments = dict(parameters)
     for name, value in parameters.items():
+        if name == "parameters":
+            arguments[name] = _parameters(value)
+            continue
         if name not in known:
             near = did_you_mean(name, known)
             raise ValueError(
@@ -141,7 +175,20 @@ def _with_parameters(recipe: type[Recipe], parameters: dict[str, Any]) -> Recipe
     return recipe(**arguments)
 
 
-def changed(recipe: Recipe, parameters: Mapping[str, str]) -> Recipe:
+def _parameters(content: Any) -> tuple[Parameter, ...]:
+    """Return the parameters that differ from sample to sample, from JSON that may be anybody's."""
+    kinds = get_type_hints(Parameter)
+    entries = content if isinstance(content, list) else [content]
+    for entry in entries:
+        good = isinstance(entry, Mapping) and set(entry) == set(kinds)
+        if not (good and all(is_of_kind(entry[name], kind) for name, kind in kinds.items())):
+            raise ValueError(f"parameters are lists of {', '.join(kinds)}, got {entry!r}")
+    return tuple(Parameter(**entry) for entry in entries)
+
+
+def changed(
+    recipe: Recipe, parameters: Mapping[str, str], vary: Mapping[str, str] | None = None
+) -> Recipe:
     """Return the recipe with some parameters replaced, as ``sobolev generate --set`` takes them.
 
     >>> changed(PRESETS["burgers-fno"], {"viscosity": "0.02", "zero_mean": "false"}) == BurgersRecipe(
@@ -152,6 +199,7 @@ def changed(recipe: Recipe, parameters: Mapping[str, str]) -> Recipe:
     Args:
         recipe: a preset or any other.
         parameters: the values by name: numbers, lists, true, false and null as in JSON, the rest text.
+        vary: the ranges of parameters that are drawn for each sample, as ``varying`` reads them.
 
     Raises:
         ValueError: for parameters that the recipe lacks, with the nearest name, or that are of another
@@ -160,7 +208,12 @@ def changed(recipe: Recipe, parameters: Mapping[str, str]) -> Recipe:
     kinds = get_type_hints(type(recipe))
     values = {name: _value(text, kinds.get(name)) for name, text in parameters.items()}
     present = {k: v for k, v in recipe.configuration().items() if k != "class"}
-    return _with_parameters(type(recipe), {**present, **values})
+    other = _with_parameters(type(recipe), {**present, **values})
+    if vary:
+        drawn = tuple(varying(name, text) for name, text in vary.items())
+        other = replace(other, parameters=drawn)
+        other.check_parameters()
+    return other
 
 
 def _value(text: str, kind: Any) -> Any:
@@ -186,14 +239,19 @@ def words_for(configuration: Mapping[str, Any]) -> list[str]:
     for entry in installed.declared(installed.RECIPES):
         if entry.identity == configuration.get("class"):
             presets.setdefault(entry.name, with_defaults(entry.load(Recipe)))
+    wanted = {"parameters": [], **configuration}
     for name, preset in presets.items():
-        known = preset.configuration()
-        if known["class"] == configuration.get("class"):
-            changes[name] = {k: v for k, v in configuration.items() if known.get(k, ...) != v}
+        known = {"parameters": [], **preset.configuration()}
+        varies = bool(known["parameters"]) and not wanted["parameters"]  # --vary takes nothing away
+        if known["class"] == wanted.get("class") and not varies:
+            changes[name] = {k: v for k, v in wanted.items() if known.get(k, ...) != v}
     if not changes:
         return []
     nearest = min(changes, key=lambda name: len(changes[name]))
     words = [nearest]
+    for one in changes[nearest].pop("parameters", []):
+        log = ":log" if one["scale"] == "log" else ""
+        words += ["--vary", f"{one['name']}={one['low']:g}:{one['high']:g}{log}"]
     for name, value in changes[nearest].items():
         words += ["--set", f"{name}={as_text(value)}"]
     return words

@@ -11,7 +11,7 @@ from typing import Any
 from sobolev.datasets.store.whole_files import replacing
 from sobolev.grids import AbstractGrid
 from sobolev.grids.description import grid_from
-from sobolev.grids.variables import Variable
+from sobolev.grids.variables import Parameter, Variable
 
 MANIFEST = "manifest.json"
 SCHEMA = 2
@@ -64,6 +64,8 @@ class Manifest:
     dtype: str
     shard_size: int
     conserved: dict[str, str] | None = None  # None where nobody said
+    parameters: list[dict[str, Any]] = field(default_factory=list)  # numbers beside the fields
+    mask: str | None = None  # the input that is 1 in the domain and 0 outside
     requested: dict[str, int] = field(default_factory=dict)
     splits: dict[str, list[Shard]] = field(default_factory=dict)
 
@@ -137,6 +139,16 @@ class Manifest:
         return [Variable(**v) for v in [*self.inputs, *self.outputs]]
 
     @property
+    def scalars(self) -> list[Parameter]:
+        """The numbers that each sample has beside its fields."""
+        return [Parameter(**v) for v in self.parameters]
+
+    @property
+    def stored(self) -> list[Variable]:
+        """All that is stored of a sample: its numbers, then its fields."""
+        return [*self.scalars, *self.variables]
+
+    @property
     def remedy(self) -> str:
         """The way to bring back the samples that are missing, in words."""
         if self.recipe.get("class") == IMPORTED:
@@ -149,6 +161,7 @@ class Manifest:
         space = self.grid.dims
         trajectory = ("sample", *(("time",) if self.times else ()), *space)
         return {
+            **{v["name"]: ("sample",) for v in self.parameters},
             **{v["name"]: ("sample", *space) for v in self.inputs},
             **{v["name"]: trajectory for v in self.outputs},
         }

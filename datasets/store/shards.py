@@ -110,7 +110,7 @@ def open_dataset(path: str | Path, split: str = "train", *, content: bool = True
 
     dims = manifest.dims
     variables = {
-        v.name: lazy(v.name, dims[v.name], manifest.dtype, v.attributes) for v in manifest.variables
+        v.name: lazy(v.name, dims[v.name], manifest.dtype, v.attributes) for v in manifest.stored
     }
     quality = {
         STATUS: lazy(STATUS, ("sample",), "int8", STATUS_ATTRIBUTES),
@@ -163,6 +163,11 @@ def attributes(manifest: Manifest, split: str, versions: dict[str, str]) -> dict
         "seed": manifest.seed,
         "recipe": json.dumps(manifest.recipe, sort_keys=True),
         "versions": json.dumps(versions, sort_keys=True),
+        **(
+            {"parameters": " ".join(v["name"] for v in manifest.parameters)}
+            if manifest.parameters
+            else {}
+        ),
         "inputs": " ".join(v["name"] for v in manifest.inputs),
         "outputs": " ".join(v["name"] for v in manifest.outputs),
     }

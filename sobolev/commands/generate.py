@@ -59,6 +59,14 @@ def declare(commands: Commands) -> None:
         help="processes to draw with, one thread each (default: one per core)",
     )
     sub.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        type=_parameter,
+        metavar="NAME=LOW:HIGH[:log]",
+        help="draw a parameter for each sample, such as viscosity=0.01:1:log; repeat",
+    )
+    sub.add_argument(
         "--dask",
         metavar="ADDRESS",
         help="draw on a Dask cluster instead, such as tcp://host:8786; its workers must see PATH",
@@ -95,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
         resolution = resolution or found.resolution
         seed = found.seed if seed is None else seed
         dtype = dtype or found.dtype
-    recipe = changed(recipe, dict(options.set))
+    recipe = changed(recipe, dict(options.set), dict(options.vary))
     generate(
         recipe, options.path, samples, resolution=resolution, seed=seed or 0, dtype=dtype or "float32",
         overwrite=options.overwrite, workers=options.workers or torch.get_num_threads(), dask=options.dask,

@@ -132,6 +132,11 @@ def _declare_dimensions(sub: argparse.ArgumentParser) -> None:
         metavar="DIM=NODES",
         help="interpolate onto so many evenly spaced nodes; repeat",
     )
+    sub.add_argument(
+        "--mask",
+        metavar="NAME",
+        help="variable that is 1 in the domain of the fields and 0 outside, or nan for their gaps",
+    )
     sub.add_argument("--radius", type=float, default=1.0, help="of a sphere (default: 1)")
 
 
@@ -201,7 +206,7 @@ def _own_fields(
         }  # fmt: skip
         return store_fields(
             opened, options.path, inputs=options.inputs, outputs=options.outputs, sample=options.sample,
-            time=options.time, radius=options.radius, regrid=dict(options.regrid), **common,
+            time=options.time, mask=options.mask, radius=options.radius, regrid=dict(options.regrid), **common,
         )  # fmt: skip
 
 

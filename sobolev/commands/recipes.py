@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     width = max(map(len, PRESETS))
     for name, recipe in PRESETS.items():
         usual = type(recipe)().configuration()
-        special = {k: v for k, v in recipe.configuration().items() if v != usual[k]}
+        special = {k: v for k, v in recipe.configuration().items() if v != usual.get(k)}
         words = ", ".join(f"{k}={as_text(v)}" for k, v in special.items())
         print(f"{name:{width}}  {recipe.title}{words and f' ({words})'}")
     for entry in installed.declared(installed.RECIPES):

@@ -18,10 +18,18 @@ import xarray as xr
 
 from sobolev import Surrogate
 from sobolev.__main__ import main
-from sobolev.datasets import Manifest, OperatorDataModule, open_dataset, verify
+from sobolev.datasets import (
+    Manifest,
+    OperatorDataModule,
+    open_dataset,
+    scattered_to_grid,
+    store_fields,
+    verify,
+)
 from sobolev.grids import Axis, Grid, SphereGrid
 from sobolev.grids.spherical_vectors import vorticity_and_divergence
 from sobolev.operators import SFNO
+from sobolev.solvers.elliptic.part_of_box import solve_in_domain
 
 FILES = Path(__file__).parents[3] / "shared" / "data" / "foreign"
 pytestmark = pytest.mark.skipif(not FILES.is_dir(), reason="the public files are not there")
@@ -132,6 +140,27 @@ def test_a_mesh_is_refused_where_its_coordinates_passed_for_fields(tmp_path, cap
         tmp_path, capsys, file, "--inputs", "x", "--outputs", "u", "--boundary", "periodic"
     )
     assert "unstructured mesh (edge_index, triang)" in said
+
+
+def test_the_holed_poisson_problem_on_a_grid_is_what_our_own_solver_gives(tmp_path):
+    raw = torch.load(FILES / "pina/holed_poisson.pt", weights_only=True)
+    raw = {name: values.numpy() for name, values in raw.items()}
+    few = slice(0, 4)
+    gridded = scattered_to_grid(
+        raw["x"][:, few], raw["y"][:, few], raw["triang"], {"u": raw["u"][:, few]}, nodes=(121, 121)
+    )
+    store_fields(
+        gridded, tmp_path / "d", outputs="u", mask="nan", boundary="dirichlet", progress=False
+    )
+    manifest, found = Manifest.read(tmp_path / "d"), open_dataset(tmp_path / "d").load()
+    assert (manifest.mask, [v["name"] for v in manifest.inputs]) == ("mask", ["mask"])
+    assert verify(tmp_path / "d") == []
+    domain = torch.from_numpy(found["mask"].values == 1)
+    ours = solve_in_domain(
+        0.1 * torch.ones(domain.shape).double(), domain, Grid.dirichlet(121, 121), 1.0
+    )
+    error = np.linalg.norm(ours.numpy() - found.u.values) / np.linalg.norm(found.u.values)
+    assert error < 0.06  # holes end between nodes
 
 
 def test_winds_of_two_files_give_spherepacks_vorticity(tmp_path):

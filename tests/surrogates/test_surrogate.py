@@ -390,7 +390,7 @@ def test_operators_that_do_not_fit_the_data_are_refused(operator, message):
 @pytest.mark.parametrize(
     ("scales", "message"),
     [
-        ({"initial_velocity": (1.0, 0.0)}, "initial_velocity is constant"),
+        ({"initial_velocity": (0.0, 1.0), "velocity": (1.0, 0.0)}, "velocity is constant"),
         ({"initial_velocity": (float("nan"), 1.0)}, "initial_velocity needs a finite mean"),
         ({"initial_velocity": (0.0, float("inf"))}, "a positive standard deviation, got 0 and inf"),
         ({}, "the statistics lack initial_velocity; they hold velocity"),

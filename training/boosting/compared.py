@@ -45,7 +45,7 @@ class Compared:
         given = boost.plain["model"]["operator"]["init_args"]["stages"]
         self.stages = [_stage_alone(stage, booster.in_channels) for stage in given]
         self.parameters = sum(p.numel() for p in booster.parameters())
-        self.single = _of_size(self.stages[-1], type(booster.stages[-1]), self.parameters)
+        self.single = _of_size(self.stages[-1], type(booster.parts[-1]), self.parameters)
 
     def finish(self) -> dict[str, dict[str, Any]]:
         """Train what is missing, and save and return the table."""
