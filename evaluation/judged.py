@@ -30,6 +30,7 @@ from sobolev.evaluation.cheaper_solves import SolverProblem
 from sobolev.evaluation.comparison import TIMED_SOLVES, Comparison, Score, evaluate, fields_at
 from sobolev.evaluation.record import Evaluation
 from sobolev.evaluation.rollouts import TRAJECTORIES, Rollouts, roll_out, whole_window
+from sobolev.grids.checks import plain
 from sobolev.grids.restriction import Resolution, restricted
 from sobolev.operators import Operator
 from sobolev.surrogates import Surrogate
@@ -75,6 +76,7 @@ def evaluate_run(
     """
     run = Path(run)
     data = Path(data)
+    resolutions = None if resolutions is None else plain(list(resolutions))
     surrogate = Surrogate.load(run, operators=operators)
     out = Path(out) if out else report_folder(run, symmetrize)
     # beside a surrogate by itself lies nothing of its training
@@ -83,7 +85,7 @@ def evaluate_run(
         surrogate = surrogate.symmetrized()
     if command is None:
         command = f"sobolev.evaluation.evaluate_run({str(run)!r}, {str(data)!r}, {resolutions!r}, split={split!r})"
-    wanted = [None] if resolutions is None else list(resolutions)
+    wanted = [None] if resolutions is None else resolutions
     with _progress() as tick:
         judge = _Judge(surrogate, data, split, tuple(recipes), solver_timing, tick)
         evaluation = judge.evaluation(wanted, trajectories, run=home, command=command)

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from sobolev.datasets import OperatorDataModule
 from sobolev.grids import AbstractGrid
-from sobolev.grids.checks import check_whole
+from sobolev.grids.checks import check_whole, plain
 from sobolev.grids.streams import Key, stream
 from sobolev.operators import Operator, SpecBoost, channel_axes
 from sobolev.operators.layers.spectral_conv import full_precision
@@ -121,12 +121,12 @@ class OperatorModule(lightning.LightningModule):
         operator.checkpointing = checkpointing
         self.loss = made_for(data.grid, loss)
         self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.warmup = warmup
-        self.gradient_frames = gradient_frames
+        self.learning_rate = plain(learning_rate)
+        self.weight_decay = plain(weight_decay)
+        self.warmup = plain(warmup)
+        self.gradient_frames = plain(gradient_frames)
         self.seed = data.seed
-        self.noise = noise
+        self.noise = plain(noise)
         self.noise_spectrum = noise_spectrum
         self.frames = data.window.horizon if data.manifest.times else 1
         self.surrogate = untrained(operator, data, conserve)
@@ -134,7 +134,7 @@ class OperatorModule(lightning.LightningModule):
             go_on_from(self.surrogate, start)
         self._check_options()
         protocol = protocol_of(
-            self.surrogate.window, self.frames, gradient_frames=gradient_frames, noise=noise,
+            self.surrogate.window, self.frames, gradient_frames=self.gradient_frames, noise=self.noise,
             noise_spectrum=noise_spectrum,
         )  # fmt: skip
         self.surrogate.record(protocol=protocol)

@@ -41,6 +41,7 @@ from sobolev.datasets.store.shards import (
     open_dataset,
     write_shard,
 )
+from sobolev.grids.checks import is_whole, plain
 from sobolev.grids.description import describe_grid
 from sobolev.grids.restriction import restricted
 from sobolev.grids.streams import stream
@@ -101,14 +102,16 @@ def generate(
     """
     drawn = find_recipe(recipe)
     drawn.check_parameters()
-    samples = {"train": 1000, "valid": 100, "test": 200} if samples is None else samples
-    resolution = drawn.default_resolution if resolution is None else resolution
+    samples = (
+        {"train": 1000, "valid": 100, "test": 200} if samples is None else plain(dict(samples))
+    )
+    resolution = drawn.default_resolution if resolution is None else plain(resolution)
     if resolution not in drawn.resolutions():
         raise ValueError(
             f"{_name_of(drawn)} solves on {drawn.solver_resolution} nodes per axis and cannot be "
             f"stored at {resolution}; choose from {', '.join(map(str, drawn.resolutions()))}"
         )
-    if not samples or any(not isinstance(n, int) or n < 1 for n in samples.values()):
+    if not samples or any(not is_whole(n) or n < 1 for n in samples.values()):
         raise ValueError(
             f"samples needs a whole number of at least 1 per split, got {dict(samples)}"
         )
@@ -119,7 +122,8 @@ def generate(
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
     stream(seed)  # refuses a bad seed before anything is written
-    if not isinstance(workers, int) or workers < 1:
+    seed = int(seed)
+    if not is_whole(workers) or workers < 1:
         raise ValueError(f"workers must be a whole number of at least 1, got {workers!r}")
     path = Path(path).resolve()
     with locked(path), executor(workers, dask) as results:

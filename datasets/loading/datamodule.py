@@ -21,6 +21,7 @@ from sobolev.datasets.loading.windows import Window
 from sobolev.datasets.recipes.presets import class_of, recipe_from
 from sobolev.datasets.store.manifest import STATUS, Manifest
 from sobolev.datasets.store.reading import ShardReader, check_shard
+from sobolev.grids.checks import plain
 from sobolev.grids.restriction import Resolution, Restriction, at_resolution
 from sobolev.grids.streams import Key, stream
 from sobolev.grids.symmetries import turned
@@ -88,12 +89,12 @@ class OperatorDataModule(lightning.LightningDataModule):
                 f"window is [history, horizon] or [history, horizon, stride], got {window}"
             )
         self.path = Path(path)
-        self.batch_size = batch_size
+        self.batch_size = plain(batch_size)
         self.augment = augment
-        self.train_samples = train_samples
-        self.valid_fraction = valid_fraction
-        self.seed = seed
-        self.workers = workers
+        self.train_samples = plain(train_samples)
+        self.valid_fraction = plain(valid_fraction)
+        self.seed = plain(seed)
+        self.workers = plain(workers)
         self.window = Window(*window)
         self.manifest = Manifest.read(self.path)
         if self.window != Window(1, 1) and not self.manifest.times:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sobolev.grids import AbstractGrid, Grid, sobolev_norm
 from sobolev.grids.axis import subsampled_sizes
+from sobolev.grids.checks import make_plain, plain
 from sobolev.grids.restriction import restricted
 from sobolev.grids.variables import Parameter, Variable
 from sobolev.solvers import SolutionError
@@ -145,6 +146,9 @@ class Recipe(ABC):
             Check(same[0].name, torch.cat([check.defect for check in same]), same[0].limit)
             for same in zip(*singly, strict=True)
         ]
+
+    def __post_init__(self) -> None:
+        make_plain(self)
 
     @property
     def times(self) -> tuple[float, ...]:
@@ -280,7 +284,7 @@ class Recipe(ABC):
 
     def configuration(self) -> dict[str, Any]:
         """Return the recipe as JSON: its class and its parameters, tuples as lists."""
-        parameters = asdict(self)
+        parameters = plain(asdict(self))
         if not self.parameters:  # as in files of before there were any
             del parameters["parameters"]
         return {"class": identity(type(self)), **json.loads(json.dumps(parameters))}

@@ -57,6 +57,7 @@ class BurgersRecipe(WithResidual, Loosenable, Recipe):
     solver_resolution: int = 8192
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.steps < 4:
             raise ValueError(f"steps must be at least 4, got {self.steps}")
         _ = self._equation  # which refuses what is out of its range, before anything is written

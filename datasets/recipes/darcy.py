@@ -66,6 +66,7 @@ class RandomMediumRecipe(Recipe):
     stored_resolution: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not min(self.low, self.high) > 0:
             raise ValueError(f"the permeabilities must be positive, got {self.low=}, {self.high=}")
         if self.medium not in ("two-phase", "lognormal"):

@@ -86,6 +86,7 @@ class NavierStokesRecipe(
     solver_resolution: int = 64
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, known in (("forcing", FORCINGS), ("convention", _SIGMAS)):
             if getattr(self, name) not in known:
                 raise ValueError(

@@ -79,6 +79,7 @@ class ShallowWaterRecipe(Evolving, WithResidual, Loosenable, WithDiagnostics, Re
     stored_resolution: int = 64
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.start not in ("random", "galewsky"):
             raise ValueError(f"start must be random or galewsky, got {self.start!r}")
         _ = self._equation  # which refuses what is out of its range, before anything is written

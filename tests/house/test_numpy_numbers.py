@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 
 import jaxtyping
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from sobolev import Axis, Grid, SphereGrid, Surrogate
+from sobolev.datasets import (
+    BurgersRecipe,
+    DarcyRecipe,
+    Manifest,
+    NavierStokesRecipe,
+    OperatorDataModule,
+    ShallowWaterRecipe,
+    generate,
+)
 from sobolev.datasets.loading.windows import Window
 from sobolev.grids.checks import plain
 from sobolev.grids.description import describe_grid
 from sobolev.grids.restriction import at_resolution
 from sobolev.grids.variables import Variable
 from sobolev.operators import FNO, GFNO, SFNO, MgNO, operator_from
-from sobolev.training import BandLoss, SobolevLoss
+from sobolev.training import BandLoss, OperatorModule, SobolevLoss, train
 
 I, F = np.int64, np.float32
+
+# What Lightning and torch warn about by themselves, in code that is not ours.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +109,50 @@ def test_operators(operator, same):
     assert {k: v.shape for k, v in found.items()} == {
         k: v.shape for k, v in same.state_dict().items()
     }
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        lambda: BurgersRecipe(viscosity=F(0.1), steps=I(10), solver_resolution=I(64)),
+        lambda: DarcyRecipe(solver_resolution=I(17), low=F(3.0)),
+        lambda: NavierStokesRecipe(solver_resolution=I(16), viscosity=F(1e-3)),
+        lambda: ShallowWaterRecipe(solver_resolution=I(16), hours=I(2)),
+    ],
+    ids=["burgers", "darcy", "navier-stokes", "shallow water"],
+)
+def test_recipes(recipe):
+    made = recipe()
+    assert of_python({f.name: getattr(made, f.name) for f in fields(made)})
+    assert json.loads(json.dumps(made.configuration())) == made.configuration()
+
+
+def test_a_data_set_a_run_and_a_surrogate(tmp_path):
+    recipe = BurgersRecipe(solver_resolution=64, steps=10)
+    path = generate(
+        recipe, tmp_path / "data", {"train": I(6), "test": I(2)}, resolution=I(16), seed=I(3),
+        workers=I(1), progress=False,
+    )  # fmt: skip
+    same = generate(
+        recipe, tmp_path / "same", {"train": 6, "test": 2}, resolution=16, seed=3, progress=False
+    )
+    assert Manifest.read(path).digest == Manifest.read(same).digest
+    data = OperatorDataModule(
+        path, I(2), resolution=I(8), train_samples=I(4), valid_fraction=F(0.25), seed=I(1),
+        workers=I(0),
+    )  # fmt: skip
+    module = OperatorModule(
+        FNO(1, 1, modes=(I(3),), width=I(2), depth=1), data, learning_rate=F(1e-3)
+    )
+    surrogate = train(
+        module, data, tmp_path / "run", patience=I(3), ema=F(0.5), max_epochs=I(1),
+        accelerator="cpu", enable_progress_bar=False,
+    )  # fmt: skip
+    settings = yaml.safe_load((tmp_path / "run" / "settings.yaml").read_text())
+    assert settings["trainer"]["max_epochs"] == 1
+    assert settings["patience"] == 3
+    assert of_python(surrogate.provenance.to_json())
+    assert Surrogate.load(tmp_path / "run").provenance == surrogate.provenance
 
 
 def test_windows_provenance_and_losses(tmp_path):
