@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from numbers import Integral, Real
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 import numpy as np
 
@@ -104,11 +104,21 @@ def real_number(what: str, value: float) -> float:
 def is_of_kind(value: Any, kind: Any) -> bool:
     """Return whether a value from JSON has the type that it is annotated with.
 
-    An integer stands for a float, and numbers have to be finite. Of lists the entries are checked.
+    An integer stands for a float, a list for a tuple or a sequence, and numbers have to be finite. The
+    entries are checked, too.
 
     >>> is_of_kind(1, float), is_of_kind(True, int | None), is_of_kind([1, "2"], list[int])
     (True, False, False)
+    >>> is_of_kind([1, 2.5], tuple[float, ...]), is_of_kind([1], tuple[int, int])
+    (True, False)
     """
+    if kind is Any:
+        return True
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if _is_tuple(kind):
+        kinds = _entry_kinds(kind, value) if isinstance(value, (list, tuple)) else None
+        return kinds is not None and all(map(is_of_kind, value, kinds))
     if get_origin(kind) in (Union, UnionType):
         return any(is_of_kind(value, one) for one in get_args(kind))
     if get_origin(kind) is list:
@@ -120,6 +130,37 @@ def is_of_kind(value: Any, kind: Any) -> bool:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         return number and abs(value) <= sys.float_info.max
     return type(value) is (type(None) if kind is None else kind)
+
+
+def as_annotated(value: Any, kind: Any) -> Any:
+    """Return a value from JSON of the type that it is annotated with: tuples, which JSON has as lists, at any
+    depth, and floats.
+
+    >>> as_annotated([[0, 1], [2, 3]], tuple[tuple[float, ...], ...] | None)
+    ((0.0, 1.0), (2.0, 3.0))
+    """
+    if get_origin(kind) in (Union, UnionType):
+        kind = next((one for one in get_args(kind) if is_of_kind(value, one)), kind)
+    if _is_tuple(kind):
+        return tuple(map(as_annotated, value, _entry_kinds(kind, value) or ()))
+    if get_origin(kind) is list:
+        return [as_annotated(entry, get_args(kind)[0]) for entry in value]
+    return float(value) if kind is float and type(value) is int else value
+
+
+def _is_tuple(kind: Any) -> bool:
+    """Return whether values of a kind are kept as tuples."""
+    return kind is tuple or get_origin(kind) in (tuple, Sequence)
+
+
+def _entry_kinds(kind: Any, values: Sequence[Any]) -> list[Any] | None:
+    """Return the kinds of a tuple's entries; None if it has another number of them."""
+    given = get_args(kind)
+    if not given:
+        return [Any] * len(values)
+    if get_origin(kind) is Sequence or given[1:] == (...,):
+        return [given[0]] * len(values)
+    return list(given) if len(given) == len(values) else None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

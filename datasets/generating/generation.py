@@ -21,7 +21,7 @@ import torch
 import xarray as xr
 
 from sobolev.datasets.generating.executors import executor
-from sobolev.datasets.recipes.base import Recipe, Solved
+from sobolev.datasets.recipes.base import Recipe, Solved, identity
 from sobolev.datasets.recipes.presets import PRESETS, find_recipe, recipe_from
 from sobolev.datasets.store.cards import is_card, write_card
 from sobolev.datasets.store.manifest import (
@@ -447,7 +447,7 @@ def _split_key(split: str) -> int:
 
 def _name_of(recipe: Recipe) -> str:
     return next(
-        (name for name, preset in PRESETS.items() if preset == recipe), type(recipe).__name__
+        (name for name, preset in PRESETS.items() if preset == recipe), identity(type(recipe))
     )
 
 

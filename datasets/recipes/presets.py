@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, replace
-from typing import Any, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from sobolev.datasets.recipes.base import Recipe, identity
 from sobolev.datasets.recipes.burgers import BurgersRecipe
@@ -18,7 +18,7 @@ from sobolev.datasets.recipes.holes import HoledDarcyRecipe
 from sobolev.datasets.recipes.navier_stokes import DecayingTurbulenceRecipe, NavierStokesRecipe
 from sobolev.datasets.recipes.shallow_water import ShallowWaterRecipe
 from sobolev.grids import installed
-from sobolev.grids.checks import did_you_mean, is_of_kind
+from sobolev.grids.checks import as_annotated, did_you_mean, is_of_kind
 from sobolev.grids.variables import Parameter
 
 
@@ -167,11 +167,10 @@ def _with_parameters(recipe: type[Recipe], parameters: dict[str, Any]) -> Recipe
             raise ValueError(
                 f"{recipe.__name__} has no parameter {name!r}; {near and near + ' '}it has {', '.join(known)}"
             )
-        if get_origin(known[name]) is tuple and isinstance(value, list):  # which JSON has instead
-            arguments[name] = tuple(value)
-        elif not is_of_kind(value, known[name]):
-            kind = getattr(known[name], "__name__", known[name])
+        if not is_of_kind(value, known[name]):
+            kind = known[name].__name__ if isinstance(known[name], type) else known[name]
             raise ValueError(f"{recipe.__name__} needs a finite {kind} for {name}, got {value!r}")
+        arguments[name] = as_annotated(value, known[name])
     return recipe(**arguments)
 
 
@@ -221,10 +220,9 @@ def _value(text: str, kind: Any) -> Any:
     if kind is str:
         return text
     try:
-        value = json.loads(text)
+        return json.loads(text)
     except json.JSONDecodeError:
         return text
-    return float(value) if kind is float and type(value) is int else value
 
 
 def words_for(configuration: Mapping[str, Any]) -> list[str]:

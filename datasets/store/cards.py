@@ -90,7 +90,7 @@ def write_card(path: Path, manifest: Manifest) -> None:
         times=_times(manifest),
         samples=", ".join(f"{split} {manifest.count(split)}" for split in manifest.splits),
         dtype=manifest.dtype,
-        bytes=_size(sum(shard.bytes for shard in shards)),
+        bytes=size_in_words(sum(shard.bytes for shard in shards)),
         files=len(shards),
         seed=manifest.seed,
         error=_ERROR.format(count=len(errors), worst=max(errors), every=64) if errors else "none",
@@ -132,7 +132,12 @@ def _times(manifest: Manifest) -> str:
     )
 
 
-def _size(count: int) -> str:
+def size_in_words(count: int) -> str:
+    """Return a number of bytes in words.
+
+    >>> size_in_words(835584)
+    '836 kB'
+    """
     value = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if value < 1000:

@@ -96,8 +96,8 @@ def run(options: argparse.Namespace) -> int:
     dtype = options.dtype
     if options.resume:
         found = Manifest.read(Path(options.path))
-        own = ":" in options.recipe and class_of(found.recipe, [type(recipe)])
-        if own or words_for(found.recipe)[:1] == [options.recipe]:
+        is_same = class_of(found.recipe, [type(recipe)]) is type(recipe)
+        if is_same and (":" in options.recipe or words_for(found.recipe)[:1] == [options.recipe]):
             recipe = recipe_from(found.recipe, [type(recipe)])
         samples = samples or found.requested
         resolution = resolution or found.resolution

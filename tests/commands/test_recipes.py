@@ -10,6 +10,7 @@ import pytest
 
 from sobolev.__main__ import main
 from sobolev.datasets import PRESETS, BurgersRecipe, DarcyRecipe, Manifest
+from sobolev.datasets.recipes.costs import cost_of, machine
 from sobolev.datasets.recipes.presets import changed, words_for
 
 FEW = ["--samples", "train=2", "--resolution", "32", "--dtype", "float64"]
@@ -28,6 +29,26 @@ def test_every_preset_is_listed_and_says_all_of_itself(capsys):
         told = capsys.readouterr().out
         assert recipe.equation in told
         assert all(f"    {field.name} " in told for field in fields(recipe))
+
+
+def test_every_preset_s_cost_was_measured_as_it_is_now(capsys):
+    """A preset that has changed is measured again by benchmarks/recipe_costs.py."""
+    for name, recipe in PRESETS.items():
+        cost = cost_of(recipe)
+        assert cost is not None, name
+        assert cost.seconds > 0
+    assert cost_of(BurgersRecipe()).bytes == 2 * 8192 * 4
+    assert cost_of(PRESETS["ns-fno-1e-3"]).bytes == 51 * 64**2 * 4
+    assert cost_of(BurgersRecipe(viscosity=0.2)) is None
+    assert main(["recipes"]) == 0
+    listed = capsys.readouterr().out
+    assert "65.5 kB" in listed
+    assert f"measured on {machine()}" in listed
+
+
+def test_a_recipe_of_one_s_own_is_not_measured(capsys):
+    assert main(["recipes", "support.kuramoto_sivashinsky:KuramotoSivashinskyRecipe"]) == 0
+    assert "a sample takes: not measured\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", PRESETS)

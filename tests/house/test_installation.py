@@ -18,6 +18,7 @@ DATA = (
     "sobolev/training/configs/burgers-fno.yaml",
     "sobolev/evaluation/templates/report.html",
     "sobolev/commands/templates/recipe.py.txt",
+    "sobolev/datasets/recipes/costs.json",
 )
 
 
