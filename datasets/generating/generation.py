@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import filelock
 import numpy as np
 import rich
 import rich.progress
@@ -24,6 +23,7 @@ from sobolev.datasets.generating.executors import executor
 from sobolev.datasets.recipes.base import Recipe, Solved, identity
 from sobolev.datasets.recipes.presets import PRESETS, find_recipe, recipe_from
 from sobolev.datasets.store.cards import is_card, write_card
+from sobolev.datasets.store.locks import locked
 from sobolev.datasets.store.manifest import (
     ERROR,
     MANIFEST,
@@ -384,23 +384,6 @@ def _clear(path: Path) -> None:
         if is_card(card := manifest.with_name("README.md")):
             card.unlink()
         manifest.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep a folder, made if need be, for one writer at a time."""
-    path.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise FileExistsError(
-            f"another process is writing to {path}; wait for it or choose another folder"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager

@@ -16,12 +16,12 @@ from sobolev.datasets.generating.generation import (
     SHARD_SIZE,
     begin,
     disk_trouble,
-    locked,
     versions_of_data,
 )
 from sobolev.datasets.layouts.exporting import tracked
 from sobolev.datasets.layouts.foreign import Foreign
 from sobolev.datasets.store.cards import write_card
+from sobolev.datasets.store.locks import locked
 from sobolev.datasets.store.manifest import ERROR, IMPORTED, STATUS, Manifest
 from sobolev.datasets.store.shards import (
     ERROR_ATTRIBUTES,

@@ -32,6 +32,7 @@ from sobolev.datasets import (
     verify,
 )
 from sobolev.datasets.recipes.presets import recipe_from
+from sobolev.datasets.store.locks import locked
 from sobolev.datasets.store.manifest import Shard
 from sobolev.datasets.store.whole_files import file_digest
 
@@ -254,8 +255,17 @@ def test_a_folder_with_other_things_in_it_is_refused(tmp_path):
 
 
 def test_two_writers_do_not_share_a_folder(tmp_path):
-    with generation.locked(tmp_path), pytest.raises(FileExistsError, match="another process"):
+    with locked(tmp_path), pytest.raises(FileExistsError, match="another process"):
         draw(tmp_path)
+
+
+def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, caplog):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with locked(tmp_path / "new"):
+        assert "has no locks; make sure that no other process writes there" in caplog.text
 
 
 @pytest.mark.parametrize(

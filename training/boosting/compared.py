@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import yaml
 
+from sobolev.datasets.store.locks import locked
 from sobolev.operators import Operator, SpecBoost
 from sobolev.surrogates import Surrogate
 from sobolev.training.boosting.boost_run import Boost
@@ -48,7 +49,15 @@ class Compared:
         self.single = _of_size(self.stages[-1], type(booster.parts[-1]), self.parameters)
 
     def finish(self) -> dict[str, dict[str, Any]]:
-        """Train what is missing, and save and return the table."""
+        """Train what is missing, and save and return the table.
+
+        Raises:
+            FileExistsError: if another process is writing to the run folder.
+        """
+        with locked(self.run):
+            return self._finish()
+
+    def _finish(self) -> dict[str, dict[str, Any]]:
         times = [cost_of(folder)["seconds"] for folder in self.boost.folders]
         single = self.run / "single"
         ensemble = self.run / "ensemble"
