@@ -33,14 +33,22 @@ Step = Callable[[Values], Other]
 Points = Float[np.ndarray, " node"]
 
 _ROLES = {
-    "time": ("time", "t"),
+    "time": ("time", "t", "lead", "lead_time", "leadtime", "step", "prediction_timedelta"),
     "latitude": ("lat", "latitude"),
     "longitude": ("lon", "longitude"),
     "space": ("x", "y", "z", "projection_x_coordinate", "projection_y_coordinate"),
     "sample": (
-        "sample", "samples", "run", "member", "realization", "ensemble", "batch", "case", "trajectory", "number",
+        "sample", "samples", "run", "runs", "member", "members", "realization", "realisation", "ensemble", "batch",
+        "case", "cases", "trajectory", "simulation", "number",
     ),
 }  # fmt: skip
+_STANDARD = {
+    "latitude": "latitude", "longitude": "longitude", "time": "time", "forecast_period": "time",
+    "forecast_reference_time": "time", "realization": "sample",
+}  # fmt: skip
+"""Roles by CF's standard names."""
+_DURATION = re.compile(r"(?:second|minute|hour|day)s?|s|min|h")
+"""Units of a time that counts from no date."""
 _POLES = 2.0
 """Degrees of latitude that two rings of a globe may lie away from the poles, in spacings."""
 
@@ -51,6 +59,18 @@ class GridWords(UserWords):
 
     radius: float = 1.0
     regrid: Mapping[str, int] = field(default_factory=dict)
+
+    def check_heard(self, dataset: xr.Dataset, grid: AbstractGrid) -> None:
+        """Refuse words about axes that are not there, and a radius of what is no sphere."""
+        self.check("fields", grid)
+        if absent := [dim for dim in self.regrid if dim not in dataset.sizes]:
+            raise ValueError(
+                f"regrid names the dimension {absent[0]!r}; there are {', '.join(map(str, dataset.sizes))}"
+            )
+        if self.radius != 1.0 and not isinstance(grid, SphereGrid):
+            raise ValueError(
+                f"radius is of a sphere, and these fields lie along {', '.join(grid.dims)}; leave it out"
+            )
 
 
 @dataclass(frozen=True)
@@ -81,8 +101,8 @@ def role(dataset: xr.Dataset, dim: str) -> str | None:
     attrs: Mapping[str, Any] = {} if coordinate is None else coordinate.attrs
     standard = str(attrs.get("standard_name", ""))
     units = str(attrs.get("units", ""))
-    if standard in ("latitude", "longitude", "time", "realization"):
-        return "sample" if standard == "realization" else standard
+    if standard in _STANDARD:
+        return _STANDARD[standard]
     if degrees := re.fullmatch(r"degrees?_?(north|N|east|E)", units):
         return "latitude" if degrees[1][0].lower() == "n" else "longitude"
     # datetimes of any calendar are objects or of NumPy's kind M
@@ -90,6 +110,8 @@ def role(dataset: xr.Dataset, dim: str) -> str | None:
     if attrs.get("axis") == "T" or " since " in units or dated:
         return "time"
     named = [role for role, names in _ROLES.items() if dim.lower() in names]
+    if not named and _DURATION.fullmatch(units):
+        return "time"
     if not named and attrs.get("axis") in ("X", "Y", "Z"):
         return "space"
     return named[0] if named else None

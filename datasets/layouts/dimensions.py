@@ -62,11 +62,12 @@ class Dimensions:
             moving = [d for d in roles if roles[d] == "time" and d not in words.sample]
             if len(moving) > 1:
                 raise ValueError(
-                    f"{' and '.join(map(repr, moving))} both look like time; pass time= (--time)"
+                    f"{' and '.join(map(repr, moving))} look like time; pass time={moving[-1]!r} (--time {moving[-1]}) "
+                    "for the one of the frames, and the others count samples"
                 )
             time = moving[0] if moving else None
         sample = words.sample or tuple(
-            dim for dim in roles if roles[dim] == "sample" and dim != time
+            dim for dim in roles if roles[dim] in ("sample", "time") and dim != time
         )
         lines = [dim for dim in dims if dim not in (*sample, time)]
         _check_lines(dataset, lines, roles, words)
@@ -161,8 +162,8 @@ class Dimensions:
             raise ValueError(
                 f"{array.name!r} has the dimensions {array.dims}; expected those of samples "
                 f"({', '.join(self.sample) or 'none'}), of time ({self.time or 'none'}) and of space "
-                f"({', '.join(self.space.dims)}). Name those of samples by sample= (--sample), or choose one value by "
-                "isel"
+                f"({', '.join(self.space.dims)}). Name those of samples by sample= (--sample), or choose one place by "
+                "isel (--select)"
             )
         lines = [str(dim) for dim in array.dims if str(dim) in dims]
 
@@ -191,11 +192,17 @@ def _check_lines(
         raise ValueError(
             f"{words.outputs[0]!r} has no dimension of space: it has {dataset[words.outputs[0]].dims}"
         )
+    if times := [dim for dim in lines if roles[dim] == "time"]:
+        raise ValueError(
+            f"{times[0]!r} looks like time, but is neither the time of the frames nor among the samples; pass "
+            f"sample={[*words.sample, times[0]]} (--sample {','.join([*words.sample, times[0]])}), or choose one place "
+            f"by isel (--select {times[0]}=0)"
+        )
     if len(lines) > 3:
         odd = [dim for dim in lines if roles[dim] is None] or lines
         raise ValueError(
             f"{words.outputs[0]!r} would have {len(lines)} dimensions of space, {', '.join(lines)}; which are samples? "
-            f"pass sample={odd[0]!r} (--sample {odd[0]}), or choose one value by isel"
+            f"pass sample={odd[0]!r} (--sample {odd[0]}), or choose one place by isel (--select {odd[0]}=0)"
         )
     strange = [dim for dim in lines if roles[dim] is None and dim not in dataset.coords]
     if strange and not words.sample and any(roles[dim] not in (None, "time") for dim in lines):

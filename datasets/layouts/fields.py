@@ -113,7 +113,11 @@ def store_fields(
         boundary, length, [], radius, dict(regrid or {}), _names(inputs), _names(outputs), _names(sample), time, mask
     )  # fmt: skip
     parts = [
-        Part(split, f"{split}: {_origin(one)}", fields_of(one, words))
+        Part(
+            split,
+            f"{split}: {_origin(one)}" if len(sources) > 1 else _origin(one),
+            fields_of(one, words),
+        )
         for split, source in sources.items()
         for one in ([source] if isinstance(source, xr.Dataset) else source)
     ]
@@ -140,6 +144,7 @@ def fields_of(dataset: xr.Dataset, words: FieldWords) -> Foreign:
     words = _with_names_of(dataset, words)
     names = [*words.inputs, *words.outputs]
     layout = Dimensions.of(dataset, words)
+    words.check_heard(dataset, layout.space.grid)
     if layout.time is None and not words.inputs and words.mask is None:
         raise ValueError(
             f"there is nothing to predict {', '.join(words.outputs)} from: name inputs (--inputs), or the dimension of "

@@ -153,8 +153,14 @@ def _contents(file: Path, stack: ExitStack) -> xr.Dataset | Arrays:
         return _arrays_in(opened, reverse=file.suffix == ".mat")
     if file.suffix == ".mat":
         return _matlab(file)
+    table = ""
+    if file.suffix in (".csv", ".tsv", ".txt", ".dat"):
+        table = (
+            "; a table with a column for each dimension becomes a dataset by "
+            "pandas.read_csv(file).set_index([dimensions]).to_xarray()"
+        )
     raise ValueError(
-        f"{file} is none of the formats NetCDF, Zarr, HDF5, .npz, .npy, .mat or .pt; it begins with {magic!r}"
+        f"{file} is none of the formats NetCDF, Zarr, HDF5, .npz, .npy, .mat or .pt; it begins with {magic!r}{table}"
     )
 
 

@@ -6,9 +6,12 @@ import argparse
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sobolev.commands.options import Commands, add
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _IMPORT = """\
 Make a sobolev data set of files of yours or of others. Of your own files (NetCDF-3 and -4, Zarr, HDF5, .npz, .npy,
@@ -103,7 +106,7 @@ def _declare_dimensions(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--select",
         action="append",
-        type=_pair(int),
+        type=_pair(int, "DIM=NUMBER, a whole number"),
         default=[],
         metavar="DIM=NUMBER",
         help="take one place of a dimension, counted from 0; repeat",
@@ -111,7 +114,7 @@ def _declare_dimensions(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--dims",
         action="append",
-        type=_pair(_words),
+        type=_pair(_words, "FIELD=DIM,DIM,…"),
         default=[],
         metavar="FIELD=DIM,DIM,…",
         help="dimensions of an array that has no names for them; repeat",
@@ -119,7 +122,7 @@ def _declare_dimensions(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--coordinates",
         action="append",
-        type=_pair(_numbers),
+        type=_pair(_numbers, "DIM=FIRST:LAST or DIM=A,B,C,…, in numbers"),
         default=[],
         metavar="DIM=FIRST:LAST",
         help="where the nodes, or frames, of a dimension lie that has none: ends, or A,B,C,…; repeat",
@@ -127,7 +130,7 @@ def _declare_dimensions(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--regrid",
         action="append",
-        type=_pair(int),
+        type=_pair(int, "DIM=NODES, a whole number"),
         default=[],
         metavar="DIM=NODES",
         help="interpolate onto so many evenly spaced nodes; repeat",
@@ -169,7 +172,9 @@ def run(options: argparse.Namespace) -> int:
     print(f"on {in_words(manifest.grid)}")
     times = manifest.times
     print(
-        f"{len(times)} frames from {times[0]:g} to {times[-1]:g} {manifest.time_units}"
+        f"{len(times)} frames from {times[0]:g} to {times[-1]:g} {manifest.time_units}".removesuffix(
+            " 1"
+        )
         if times
         else "no time"
     )
@@ -196,7 +201,7 @@ def _own_fields(
     with ExitStack() as stack:
         opened = {
             split: [
-                one.isel({dim: place for dim, place in options.select if dim in one.dims})
+                _selected(one, dict(options.select))
                 for one in open_fields(
                     files, stack, fields=[*options.inputs, *options.outputs],
                     dims=dict(options.dims), coordinates=dict(options.coordinates),
@@ -208,6 +213,20 @@ def _own_fields(
             opened, options.path, inputs=options.inputs, outputs=options.outputs, sample=options.sample,
             time=options.time, mask=options.mask, radius=options.radius, regrid=dict(options.regrid), **common,
         )  # fmt: skip
+
+
+def _selected(dataset: xr.Dataset, places: dict[str, int]) -> xr.Dataset:
+    """Return the dataset at these places of its dimensions."""
+    for dim, place in places.items():
+        if dim not in dataset.sizes:
+            raise ValueError(
+                f"--select names the dimension {dim!r}; there are {', '.join(map(str, dataset.sizes))}"
+            )
+        if not -dataset.sizes[dim] <= place < dataset.sizes[dim]:
+            raise ValueError(
+                f"--select {dim}={place} is not there: {dim!r} has {dataset.sizes[dim]} places, counted from 0"
+            )
+    return dataset.isel(places)
 
 
 def _words(text: str) -> list[str]:
@@ -223,15 +242,18 @@ def _output_and_input(text: str) -> tuple[str, str]:
     return output, source or output
 
 
-def _pair(kind: Callable[[str], Any]) -> Callable[[str], tuple[str, Any]]:
-    """Return a reader of NAME=VALUE."""
+def _pair(kind: Callable[[str], Any], form: str) -> Callable[[str], tuple[str, Any]]:
+    """Return a reader of NAME=VALUE, whose form an error says in words."""
 
     def read(text: str) -> tuple[str, Any]:
         name, _, value = text.partition("=")
         try:
-            return name, kind(value)
+            found = kind(value)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE") from None
+            found = []
+        if not name or found == []:
+            raise argparse.ArgumentTypeError(f"{text!r} is not of the form {form}")
+        return name, found
 
     return read
 

@@ -101,6 +101,21 @@ def test_one_place_of_a_dimension_is_selected(tmp_path):
     np.testing.assert_allclose(open_dataset(tmp_path / "d").a, -A, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "form"),
+    [
+        ("--coordinates", "x=a:b", "DIM=FIRST:LAST"),
+        ("--select", "level=1.5", "DIM=NUMBER, a whole"),
+        ("--regrid", "8", "DIM=NODES"),
+        ("--dims", "u=", "FIELD=DIM,DIM"),
+    ],
+)
+def test_an_option_in_another_form_is_told_its_own(tmp_path, capsys, option, value, form):
+    with pytest.raises(SystemExit):
+        main(["import", "f.npz", str(tmp_path / "d"), "--outputs", "u", option, value])
+    assert f"{value!r} is not of the form {form}" in capsys.readouterr().err
+
+
 class Evil:
     def __reduce__(self):
         return print, ("code was run",)
@@ -123,6 +138,12 @@ HOSTILE = {
     "cut.mat": lambda p: p.write_bytes(b"MATLAB 5.0 MAT-file" + bytes(90)),
     "text.csv": lambda p: p.write_text("x,y"),
 }
+
+
+def test_a_table_is_told_how_to_become_a_dataset(tmp_path):
+    (tmp_path / "runs.csv").write_text("run,x,u")
+    with pytest.raises(ValueError, match=r"pandas.read_csv\(file\)"), ExitStack() as stack:
+        open_fields(tmp_path / "runs.csv", stack)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -157,6 +178,8 @@ LARGE = DICE.standard_normal((2, 2, 2, 2, 2))
         ({"u": U, "a": A}, [*PAIR, "--dims", "u=sample,x"], "shape (6, 3, 8), but 2 dimensions"),
         ({"u": U, "a": A}, [*PAIR, "--coordinates", "time=0,1,2,3"], "'time' has 3 places, got 4 coordinates"),
         ({"u": U, "a": A}, [*PAIR, "--coordinates", "t=0:1"], "no dimension 't' to have coordinates"),
+        ({"u": U, "a": A}, [*PAIR, "--select", "level=0"], "--select names the dimension 'level'"),
+        ({"u": U, "a": A}, [*PAIR, "--select", "x=8"], "'x' has 8 places, counted from 0"),
     ],
 )  # fmt: skip
 def test_dimensions_that_cannot_be_told_apart(tmp_path, capsys, arrays, options, said):

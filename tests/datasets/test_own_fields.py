@@ -177,6 +177,42 @@ def test_times_are_read_from_dates_of_any_calendar(tmp_path, dates, expected):
     assert (manifest.times, manifest.time_units) == expected
 
 
+def forecasts() -> xr.Dataset:
+    """Two members of forecasts from three starts, six hours apart."""
+    values = np.arange(3.0)[:, None, None, None] + np.arange(2.0)[:, None, None] / 7
+    values = values + np.arange(4.0)[:, None] * np.sin(2 * math.pi * X)
+    return xr.Dataset(
+        {"u": (("time", "number", "step", "x"), values)},
+        {
+            "x": X,
+            "time": np.array(["2001-01-01", "2001-01-02", "2001-01-03"], "datetime64[ns]"),
+            "step": ("step", 6 * np.arange(4.0), {"units": "hours", "standard_name": "forecast_period"}),
+        },
+    )  # fmt: skip
+
+
+def test_starts_of_forecasts_are_samples_where_their_leads_are_the_time(tmp_path):
+    both = forecasts()
+    with pytest.raises(ValueError, match=r"look like time; pass time='step' \(--time step\)"):
+        store_fields(both, tmp_path / "d", outputs="u", **ALL)
+    with pytest.raises(ValueError, match=r"pass sample=\['number', 'time'\]"):
+        store_fields(both, tmp_path / "d", outputs="u", time="step", sample="number", **ALL)
+    manifest, found = stored(both, tmp_path / "d", outputs="u", time="step", **ALL)
+    assert (manifest.times, manifest.time_units) == ([0.0, 6.0, 12.0, 18.0], "hours")
+    np.testing.assert_allclose(found.u, both.u.values.reshape(6, 4, 8), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "attrs", [{"units": "hours"}, {"units": "s"}, {"standard_name": "forecast_period"}]
+)
+def test_a_dimension_that_is_measured_in_hours_is_time(tmp_path, attrs):
+    one = forecasts().isel(time=0, drop=True).rename(step="ahead")
+    one["ahead"] = ("ahead", 6 * np.arange(4.0), attrs)
+    manifest, _ = stored(one, tmp_path / "d", outputs="u", **ALL)
+    assert manifest.times == [0.0, 6.0, 12.0, 18.0]
+    assert manifest.title == "Imported from a dataset in memory"
+
+
 def globe(latitudes, longitudes) -> xr.Dataset:
     """A harmonic of degree 3 in two members, at these degrees."""
     phi, lam = np.radians(latitudes)[:, None], np.radians(longitudes)[None]
@@ -303,15 +339,19 @@ def test_what_is_known_of_the_equation_is_declared(tmp_path):
         (box(), {"inputs": "kapa", "outputs": "head"}, r"no variable 'kapa'; there are .*did you mean 'kappa'"),
         (box(), {"inputs": "head", "outputs": "head"}, "head cannot be input and output at once"),
         (box(), {"outputs": "head"}, r"nothing to predict head from: name inputs"),
-        (box(), {"inputs": "kappa", "outputs": "head", "sample": "runs"}, r"'runs', which none .*did you mean 'run'"),
+        (box(), {"inputs": "kappa", "outputs": "head", "sample": "runn"}, r"'runn', which none .*did you mean 'run'"),
         (box(), {"inputs": "kappa", "outputs": "head", "boundary": None}, "boundary of axis 'y' is not known"),
         (box().drop_vars("x"), {"inputs": "kappa", "outputs": "head"}, "length of axis 'x' is not known"),
-        (box().rename(run="cases"), {"inputs": "kappa", "outputs": "head"}, "'cases' .* space or of samples"),
+        (box().rename(run="probes"), {"inputs": "kappa", "outputs": "head"}, "'probes' .* space or of samples"),
         (box().expand_dims(a=2, b=2), {"inputs": "kappa", "outputs": "head"}, "would have 4 dimensions of space"),
         (box(), {"inputs": "kappa", "outputs": "head", "splits": {"train": 5, "test": 1}}, "at least 1 sample each"),
         (box(x=[*"abcdefgh"]), {"inputs": "kappa", "outputs": "head"}, "must be two or more finite numbers"),
         (xr.Dataset({"u": ((), 1.0), "v": ((), 1.0)}), {"inputs": "u", "outputs": "v"}, "no dimension of space"),
         (box().assign(n=("q", [1.0, 2])), {"inputs": "n", "outputs": "head"}, r"'n' has the dimensions \('q',\)"),
+        (box(), {"inputs": "kappa", "outputs": "head", "regrid": {"z": 4}}, "regrid names the dimension 'z'"),
+        (box(), {"inputs": "kappa", "outputs": "head", "boundary": {"x": "periodic", "y": "periodic", "z": "neumann"}},
+         r"boundary names the axes \['z'\]"),
+        (box(), {"inputs": "kappa", "outputs": "head", "radius": 6.4e6}, "radius is of a sphere"),
         ([box(), box().isel(x=slice(0, 4))], {"inputs": "kappa", "outputs": "head"}, "differs from .* in its grid"),
     ],
 )  # fmt: skip
