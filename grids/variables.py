@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from sobolev.grids.checks import make_plain
+
 SCALES = ("linear", "log")
 
 
@@ -60,6 +62,7 @@ class Parameter(Variable):
     scale: str = "linear"
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if self.scale not in SCALES:
             raise ValueError(
                 f"the scale of {self.name} is {' or '.join(SCALES)}, got {self.scale!r}"

@@ -99,6 +99,9 @@ class Recipe(ABC):
         @property
         def solver_resolution(self) -> int: ...
 
+    def __post_init__(self) -> None:
+        make_plain(self)
+
     def check_parameters(self) -> None:
         """Refuse parameters that cannot differ from sample to sample.
 

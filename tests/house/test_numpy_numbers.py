@@ -25,7 +25,7 @@ from sobolev.datasets.loading.windows import Window
 from sobolev.grids.checks import plain
 from sobolev.grids.description import describe_grid
 from sobolev.grids.restriction import at_resolution
-from sobolev.grids.variables import Variable
+from sobolev.grids.variables import Parameter, Variable
 from sobolev.operators import FNO, GFNO, SFNO, MgNO, operator_from
 from sobolev.training import BandLoss, OperatorModule, SobolevLoss, train
 
@@ -124,6 +124,13 @@ def test_operators(operator, same):
 def test_recipes(recipe):
     made = recipe()
     assert of_python({f.name: getattr(made, f.name) for f in fields(made)})
+    assert json.loads(json.dumps(made.configuration())) == made.configuration()
+
+
+def test_a_recipe_whose_parameters_differ():
+    varied = Parameter("viscosity", "viscosity", "1", F(0.25), F(0.5))
+    made = BurgersRecipe(steps=10, solver_resolution=64, parameters=(varied,))
+    assert (varied.low, type(varied.low)) == (0.25, float)
     assert json.loads(json.dumps(made.configuration())) == made.configuration()
 
 
