@@ -150,9 +150,6 @@ class Recipe(ABC):
             for same in zip(*singly, strict=True)
         ]
 
-    def __post_init__(self) -> None:
-        make_plain(self)
-
     @property
     def times(self) -> tuple[float, ...]:
         """The times of the stored frames; none for a single output field."""
