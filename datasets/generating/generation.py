@@ -65,6 +65,7 @@ def generate(
     workers: int = 1,
     dask: str | None = None,
     progress: bool = True,
+    wait: bool = False,
 ) -> Path:
     """Draw a data set, or continue one that was interrupted.
 
@@ -90,13 +91,15 @@ def generate(
             depend on it. A script that asks for more than one needs ``if __name__ == "__main__":``.
         dask: address of a Dask scheduler to draw on instead; its workers must see ``path``.
         progress: show a progress bar on a terminal.
+        wait: for another process that is writing to the folder, rather than give up.
 
     Returns:
         ``path``.
 
     Raises:
         ValueError: for an unknown recipe, a resolution it cannot serve, or a bad sample count.
-        FileExistsError: if the folder holds something else and ``overwrite`` is not set.
+        FileExistsError: if the folder holds something else and ``overwrite`` is not set, or another
+            process is writing to it.
         OSError: if the disk is full, workers keep dying, or the Dask scheduler cannot be reached;
             what was finished stays, and the next call continues.
     """
@@ -126,7 +129,7 @@ def generate(
     if not is_whole(workers) or workers < 1:
         raise ValueError(f"workers must be a whole number of at least 1, got {workers!r}")
     path = Path(path).resolve()
-    with locked(path), executor(workers, dask) as results:
+    with locked(path, wait=wait), executor(workers, dask) as results:
         manifest = begin(path, _manifest_of(drawn, resolution, seed, dtype), overwrite)
         manifest.requested = {
             **manifest.requested,
@@ -156,7 +159,8 @@ def refined(
     """Store the same samples of ``split`` as in ``path`` at a finer ``resolution``, in a data set beside it.
 
     Nothing is interpolated: the samples are drawn again from their seeds, so that they are the ones
-    in ``path`` with more of the solver's nodes kept. A second call finds them.
+    in ``path`` with more of the solver's nodes kept. A second call finds them, and waits for a first
+    that still draws.
 
     Args:
         path: folder of the data set.
@@ -173,7 +177,7 @@ def refined(
     manifest.shards(split)
     return generate(
         recipe_from(manifest.recipe, recipes), path / f"at-{resolution}", {split: manifest.requested[split]},
-        resolution=resolution, seed=manifest.seed, dtype=manifest.dtype, progress=progress,
+        resolution=resolution, seed=manifest.seed, dtype=manifest.dtype, progress=progress, wait=True,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from sobolev.datasets.generating.generation import SOLVER_BATCH, draw, streams, 
 from sobolev.datasets.recipes.base import Fields, Recipe
 from sobolev.datasets.recipes.capabilities import WithResidual
 from sobolev.datasets.recipes.presets import class_of, recipe_from
-from sobolev.datasets.store.manifest import ERROR, STATUS, Manifest, Shard
+from sobolev.datasets.store.manifest import ERROR, STATUS, DamagedDataError, Manifest, Shard
 from sobolev.datasets.store.reading import ShardReader, check_shard
 from sobolev.grids.streams import stream
 
@@ -40,7 +40,7 @@ def verify(path: str | Path, *, redraw: int = 0, recipes: Sequence[type[Recipe]]
         recipes: classes from outside the package that may have drawn the data.
 
     Raises:
-        OSError: if there is no readable manifest.
+        OSError: if there is no readable manifest, or the system refuses to read a file.
         ValueError: for ``redraw`` of data that sobolev did not draw.
     """
     path = Path(path)
@@ -61,7 +61,7 @@ def verify(path: str | Path, *, redraw: int = 0, recipes: Sequence[type[Recipe]]
         for shard in manifest.splits.get(split, []):
             try:
                 check_shard(path, shard)
-            except OSError as error:
+            except DamagedDataError as error:
                 problems.append(str(error))
                 continue
             problems += [
@@ -82,7 +82,7 @@ def _wrong_values(
     """Yield everything that is wrong with the values of a shard."""
     try:
         fields, status, errors = _read_shard(path, manifest, shard)
-    except OSError as error:
+    except DamagedDataError as error:
         yield str(error)
         return
     good = status == 0

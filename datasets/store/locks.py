@@ -15,19 +15,23 @@ _log = logging.getLogger("sobolev")
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Keep a folder, made if need be, for one writer at a time.
 
     Where the file system has no locks, as some network and bucket mounts, a warning asks the user to see
     to it.
 
+    Args:
+        path: the folder.
+        wait: until another process that is writing there has finished.
+
     Raises:
-        FileExistsError: if another process is writing there.
+        FileExistsError: if another process is writing there, unless it is waited for.
     """
     path.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path / ".lock")
     try:
-        lock.acquire(timeout=0)
+        _acquire(lock, path, wait)
     except filelock.Timeout:
         raise FileExistsError(
             f"another process is writing to {path}; wait for it or choose another folder"
@@ -42,3 +46,13 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: filelock.BaseFileLock, path: Path, wait: bool) -> None:
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        if not wait:
+            raise
+        _log.info(f"another process is writing to {path}, which is waited for")
+        lock.acquire()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import random
 import shutil
 import signal
+import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -257,6 +259,28 @@ def test_a_folder_with_other_things_in_it_is_refused(tmp_path):
 def test_two_writers_do_not_share_a_folder(tmp_path):
     with locked(tmp_path), pytest.raises(FileExistsError, match="another process"):
         draw(tmp_path)
+
+
+def test_who_wants_the_same_finer_samples_waits_for_them(tmp_path, caplog):
+    """Two evaluations at once: the second finds what the first has drawn."""
+    caplog.set_level("INFO", "sobolev")
+    path = generate(RECIPE, tmp_path / "d", {"test": 2}, resolution=16, progress=False)
+    finer = path / "at-32"
+
+    finer.mkdir()
+    first = (finer / ".lock").open("w")
+    fcntl.flock(first, fcntl.LOCK_EX)
+
+    def release_when_waited_for() -> None:
+        while "which is waited for" not in caplog.text:
+            time.sleep(0.01)
+        first.close()
+
+    other = threading.Thread(target=release_when_waited_for)
+    other.start()
+    assert generation.refined(path, "test", 32, progress=False) == finer
+    other.join()
+    assert Manifest.read(finer).resolution == 32
 
 
 def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, caplog):

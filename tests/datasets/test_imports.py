@@ -15,6 +15,7 @@ import scipy.io
 import torch
 
 import sobolev.datasets.layouts.storing as storing
+from sobolev.__main__ import main
 from sobolev.datasets import (
     BurgersRecipe,
     DamagedDataError,
@@ -325,6 +326,14 @@ def test_an_imported_set_says_what_it_is(tmp_path):
     with pytest.raises(FileExistsError, match="another configuration"):
         import_data(file, tmp_path / "d", length=2, progress=False)
     load(file, tmp_path / "d", length=2, overwrite=True)
+
+
+def test_verify_claims_no_equation_of_imported_data(tmp_path, capsys):
+    arrays = {"a": values(6, 8), "u": values(6, 8)}
+    load(save_mat(tmp_path / "b.mat", arrays, "5"), tmp_path / "d", length=1)
+    assert main(["verify", str(tmp_path / "d")]) == 0
+    said = capsys.readouterr().out
+    assert "its fields are finite; no equation is known to check" in said
 
 
 def test_samples_that_are_not_finite_are_flagged(tmp_path):

@@ -75,3 +75,5 @@ def test_what_the_system_refuses_is_not_called_damaged(burgers_data, monkeypatch
     with pytest.raises(OSError, match="No locks available") as caught:
         open_dataset(burgers_data).velocity.load()
     assert not isinstance(caught.value, DamagedDataError)
+    with pytest.raises(OSError, match="No locks available"):
+        verify(burgers_data)

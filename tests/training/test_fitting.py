@@ -176,6 +176,10 @@ def test_what_is_refused_leaves_a_finished_run_alone(tmp_path, options, capsys):
         operator = ("--model.operator", json.dumps(booster))
         assert "one after another" in refusal(capsys, *options(run, "--overwrite", *operator))
     assert not (tmp_path / "fresh").exists()
+    for bits in ("16", "bf16"):  # whose tensors cannot be multiplied with those of the data
+        said = refusal(capsys, *options("fresh", "--trainer.precision", f"{bits}-true"))
+        assert f"give {bits}-mixed" in said
+        assert not (tmp_path / "fresh").exists()
     endless = ("--overwrite", "--trainer.max_epochs", -1)
     assert "give trainer.max_epochs or trainer.max_steps" in refusal(
         capsys, *options("run", *endless)

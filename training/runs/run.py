@@ -177,9 +177,15 @@ class Run:
             FileExistsError: if another process is writing to the folder.
             FileNotFoundError, ValueError: for a checkpoint that is no good, or other data than the run was
                 begun on.
+            ValueError: for a precision of 16 bits that weights cannot have.
             ArithmeticError: if training diverges.
             KeyboardInterrupt: if it was stopped; what was finished is kept.
         """
+        if str(trainer.precision) in ("16-true", "bf16-true"):
+            raise ValueError(
+                f"trainer.precision {trainer.precision} rounds the weights, and surrogates have float32 ones; give "
+                f"{str(trainer.precision).removesuffix('true')}mixed, which rounds where that does no harm"
+            )
         marks = marks_of(data.manifest)
         if self.resume:
             refuse_other_data(self.folder / DATA, marks, data.path)
