@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sobolev.commands.options import Commands, add
 
@@ -48,14 +48,28 @@ def _list() -> list[str]:
     lines = [f"{'':{width}}   a sample takes"]
     for name, recipe in PRESETS.items():
         usual = type(recipe)().configuration()
-        special = {k: v for k, v in recipe.configuration().items() if v != usual.get(k)}
-        words = ", ".join(f"{k}={as_text(v)}" for k, v in special.items())
+        special = {k: v for k, v in _fixed(recipe).items() if v != usual.get(k)}
+        words = ", ".join([*(f"{k}={as_text(v)}" for k, v in special.items()), *_drawn(recipe)])
         lines.append(f"{name:{width}}  {_paid(recipe):18} {recipe.title}{words and f' ({words})'}")
     for entry in installed.declared(installed.RECIPES):
         hidden = ", hidden by the preset above" if entry.name in PRESETS else ""
         said = f"{entry.identity}, declared by {entry.package}{hidden}"
         lines.append(f"{entry.name:{width}}  {'not measured':18} {said}")
     return [*lines, *_footnotes()]
+
+
+def _fixed(recipe: Recipe) -> dict[str, Any]:
+    """Return the parameters that are the same for all samples."""
+    drawn = {"class", "parameters", *(parameter.name for parameter in recipe.parameters)}
+    return {k: v for k, v in recipe.configuration().items() if k not in drawn}
+
+
+def _drawn(recipe: Recipe) -> list[str]:
+    """Return the parameters that are drawn for each sample, with their ranges."""
+    return [
+        f"{p.name} from {p.low:g} to {p.high:g}{' by its logarithm' * (p.scale == 'log')}"
+        for p in recipe.parameters
+    ]
 
 
 def _footnotes() -> list[str]:
@@ -101,7 +115,9 @@ def _all_of(recipe: Recipe) -> list[str]:
     lines.append(f"  a sample takes: {' '.join(paid.split())}{on}")
     if times := recipe.times:
         lines.append(f"  frames: {len(times)}, from t = {times[0]:g} to {times[-1]:g}")
+    if drawn := _drawn(recipe):
+        lines.append(f"  drawn for each sample, by --vary: {', '.join(drawn)}")
     lines.append("  parameters, for --set:")
-    parameters = {k: v for k, v in recipe.configuration().items() if k != "class"}
+    parameters = _fixed(recipe)
     width = max(map(len, parameters), default=0)
     return [*lines, *(f"    {name:{width}}  {as_text(v)}" for name, v in parameters.items())]

@@ -28,7 +28,10 @@ def test_every_preset_is_listed_and_says_all_of_itself(capsys):
         assert main(["recipes", name]) == 0
         told = capsys.readouterr().out
         assert recipe.equation in told
-        assert all(f"    {field.name} " in told for field in fields(recipe))
+        drawn = [parameter.name for parameter in recipe.parameters]
+        fixed = {field.name for field in fields(recipe)} - {"parameters", *drawn}
+        assert all(f"    {field} " in told for field in fixed)
+        assert all(f"{name} from " in told for name in drawn)
 
 
 def test_every_preset_s_cost_was_measured_as_it_is_now(capsys):

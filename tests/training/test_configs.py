@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,12 @@ import yaml
 from sobolev import Surrogate
 from sobolev.commands.boosting_cli import boosted as boost_command
 from sobolev.commands.train import trained as train
-from sobolev.datasets import NavierStokesRecipe, ShallowWaterRecipe, generate
+from sobolev.datasets import (
+    HoledDarcyRecipe,
+    NavierStokesRecipe,
+    ShallowWaterRecipe,
+    generate,
+)
 from sobolev.datasets.loading.windows import Window
 from sobolev.datasets.recipes.presets import PRESETS
 from sobolev.operators import operator_from
@@ -86,7 +92,8 @@ def test_the_operator_fits_the_data_that_the_head_says_how_to_make(name):
         assert window.span <= len(recipe.times)
         assert "# Protocol: " in text_of(name)
     outputs = window.outputs(recipe.outputs) if recipe.times else recipe.outputs
-    inputs = [*recipe.inputs, *(window.inputs(recipe.outputs) if recipe.times else [])]
+    given = [*recipe.parameters, *recipe.inputs]
+    inputs = [*given, *(window.inputs(recipe.outputs) if recipe.times else [])]
     with torch.device("meta"):
         operator = operator_from(described(content["model"]["operator"]))
     assert (operator.in_channels, operator.out_channels) == (len(inputs), len(outputs))
@@ -102,11 +109,14 @@ def small_data(tmp_path_factory, burgers_data, darcy_data):
         "ns": NavierStokesRecipe(**flow),
         "ns-sym": NavierStokesRecipe(**flow, forcing="symmetric"),
         "swe": ShallowWaterRecipe(hours=2, solver_resolution=24, stored_resolution=16),
+        "nu": replace(PRESETS["burgers-nu"], solver_resolution=32, steps=10),
+        "holes": HoledDarcyRecipe(solver_resolution=33, stored_resolution=33),
     }
     drawn = {n: generate(r, folder / n, samples, progress=False) for n, r in recipes.items()}
     return {
         "data/burgers": burgers_data, "data/darcy": darcy_data, "data/ns-1e-3": drawn["ns"],
         "data/ns-1e-5": drawn["ns"], "data/ns-sym": drawn["ns-sym"], "data/swe": drawn["swe"],
+        "data/burgers-nu": drawn["nu"], "data/darcy-holes": drawn["holes"],
     }  # fmt: skip
 
 
