@@ -166,7 +166,11 @@ def _contents(file: Path, stack: ExitStack) -> xr.Dataset | Arrays:
 
 def _netcdf(file: Path, engine: Any, stack: ExitStack) -> xr.Dataset:
     try:
-        opened = xr.open_dataset(file, engine=engine, decode_times=False)
+        # files that never change are read without locks, which some mounts lack
+        options: dict[str, Any] = (
+            {"driver_kwds": {"locking": False}} if engine == "h5netcdf" else {}
+        )
+        opened = xr.open_dataset(file, engine=engine, decode_times=False, **options)
     except Exception as error:  # whatever a damaged file leads the reader to
         raise ValueError(f"{file} cannot be read as NetCDF: {error}") from error
     return stack.enter_context(opened)

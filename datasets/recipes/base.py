@@ -197,18 +197,37 @@ class Recipe(ABC):
         )
 
     def _solved_varied(self, streams: Sequence[np.random.Generator]) -> Solved:
-        """Draw and solve each sample with parameters of its own."""
+        """Draw and solve each sample with parameters of its own; those that fail are lost.
+
+        Raises:
+            ArithmeticError: if none can be solved.
+        """
         drawn = [self.drawn_parameters(dice) for dice in streams]
-        pairs = zip(drawn, streams, strict=True)
-        parts = [self.at(values).solved([dice]) for values, dice in pairs]
+        parts: list[Solved | None] = []
+        failure: ArithmeticError | None = None
+        for own, dice in zip(drawn, streams, strict=True):
+            try:
+                parts.append(self.at(own).solved([dice]))
+            except ArithmeticError as error:
+                parts.append(None)
+                failure = error
+        kept = next((part for part in parts if part is not None), None)
+        if kept is None:
+            raise failure or ArithmeticError("no sample was asked for")
+        lost = Solved(
+            torch.full_like(kept.inputs, torch.nan),
+            torch.full_like(kept.outputs, torch.nan),
+            torch.ones_like(kept.status),
+        )
+        whole = [lost if part is None else part for part in parts]
         values = {
             name: torch.tensor([one[name] for one in drawn], dtype=torch.float64, device="cpu")
             for name in drawn[0]
         }
         return Solved(
-            torch.cat([part.inputs for part in parts]),
-            torch.cat([part.outputs for part in parts]),
-            torch.cat([part.status for part in parts]),
+            torch.cat([part.inputs for part in whole]),
+            torch.cat([part.outputs for part in whole]),
+            torch.cat([part.status for part in whole]),
             values,
         )
 

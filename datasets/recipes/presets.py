@@ -156,7 +156,7 @@ def recipe_from(configuration: Any, recipes: Sequence[type[Recipe]] = ()) -> Rec
 def _with_parameters(recipe: type[Recipe], parameters: dict[str, Any]) -> Recipe:
     """Return the recipe of a class with parameters from JSON, each of which is checked."""
     kinds = get_type_hints(recipe)
-    known = {f.name: kinds[f.name] for f in fields(recipe)}
+    known = {f.name: kinds[f.name] for f in fields(recipe) if f.name != "parameters"}
     arguments = dict(parameters)
     for name, value in parameters.items():
         if name == "parameters":

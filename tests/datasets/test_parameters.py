@@ -160,3 +160,14 @@ def test_numbers_of_own_data_are_recognised_by_their_dimension(tmp_path):
     assert (parameter.low, parameter.high) == (1, 4)  # the test's are not looked at
     inputs, _ = OperatorDataModule(tmp_path / "d").pairs("test")[:]
     assert torch.equal(inputs[:, 0, 0], torch.tensor([0.0, 2, 3, 9]))
+
+
+def test_a_sample_that_its_viscosity_makes_unsolvable_is_flagged_and_the_others_kept(tmp_path):
+    rough = replace(SMALL, steps=4, parameters=(varying("viscosity", "1e-5:1:log"),))
+    generate(rough, tmp_path / "d", {"train": 8}, progress=False)
+    found = open_dataset(tmp_path / "d").load()
+    assert set(found.status.values.tolist()) == {0, 1}
+    assert np.isfinite(found.velocity.values[found.status.values == 0]).all()
+    assert np.isfinite(found.viscosity).all()
+    inputs, _ = OperatorDataModule(tmp_path / "d").pairs("train")[:]
+    assert inputs.isfinite().all()

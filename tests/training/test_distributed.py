@@ -72,4 +72,5 @@ def test_accumulated_and_shared_batches_train_as_one_batch(tmp_path, darcy_data)
     written = {f.name for f in (tmp_path / "shared").iterdir()}
     assert written == {
         "config.yaml", "metrics.csv", "tensorboard", "checkpoints", "surrogate", "profile.txt",
+        "data.json", ".lock",
     }  # fmt: skip
