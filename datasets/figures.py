@@ -131,7 +131,8 @@ def spectra_drawn(view: View) -> Figure:
     panels = figure.subplots(1, columns, squeeze=False)[0]
     for axes, variable in zip(panels, view.variables, strict=True):
         fields, names = view.census(variable)
-        spectra = Spectra.of(fields, view.grid)
+        # where fields fill a part of their box, the modes are those of fields that go on as zero
+        spectra = Spectra.of(np.nan_to_num(fields), view.grid)
         count = len(fields)
         _draw_spectra(axes, spectra, names, by_degree=isinstance(view.grid, SphereGrid))
         axes.set_title("\n".join(wrap(label_of(variable), 44)), fontsize=8)
@@ -206,13 +207,15 @@ def statistics_drawn(view: View, found: dict[str, Statistics]) -> Figure:
 def _histogram(axes: Axes, view: View, variable: Variable) -> None:
     fields, names = view.census(variable)
     scale = Scale.of(fields)
-    low = float(fields.min())
-    high = float(fields.max())
+    low = float(np.nanmin(fields))  # gaps are outside the domain
+    high = float(np.nanmax(fields))
     space = np.geomspace if scale.kind == "logarithmic" else np.linspace
     edges = space(low, high if high > low else low + 1, 81)
     weights = np.broadcast_to(node_weights(view.grid), fields[:, 0].shape)
     for frame, (name, colour) in enumerate(zip(names, _TIMES[-len(names) :], strict=True)):
-        density, _ = np.histogram(fields[:, frame], edges, weights=weights, density=True)
+        there = np.isfinite(fields[:, frame])
+        values = fields[:, frame][there]
+        density, _ = np.histogram(values, edges, weights=weights[there], density=True)
         axes.stairs(density, edges, color=colour, lw=1.1, label=name)
         if density.max() > 10 * density[density > 0].min():  # two phases are two bars from 0
             axes.set_yscale("log")

@@ -84,8 +84,6 @@ class View:
         size = math.prod(self.grid.shape) * len(frames or [0])
         good = good_samples(self.data)[: min(_CENSUS, max(1, _VALUES // size))]
         values = self.read(variable, good.tolist(), frames)
-        if self.manifest.mask is not None:  # modes are those of fields that go on as zero
-            values = np.nan_to_num(values)
         if frames is None:
             return values[:, None], [""]
         return values, [self.time(frame) for frame in frames]

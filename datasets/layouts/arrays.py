@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +17,9 @@ from sobolev.datasets.layouts.foreign import (
     Lazy,
     UserWords,
     array,
+    as_array,
     decimals,
+    tensors_in,
     unknown,
     wrong,
 )
@@ -32,14 +33,7 @@ _FNO = BurgersRecipe.references
 
 
 def read_neuralop(file: Path, meaning: UserWords, stack: ExitStack) -> Foreign:
-    try:
-        content = torch.load(file, "cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except Exception as error:  # whatever a damaged or hostile file leads the unpickler to
-        raise ValueError(
-            f"{file} is no file of plain tensors, or it is damaged; it was not loaded further, since Python objects "
-            "can run code"
-        ) from error
-    found = content if isinstance(content, dict) else {type(content).__name__: content}
+    found = tensors_in(file)
     pair = [_as_lazy(t) for key in "xy" if isinstance(t := found.get(key), torch.Tensor)]
     if len(pair) < 2 or pair[0].shape != pair[1].shape or len(pair[0].shape) not in (2, 3):
         expected = "a dictionary of tensors x and y of one shape (sample, [1,] x[, y])"
@@ -54,10 +48,9 @@ def read_neuralop(file: Path, meaning: UserWords, stack: ExitStack) -> Foreign:
 
 
 def _as_lazy(t: torch.Tensor) -> Lazy:
-    """Return a tensor without an axis for a single channel, in a type that NumPy has."""
-    t = t.detach().to_dense()
-    t = t.float() if t.dtype is torch.bfloat16 else t
-    return Lazy.of((t[:, 0] if t.ndim > 2 and t.shape[1] == 1 else t).numpy())
+    """Return a tensor without an axis for a single channel."""
+    values = as_array(t)
+    return Lazy.of(values[:, 0] if values.ndim > 2 and values.shape[1] == 1 else values)
 
 
 def _axes(

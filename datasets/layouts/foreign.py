@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 import h5py
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Shaped
 
 from sobolev.datasets.layouts.exporting import reversed_space
 from sobolev.datasets.store.manifest import ERROR, STATUS
@@ -188,6 +190,29 @@ def decimals(values: Any) -> list[float]:
     """Return each value as the shortest decimal number that it stands for: 0.1 for the float32 nearest
     to it."""
     return [float(str(value)) for value in np.ravel(values)]
+
+
+def tensors_in(file: Path) -> dict[str, torch.Tensor | Any]:
+    """Return what a .pt file holds by name, a single tensor by its type's; objects that could run code are
+    refused.
+
+    Raises:
+        ValueError: for other objects than tensors and plain containers, and a damaged file.
+    """
+    try:
+        content = torch.load(file, "cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except Exception as error:  # whatever a damaged or hostile file leads the unpickler to
+        raise ValueError(
+            f"{file} is no file of plain tensors, or it is damaged; it was not loaded further, since Python objects "
+            "can run code"
+        ) from error
+    return content if isinstance(content, dict) else {type(content).__name__: content}
+
+
+def as_array(t: Shaped[torch.Tensor, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
+    """Return a tensor in a type that NumPy has."""
+    dense = t.detach().to_dense()
+    return (dense.float() if dense.dtype is torch.bfloat16 else dense).numpy()
 
 
 def short(values: np.ndarray) -> str:

@@ -19,7 +19,6 @@ a file is executed: pickles are refused, in Zarr's filters as well.
 from __future__ import annotations
 
 import importlib.util
-import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -35,7 +34,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from sobolev.datasets.layouts.foreign import array as array_in
-from sobolev.datasets.layouts.foreign import unknown
+from sobolev.datasets.layouts.foreign import as_array, tensors_in, unknown
 
 Arrays = dict[str, Any]
 """Arrays by name, lazy ones among them: NumPy's, or h5py's."""
@@ -210,24 +209,13 @@ def _numpy(file: Path) -> Any:
 
 
 def _tensors(file: Path) -> Arrays:
-    try:
-        content = torch.load(file, "cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except Exception as error:  # whatever a damaged or hostile file leads the unpickler to
-        raise ValueError(
-            f"{file} is no file of plain tensors, or it is damaged; it was not loaded further, since Python objects "
-            "can run code"
-        ) from error
-    named_ones = content if isinstance(content, dict) else {file.name.split(".")[0]: content}
-    found = {}
-    for name, value in named_ones.items():
-        if isinstance(value, torch.Tensor):
-            dense = value.detach().to_dense()
-            found[str(name)] = (dense.float() if dense.dtype is torch.bfloat16 else dense).numpy()
-    if not found:
-        raise ValueError(
-            f"{file} holds no tensor, but {', '.join(map(str, named_ones)) or 'nothing'}"
-        )
-    return found
+    content = tensors_in(file)
+    tensors = {name: t for name, t in content.items() if isinstance(t, torch.Tensor)}
+    if not tensors:
+        raise ValueError(f"{file} holds no tensor, but {', '.join(map(str, content)) or 'nothing'}")
+    if list(tensors) == [torch.Tensor.__name__]:  # the file is a single tensor, called like it
+        tensors = {file.name.split(".")[0]: tensors.popitem()[1]}
+    return {str(name): as_array(t) for name, t in tensors.items()}
 
 
 def _matlab(file: Path) -> Arrays:

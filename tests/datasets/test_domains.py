@@ -16,7 +16,10 @@ from sobolev.datasets import (
     store_fields,
     verify,
 )
+from sobolev.datasets.figures import statistics_drawn
 from sobolev.datasets.generating.generation import streams
+from sobolev.datasets.statistics import Statistics
+from sobolev.datasets.views import View
 
 SMALL = HoledDarcyRecipe(solver_resolution=65, stored_resolution=33)
 CIRCLE = {"boundary": "periodic", "progress": False}
@@ -125,3 +128,22 @@ def test_masks_that_are_none_are_refused(tmp_path, dataset, mask, said):
     name = "mask" if "mask" in dataset else "a"
     with pytest.raises(ValueError, match=said):
         store_fields(dataset, tmp_path / "d", inputs=name, outputs="b", mask=mask, **CIRCLE)
+
+
+def test_values_outside_the_domain_are_in_no_histogram(holes, monkeypatch):
+    """The medium has two phases, of 3 and 12, and nothing at 0."""
+    heights: list[tuple[np.ndarray, np.ndarray]] = []
+    histogram = np.histogram
+
+    def counted(values, edges, **options):
+        heights.append((values, edges))
+        return histogram(values, edges, **options)
+
+    monkeypatch.setattr(np, "histogram", counted)
+    manifest = Manifest.read(holes)
+    view = View(open_dataset(holes), manifest, manifest.grid, "train", [0])
+    found = {v.name: Statistics.of(view.data, v.name, view.grid) for v in view.variables}
+    statistics_drawn(view, found)
+    (values, edges), *_ = heights[1:]
+    assert set(np.unique(values).tolist()) == {3.0, 12.0}
+    assert edges[0] == 3
