@@ -21,14 +21,16 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import hashlib
-import io
 import json
 import sys
+import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import h5netcdf
+import h5py
 import numpy as np
 import xarray as xr
 from xarray.backends import BackendArray, H5NetCDFStore
@@ -39,6 +41,9 @@ from sobolev.datasets.store.reading import ShardReader, check_shard
 from sobolev.datasets.store.whole_files import replacing
 from sobolev.grids.description import axis_coords
 from sobolev.solvers import SolutionError
+
+_ONE_FILE = threading.Lock()
+"""Held while HDF5 makes a file, so that no other is made between its calls."""
 
 
 def write_shard(path: Path, file: str, dataset: xr.Dataset, versions: dict[str, str]) -> Shard:
@@ -75,12 +80,32 @@ def _netcdf(dataset: xr.Dataset, encoding: dict[str, Any]) -> memoryview:
 
     HDF5 keeps what a full disk did not take, and the interpreter dies of it at its end (HDF5 2.0). It is
     given memory to write to; what fails later is an ordinary write. That takes the memory of the dataset
-    once more, for as long as it is written, and no time: SHA-256 need not read the file again.
+    twice more, for as long as it is written; SHA-256 need not read the file again.
     """
-    written = io.BytesIO()
-    with _without_dask(), h5netcdf.File(written, "w") as file:
-        dataset.compute().dump_to_store(H5NetCDFStore(file), encoding=encoding)
-    return written.getbuffer()
+    with _ONE_FILE, _without_dask(), _Held(uuid.uuid4().hex, "w", track_order=True) as image:
+        with h5netcdf.File(image, "w") as file:
+            dataset.compute().dump_to_store(H5NetCDFStore(file), encoding=encoding)
+        image.flush()
+        return memoryview(image.id.get_file_image())
+
+
+class _Held(h5py.File):
+    """A file in memory whose arrays stay open until it is read.
+
+    HDF5 lays out what is still open otherwise than what was closed, and when Python lets go of an array
+    may hang on what else goes on: equal content would now and then have other bytes.
+    """
+
+    def __init__(self, name: str, mode: str, **options: Any) -> None:
+        super().__init__(name, mode, driver="core", backing_store=False, **options)
+        self.held: list[h5py.Dataset] = []
+
+    def __getitem__(self, name: Any) -> Any:
+        return self if name == "/" else super().__getitem__(name)
+
+    def create_dataset(self, *arguments: Any, **options: Any) -> h5py.Dataset:
+        self.held.append(super().create_dataset(*arguments, **options))
+        return self.held[-1]
 
 
 def open_dataset(path: str | Path, split: str = "train", *, content: bool = True) -> xr.Dataset:

@@ -415,6 +415,21 @@ def test_bytes_from_a_cluster_are_the_same(tmp_path):
         assert content(draw(tmp_path / "b", dask=cluster.scheduler_address)) == alone
 
 
+def test_equal_content_has_equal_bytes_however_long_python_keeps_its_arrays(tmp_path, monkeypatch):
+    """HDF5 lays out what is still open in another way than what was closed."""
+    before = content(draw(tmp_path / "a"))
+    kept = []
+    make = h5py.Dataset.__init__
+
+    def keep(self, *arguments, **options):
+        make(self, *arguments, **options)
+        kept.append(self)
+
+    monkeypatch.setattr(h5py.Dataset, "__init__", keep)
+    assert content(draw(tmp_path / "b")) == before
+    assert kept
+
+
 def test_files_are_written_without_the_locks_of_a_cluster(tmp_path, monkeypatch):
     """In a process with a Dask client xarray would ask the scheduler for a lock per file."""
     distributed = pytest.importorskip("distributed", reason="pip install 'sobolev[distributed]'")
