@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -32,13 +32,11 @@ def at_resolution(grid: AbstractGrid, resolution: Resolution) -> AbstractGrid:
     if is_whole(resolution):
         n = int(cast(int, resolution))
         return grid.resized(*((n, 2 * n) if isinstance(grid, SphereGrid) else [n] * grid.ndim))
-    try:
-        sizes = tuple(cast(Sequence[int], resolution))
-    except TypeError:
+    if isinstance(resolution, str) or not isinstance(resolution, Iterable):
         raise ValueError(
             f"resolution needs a whole number, or one for each axis; got {resolution!r}"
-        ) from None
-    return grid.resized(*sizes)
+        )
+    return grid.resized(*resolution)
 
 
 def resolution_of(grid: AbstractGrid) -> int | list[int]:

@@ -34,6 +34,15 @@ class Variable:
         return {"long_name": self.long_name, "units": self.units}
 
 
+def same_units(first: str, second: str) -> bool:
+    """Return whether two spellings are of the same units; numbers without any have "1", or none.
+
+    >>> same_units("", "1"), same_units("m", "1"), same_units("m s-1", "m/s")
+    (True, False, False)
+    """
+    return (first.strip() or "1") == (second.strip() or "1")
+
+
 MASK = Variable("mask", "1 in the domain of the fields, 0 outside", "1")
 """The input that says where fields are defined that fill a part of their box."""
 

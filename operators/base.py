@@ -18,6 +18,18 @@ from sobolev.grids.grid import AbstractGrid, Grid
 AnyOperator = TypeVar("AnyOperator", bound="Operator")
 
 
+def check_tensor(u: Any, owner: str) -> None:
+    """Refuse what is no tensor.
+
+    Raises:
+        ValueError: saying how to make one.
+    """
+    if not isinstance(u, Tensor):
+        raise ValueError(
+            f"{owner} takes a torch.Tensor, got {type(u).__name__}; torch.as_tensor makes one of an array"
+        )
+
+
 class Operator(nn.Module, ABC):
     """A map between fields that is not tied to a grid: ``(batch, in_channels, *space) -> (batch,
     out_channels, *size)``.
@@ -74,11 +86,13 @@ class Operator(nn.Module, ABC):
         sizes."""
 
     def check(self, u: Shaped[Tensor, " ..."]) -> None:
-        """Refuse input of the wrong rank, channel count or dtype, and an empty batch.
+        """Refuse what is no tensor, input of the wrong rank, channel count or dtype, and empty batches
+        and axes.
 
         Raises:
             ValueError: saying what was expected.
         """
+        check_tensor(u, type(self).__name__)
         axes = ", ".join(self.axes[-self.ndim :])
         if u.ndim != self.ndim + 2:
             raise ValueError(
@@ -91,8 +105,17 @@ class Operator(nn.Module, ABC):
             )
         if u.shape[0] == 0:
             raise ValueError(f"{type(self).__name__} got an empty batch, shape {tuple(u.shape)}")
+        if 0 in u.shape[2:]:
+            raise ValueError(
+                f"{type(self).__name__} got an axis without nodes, shape {tuple(u.shape)}"
+            )
         expected = next(self.parameters(), u).dtype
         autocast = u.is_floating_point() and torch.is_autocast_enabled(u.device.type)
+        if expected.itemsize == 2 and not autocast:
+            raise ValueError(
+                f"{type(self).__name__} has {expected} parameters, in which its transforms cannot be computed; use "
+                ".float(), and torch.autocast where products may have 16 bits"
+            )
         if u.dtype != expected and not autocast:
             raise ValueError(
                 f"{type(self).__name__} has {expected} parameters, got {u.dtype} input; convert one or the other "

@@ -13,7 +13,7 @@ from sobolev.datasets.loading.windows import Window
 from sobolev.grids import AbstractGrid
 from sobolev.grids.description import by, describe_grid, grid_from
 from sobolev.grids.symmetries import check_symmetries
-from sobolev.grids.variables import Parameter, Variable, variable_from
+from sobolev.grids.variables import Parameter, Variable, same_units, variable_from
 from sobolev.surrogates.provenance import Provenance
 
 
@@ -156,7 +156,7 @@ class Meaning:
                 f"the inputs {', '.join(inputs)}"
             )
         units = outputs[output].units, inputs[source].units
-        if units[0] != units[1]:
+        if not same_units(*units):
             raise ValueError(
                 f"the integral of {output} in {units[0]} cannot be that of {source} in {units[1]}"
             )

@@ -16,7 +16,7 @@ from sobolev.datasets.loading.windows import Window
 from sobolev.grids import AbstractGrid
 from sobolev.grids.symmetries import averaged
 from sobolev.grids.variables import Variable
-from sobolev.operators import Operator
+from sobolev.operators.base import Operator, check_tensor
 from sobolev.surrogates.conservation import KeptIntegrals
 from sobolev.surrogates.meaning import Meaning, check_channels
 from sobolev.surrogates.provenance import Provenance
@@ -130,6 +130,7 @@ class NormalisedOperator(nn.Module):
     ) -> Float[Tensor, "batch outputs *size"]:
         """Predict in physical units, differentiably; ``size`` asks for a finer (or coarser) grid than the
         input's."""
+        check_tensor(u, type(self).__name__)
         u = u.to(self.input_mean.dtype)
         self.operator.check(u)
         if not self.symmetries:

@@ -12,7 +12,7 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from sobolev.grids.variables import Parameter, Variable
+from sobolev.grids.variables import Parameter, Variable, same_units
 
 
 def check_units(array: xr.DataArray, variable: Variable) -> None:
@@ -22,7 +22,7 @@ def check_units(array: xr.DataArray, variable: Variable) -> None:
         ValueError: naming both.
     """
     units = array.attrs.get("units")
-    if units is not None and units != variable.units:
+    if units is not None and not same_units(str(units), variable.units):
         raise ValueError(
             f"{variable.name} is in units {units!r}; the surrogate was trained on {variable.units!r}"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from sobolev.grids.variables import same_units
 from sobolev.surrogates.meaning import Meaning
 
 
@@ -78,4 +79,4 @@ def _other_units(time: xr.DataArray, meaning: Meaning) -> bool:
     trained = meaning.provenance.data.time_units
     if units is None or trained is None:
         return False
-    return units != trained and str(units).partition(" since ")[0] != trained
+    return not same_units(str(units), trained) and str(units).partition(" since ")[0] != trained

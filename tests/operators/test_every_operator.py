@@ -155,6 +155,8 @@ def test_wrong_input_is_refused(case, monkeypatch):
         operator(torch.zeros(2, 2, *case.space, 4))
     with pytest.raises(ValueError, match="empty batch"):
         operator(case.input(0))
+    with pytest.raises(ValueError, match="an axis without nodes"):
+        operator(case.input()[..., :0])
     for dtype in (torch.float64, torch.int64, torch.complex64):
         with pytest.raises(ValueError, match=f"torch.float32 parameters, got {dtype} input"):
             operator(case.input().to(dtype))

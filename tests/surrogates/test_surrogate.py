@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import jaxtyping
@@ -177,6 +179,31 @@ def test_unfit_input_is_refused_by_name(burgers, change, message):
         burgers.predict(spoiled(change))
 
 
+def test_numbers_without_units_have_1_or_none(burgers):
+    plain = [replace(v, units="1") for v in VELOCITIES]
+    statistics = {v.name: (0.0, 1.0) for v in plain}
+    surrogate = Surrogate(burgers.operator, burgers.grid, plain[:1], plain[1:], statistics)
+    one, none = (surrogate.predict(fields(units=units)) for units in ("1", ""))
+    assert one.identical(none)
+    with pytest.raises(ValueError, match="in units 'm'; the surrogate was trained on '1'"):
+        surrogate.predict(fields(units="m"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_16_bits_are_refused_with_what_to_do(burgers, dtype):
+    with pytest.raises(ValueError, match=f"FNO has {dtype} parameters.*use .float.., and torch.au"):
+        copy.deepcopy(burgers).to(dtype).predict(fields())
+
+
+def test_arrays_are_refused_with_what_makes_tensors_of_them(burgers, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    for model in (burgers, burgers.operator):
+        with pytest.raises(
+            ValueError, match=r"takes a torch\.Tensor, got ndarray; torch\.as_tensor"
+        ):
+            model(np.zeros((1, 1, 16), dtype=np.float32))
+
+
 def two_inputs() -> tuple[Surrogate, xr.Dataset]:
     names = [Variable(name, name, "1") for name in ("f", "g")]
     scales = {"f": (0.0, 1.0), "g": (0.0, 1.0), "velocity": (0.0, 1.0)}
@@ -206,6 +233,7 @@ def test_samples_of_different_dimensions_are_not_paired(change, message):
     ("options", "message"),
     [
         ({"resolution": 16.0}, "resolution needs a whole number, or one for each axis; got 16.0"),
+        ({"resolution": "64"}, "resolution needs a whole number, or one for each axis; got '64'"),
         ({"resolution": (16.0,)}, "got size=16.0 for axis 'x'"),
         ({"batch_size": 2.5}, "batch_size must be a whole number of at least 1, got 2.5"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
