@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, asdict, fields, replace
 from typing import Any, get_type_hints
 
 from sobolev.datasets.recipes.base import Recipe, identity
@@ -198,7 +198,8 @@ def changed(
     Args:
         recipe: a preset or any other.
         parameters: the values by name: numbers, lists, true, false and null as in JSON, the rest text.
-        vary: the ranges of parameters that are drawn for each sample, as ``varying`` reads them.
+        vary: the ranges of parameters that are drawn for each sample, as ``varying`` reads them. Others that
+            the recipe draws stay drawn, but for those that are given a value.
 
     Raises:
         ValueError: for parameters that the recipe lacks, with the nearest name, or that are of another
@@ -208,10 +209,10 @@ def changed(
     values = {name: _value(text, kinds.get(name)) for name, text in parameters.items()}
     present = {k: v for k, v in recipe.configuration().items() if k != "class"}
     other = _with_parameters(type(recipe), {**present, **values})
-    if vary:
-        drawn = tuple(varying(name, text) for name, text in vary.items())
-        other = replace(other, parameters=drawn)
-        other.check_parameters()
+    kept = [p for p in other.parameters if p.name not in {*values, *(vary or {})}]
+    added = [varying(name, text) for name, text in (vary or {}).items()]
+    other = replace(other, parameters=(*kept, *added))
+    other.check_parameters()
     return other
 
 
@@ -240,18 +241,23 @@ def words_for(configuration: Mapping[str, Any]) -> list[str]:
     wanted = {"parameters": [], **configuration}
     for name, preset in presets.items():
         known = {"parameters": [], **preset.configuration()}
-        varies = bool(known["parameters"]) and not wanted["parameters"]  # --vary takes nothing away
-        if known["class"] == wanted.get("class") and not varies:
+        if known["class"] == wanted.get("class"):
             changes[name] = {k: v for k, v in wanted.items() if known.get(k, ...) != v}
     if not changes:
         return []
     nearest = min(changes, key=lambda name: len(changes[name]))
+    different = changes[nearest]
+    drawn = {one["name"]: one for one in wanted["parameters"]}
+    drawn_there = {one.name: asdict(one) for one in presets[nearest].parameters}
+    fixed = {name: wanted[name] for name in drawn_there if name not in drawn}
     words = [nearest]
-    for one in changes[nearest].pop("parameters", []):
-        log = ":log" if one["scale"] == "log" else ""
-        words += ["--vary", f"{one['name']}={one['low']:g}:{one['high']:g}{log}"]
-    for name, value in changes[nearest].items():
-        words += ["--set", f"{name}={as_text(value)}"]
+    for name, one in drawn.items():
+        if drawn_there.get(name) != one or name in different:  # which a value would take away
+            log = ":log" if one["scale"] == "log" else ""
+            words += ["--vary", f"{name}={one['low']:g}:{one['high']:g}{log}"]
+    for name, value in {**different, **fixed}.items():
+        if name != "parameters":
+            words += ["--set", f"{name}={as_text(value)}"]
     return words
 
 

@@ -41,7 +41,8 @@ def declare(commands: Commands) -> None:
         type=_parameter,
         default=[],
         metavar="NAME=VALUE",
-        help="another value of a parameter of the recipe, which `sobolev recipes RECIPE` lists; repeat for each",
+        help="another value of a parameter of the recipe, which `sobolev recipes RECIPE` lists; it is no longer "
+        "drawn; repeat for each",
     )
     sub.add_argument(
         "--samples",

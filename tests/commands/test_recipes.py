@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -63,6 +63,31 @@ def test_the_words_for_a_recipe_give_it_back(name):
     preset, *rest = words_for(other.configuration())
     given = dict(word.split("=", 1) for word in rest[1::2])
     assert changed(PRESETS[preset], given) == other
+
+
+@pytest.mark.parametrize(
+    ("given", "vary", "drawn"),
+    [
+        ({"viscosity": "0.05"}, {}, []),
+        ({"time": "0.5"}, {}, ["viscosity"]),
+        ({}, {"viscosity": "0.1:1"}, ["viscosity"]),
+        ({}, {"time": "0.5:2"}, ["viscosity", "time"]),
+        ({"viscosity": "0.05"}, {"time": "0.5:2"}, ["time"]),
+        ({"viscosity": "0.05"}, {"viscosity": "0.1:1:log"}, ["viscosity"]),
+    ],
+)
+def test_what_is_set_is_no_longer_drawn(given, vary, drawn):
+    """A value beside a range went under: the preset drew from its own."""
+    recipe = changed(PRESETS["burgers-nu"], given, vary)
+    assert [p.name for p in recipe.parameters] == drawn
+    assert recipe.viscosity == float(given.get("viscosity", 0.1))
+    preset, *rest = words_for(recipe.configuration())
+    options: dict[str, dict[str, str]] = {"--set": {}, "--vary": {}}
+    for option, word in zip(rest[::2], rest[1::2], strict=True):
+        options[option].update([word.split("=", 1)])
+    again = changed(PRESETS[preset], options["--set"], options["--vary"])
+    assert {p.name: p for p in again.parameters} == {p.name: p for p in recipe.parameters}
+    assert replace(again, parameters=()) == replace(recipe, parameters=())
 
 
 def test_parameters_are_set_and_the_data_card_says_how(tmp_path, capsys):
