@@ -72,7 +72,7 @@ def calibrate(
     _check_unseen(surrogate, data, split)
     items = data.pairs(split)
     picked = [
-        i * items.starts + int(stream(seed, Key.CALIBRATION, i).integers(items.starts))
+        i * items.per_sample + int(stream(seed, Key.CALIBRATION, i).integers(items.per_sample))
         for i in range(len(items.samples))
     ]
     inputs, targets = items.__getitems__(picked)

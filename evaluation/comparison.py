@@ -173,10 +173,9 @@ def evaluate(
     """
     manifest = Manifest.read(Path(data))
     manifest.shards(split)  # refuses an unknown split by name
-    window = surrogate.window
-    frames = (window.history, window.horizon, window.stride) if window else (1, 1)
-    check_same_meaning(surrogate, OperatorDataModule(data, window=frames), data)
-    module = fields_at(data, resolution, split, frames, recipes=recipes)
+    window = surrogate.meaning.cut
+    check_same_meaning(surrogate, OperatorDataModule(data, window=window), data)
+    module = fields_at(data, resolution, split, window, recipes=recipes)
     items = module.pairs(split)
     few = min(len(items), WINDOWS) if manifest.times else len(items)
     picked = [i * len(items) // few for i in range(few)]
@@ -210,7 +209,7 @@ def fields_at(
     data: str | Path,
     resolution: Resolution | None,
     split: str,
-    window: Sequence[int],
+    window: Sequence[int] | str,
     *,
     recipes: Sequence[type[Recipe]] = (),
 ) -> OperatorDataModule:

@@ -187,7 +187,7 @@ def roll_out(
     items = module.pairs(split)
     window = module.window
     times = module.manifest.times
-    inputs, targets = items.__getitems__(range(0, len(items), items.starts)[:trajectories])
+    inputs, targets = items.__getitems__(range(0, len(items), items.per_sample)[:trajectories])
     grid = surrogate.grid.resized(*module.grid.shape)
 
     def continued(

@@ -47,6 +47,10 @@ MASK = Variable("mask", "1 in the domain of the fields, 0 outside", "1")
 """The input that says where fields are defined that fill a part of their box."""
 
 
+LEAD_TIME = ("lead_time", "time from the input to the output")
+"""Name and long name of the number that says how far ahead a prediction lies."""
+
+
 @dataclass(frozen=True)
 class Parameter(Variable):
     """A number that each sample has: a viscosity, an amplitude, a lead time.

@@ -35,7 +35,8 @@ class GroupFourierBlock(nn.Module):
 
     The second N and A₁ act on Fourier coefficients, which are far fewer than values: A₁ commutes with
     the transform, and a variance is the sum of the squared coefficients (Parseval; on axes that are
-    not periodic, the variance over the torus of the transform).
+    not periodic, the variance over the torus of the transform). So does a modulation of what σ is
+    applied to.
     """
 
     def __init__(
@@ -64,10 +65,13 @@ class GroupFourierBlock(nn.Module):
                 c = self._normalised(c, transforms)
             weight, bias = self.inner.weights()
             c = c @ weight.T
+            if film is not None:
+                film = film.repeated(v.shape[-1] // self.width)
+                c = c * film.scale[:, None, None]
+                bias = film.scale * bias + film.shift
             c[:, 0, transforms.zero] += bias
             w = transforms.synthesis(c)
-        w = self.outer(F.gelu(w)) + self.skip(v)
-        return w if film is None else film.repeated(v.shape[-1] // self.width)(w)
+        return self.outer(F.gelu(w)) + self.skip(v)
 
     def _normalised(
         self, c: Float[Tensor, "batch 2 modes channels"], transforms: Transforms

@@ -13,7 +13,7 @@ from sobolev.datasets.loading.windows import Window
 from sobolev.grids import AbstractGrid
 from sobolev.grids.description import by, describe_grid, grid_from
 from sobolev.grids.symmetries import check_symmetries
-from sobolev.grids.variables import Parameter, Variable, same_units, variable_from
+from sobolev.grids.variables import LEAD_TIME, Parameter, Variable, same_units, variable_from
 from sobolev.surrogates.provenance import Provenance
 
 
@@ -107,7 +107,17 @@ class Meaning:
         """The frames of one application: ``history`` in, ``horizon`` out, every ``stride``-th stored
         one; None for a map that is not in time."""
         found = self.provenance.data.window
-        return None if found is None else Window(*found)
+        return None if found is None or isinstance(found, str) else Window(*found)
+
+    @property
+    def cut(self) -> Sequence[int] | str:
+        """The cut of trajectories as ``OperatorDataModule`` takes it, ``window``."""
+        return self.provenance.data.window or (1, 1)
+
+    @property
+    def lead_time(self) -> Parameter | None:
+        """The input that says how far ahead of its input a prediction lies, where there is one."""
+        return next((p for p in self.parameters if p.name == LEAD_TIME[0]), None)
 
     @property
     def in_time(self) -> Window:
@@ -117,6 +127,11 @@ class Meaning:
             ValueError: if there is none, or the variables are not its frames.
         """
         window = self.window
+        if self.lead_time is not None:
+            raise ValueError(
+                "this surrogate is told how far ahead to predict: give predict one lead_time or many, "
+                "dataset.assign(lead_time=('lead_time', [0.5, 1.0]))"
+            )
         if window is None:
             raise ValueError(
                 "this surrogate maps single fields; only one trained on the windows of trajectories can be rolled out"

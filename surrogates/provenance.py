@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from sobolev.datasets.loading.windows import Window
+from sobolev.datasets.loading.windows import window_of
 from sobolev.grids.checks import is_of_kind, plain
 
 R = TypeVar("R", bound="_Record")
@@ -59,8 +59,8 @@ class DataRecord(_Record):
     """Nodes per axis in training."""
     train_samples: int | None = None
     valid_samples: int | None = None
-    window: list[int] | None = None
-    """History, horizon and stride of one application."""
+    window: list[int] | str | None = None
+    """History, horizon and stride of one application, or ``"all-to-all"``."""
     interval: float | None = None
     """Time between two frames, where they are evenly spaced."""
     time_units: str | None = None
@@ -71,7 +71,7 @@ class DataRecord(_Record):
 
     def __post_init__(self) -> None:
         if self.window is not None:
-            Window(*self.window)
+            window_of(self.window)
         if self.interval is not None and not self.interval > 0:
             raise ValueError(
                 f"the interval between frames is a positive number, got {self.interval!r}"

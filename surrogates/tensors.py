@@ -70,7 +70,7 @@ def given_inputs(dataset: xr.Dataset, meaning: Meaning) -> Given:
         raise ValueError(f"predict takes an xr.Dataset, got {type(dataset).__name__}")
     if not are_frames(dataset, meaning):
         given = given_fields(dataset, meaning)
-        moment = None if meaning.window is None else time_after_fields(dataset, meaning)
+        moment = time_after_fields(dataset, meaning)
     elif _are_single_frames(dataset, meaning):
         moment = times_after_each(dataset, meaning)
         given = given_fields(_with_static_frames(dataset, meaning), meaning)
@@ -166,7 +166,8 @@ def _labels(dataset: xr.Dataset, samples: str | None, meaning: Meaning) -> xr.Co
     What a data set says of its own solves is left out, and of frames the time, which is not that of
     a prediction.
     """
-    of_the_input = {STATUS, ERROR} if meaning.window is None else {STATUS, ERROR, "time"}
+    in_time = meaning.window is not None or meaning.lead_time is not None
+    of_the_input = {STATUS, ERROR, "time"} if in_time else {STATUS, ERROR}
     coords = dataset.coords.to_dataset()
     if samples is not None and samples not in coords:
         coords = coords.assign_coords({samples: np.arange(dataset.sizes[samples])})

@@ -42,13 +42,24 @@ def times_after_each(dataset: xr.Dataset, meaning: Meaning) -> xr.Variable:
 
 def time_after_fields(dataset: xr.Dataset, meaning: Meaning) -> xr.Variable | None:
     """Return the time of what is predicted from inputs by their names, where it is one and known."""
-    interval = meaning.provenance.data.interval
     time = dataset.coords.get("time")
-    if time is None or interval is None or meaning.in_time.horizon > 1:
+    if time is None or time.dtype.kind not in "iuf" or _other_units(time, meaning):
         return None
-    if time.dtype.kind not in "iuf" or _other_units(time, meaning):
+    ahead = _ahead(dataset, meaning)
+    if ahead is None:
         return None
-    return time.variable.to_base_variable().astype(np.float64) + interval
+    later = time.variable.to_base_variable().astype(np.float64) + ahead
+    later.attrs = time.attrs
+    return later if later.ndim < 2 else None
+
+
+def _ahead(dataset: xr.Dataset, meaning: Meaning) -> xr.Variable | float | None:
+    """Return how far ahead of the input a prediction lies, where it is known and the same for all outputs."""
+    if meaning.lead_time is not None:
+        return dataset[meaning.lead_time.name].variable.to_base_variable().astype(np.float64)
+    if meaning.window is None or meaning.window.horizon > 1:
+        return None
+    return meaning.provenance.data.interval
 
 
 def _given_times(dataset: xr.Dataset, meaning: Meaning) -> tuple[np.ndarray, float]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sobolev.datasets import OperatorDataModule
+from sobolev.datasets.loading.windows import AllToAll
 from sobolev.grids import AbstractGrid
 from sobolev.grids.checks import check_whole, plain
 from sobolev.grids.streams import Key, stream
@@ -133,8 +134,9 @@ class OperatorModule(lightning.LightningModule):
         if start is not None:
             go_on_from(self.surrogate, start)
         self._check_options()
+        taken = data.window if isinstance(data.window, AllToAll) else self.surrogate.window
         protocol = protocol_of(
-            self.surrogate.window, self.frames, gradient_frames=self.gradient_frames, noise=self.noise,
+            taken, self.frames, gradient_frames=self.gradient_frames, noise=self.noise,
             noise_spectrum=noise_spectrum,
         )  # fmt: skip
         self.surrogate.record(protocol=protocol)
@@ -337,7 +339,9 @@ class OperatorModule(lightning.LightningModule):
             return
         window = self.surrogate.window
         if window is None:
-            raise ValueError(f"{given} has no meaning here: the data are not in time")
+            raise ValueError(
+                f"{given} has no meaning here: the data are not in time, or not taken step by step"
+            )
         if self.gradient_frames is None:
             return
         check_whole("OperatorModule", gradient_frames=self.gradient_frames)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sobolev.datasets.loading.windows import Window
+from sobolev.datasets.loading.windows import AllToAll, Window
 
 
 def protocol_of(
@@ -16,13 +16,15 @@ def protocol_of(
     """Say what is trained and scored.
 
     Args:
-        window: the frames of one application, or None for a map that is not in time.
+        window: the frames of one application, or all pairs of frames, or None for a map that is not in time.
         frames: the frames that are predicted in training.
         gradient_frames, noise, noise_spectrum: as for ``OperatorModule``.
 
     >>> protocol_of(Window(2, 1), 1, gradient_frames=None, noise=0.0, noise_spectrum="white")
     'one step: 2 frames in, 1 out, scored on that one frame (teacher forcing)'
     """
+    if isinstance(window, AllToAll):
+        return "one frame in, one later frame out, the time between them given (all-to-all); scored on that frame"
     if window is None:
         return "one map, no time; scored on the whole output"
     words = f"{window.history} {'frame' if window.history == 1 else 'frames'} in, {frames} out"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 from sobolev.datasets.loading.datamodule import OperatorDataModule
+from sobolev.datasets.loading.windows import AllToAll
 from sobolev.grids.variables import Variable
 from sobolev.operators import Operator
 from sobolev.operators.building import classes_in
@@ -24,7 +26,8 @@ def untrained(
     if data.manifest.times:
         window = data.window.of_one_application(operator.out_channels, len(data.states))
         outputs = window.outputs(data.states)
-        provenance["window"] = [window.history, window.horizon, window.stride]
+        if not isinstance(window, AllToAll):
+            provenance["window"] = list(astuple(window))
         conserved = _by_frames(conserved, data, outputs)
     return Surrogate(
         operator, data.grid, data.inputs, outputs, data.statistics, {"data": provenance},

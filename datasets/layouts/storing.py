@@ -214,7 +214,7 @@ def _read_across(those: list[Foreign], name: str, wanted: range) -> np.ndarray:
         if here.start < here.stop:
             pieces.append(one.fields[name].read(here))
         start += one.count
-    return np.concatenate(pieces)
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
 def _assembled(
@@ -222,7 +222,7 @@ def _assembled(
 ) -> xr.Dataset:
     """Return one shard; flag samples that are not finite."""
     with np.errstate(over="ignore"):  # flagged below
-        values = {name: v.astype(manifest.dtype) for name, v in values.items()}
+        values = {name: v.astype(manifest.dtype, copy=False) for name, v in values.items()}
     good = np.all(
         [np.isfinite(v).all(axis=tuple(range(1, v.ndim))) for v in values.values()], axis=0
     )

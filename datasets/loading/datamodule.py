@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,9 +16,9 @@ from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSamplerWrapper
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
-from sobolev.datasets.loading.items import FromMemory, FromShards, Items, Restrict
+from sobolev.datasets.loading.items import FromMemory, FromShards, Items, Restrict, leads_of
 from sobolev.datasets.loading.samplers import EpochSampler
-from sobolev.datasets.loading.windows import Window
+from sobolev.datasets.loading.windows import ALL_TO_ALL, AllToAll, Window, window_of
 from sobolev.datasets.recipes.presets import class_of, recipe_from
 from sobolev.datasets.store.manifest import STATUS, Manifest
 from sobolev.datasets.store.reading import ShardReader, check_shard
@@ -25,7 +26,7 @@ from sobolev.grids.checks import plain
 from sobolev.grids.restriction import Resolution, Restriction, at_resolution
 from sobolev.grids.streams import Key, stream
 from sobolev.grids.symmetries import turned
-from sobolev.grids.variables import Parameter, Variable
+from sobolev.grids.variables import LEAD_TIME, Parameter, Variable
 
 MEMORY = 4 * 2**30
 """Bytes of float32 fields per split up to which they are held in memory."""
@@ -51,7 +52,8 @@ class OperatorDataModule(lightning.LightningDataModule):
             ``"spectral"`` cuts the modes that the coarser grid cannot carry.
         window: for trajectories: frames in, frames out and, if given, the stride between them. The
             frames become channels; ``[1, 1]`` learns one step. An operator that gives fewer frames
-            than the window holds is applied repeatedly (``OperatorModule``).
+            than the window holds is applied repeatedly (``OperatorModule``). ``"all-to-all"`` takes every
+            earlier frame with every later one, and the time between them as the first input, ``lead_time``.
         augment: turn each training batch by a random symmetry that the grid and the PDE share and
             the recipe declares: the eight of the square for Darcy, u(x) → −u(−x) for Burgers.
         train_samples: use only the first so many training samples.
@@ -68,7 +70,7 @@ class OperatorDataModule(lightning.LightningDataModule):
         *,
         resolution: int | Sequence[int] | None = None,
         restriction: str = "subsample",
-        window: Sequence[int] = (1, 1),
+        window: Sequence[int] | str = (1, 1),
         augment: bool = False,
         train_samples: int | None = None,
         valid_fraction: float = 0.1,
@@ -84,10 +86,6 @@ class OperatorDataModule(lightning.LightningDataModule):
             )
         if train_samples is not None and train_samples < 1:
             raise ValueError(f"train_samples must be at least 1, got {train_samples}")
-        if not 2 <= len(window) <= 3:
-            raise ValueError(
-                f"window is [history, horizon] or [history, horizon, stride], got {window}"
-            )
         self.path = Path(path)
         self.batch_size = plain(batch_size)
         self.augment = augment
@@ -95,7 +93,7 @@ class OperatorDataModule(lightning.LightningDataModule):
         self.valid_fraction = plain(valid_fraction)
         self.seed = plain(seed)
         self.workers = plain(workers)
-        self.window = Window(*window)
+        self.window = window_of(window)
         self.manifest = Manifest.read(self.path)
         if self.window != Window(1, 1) and not self.manifest.times:
             raise ValueError(
@@ -128,8 +126,13 @@ class OperatorDataModule(lightning.LightningDataModule):
 
     @property
     def parameters(self) -> list[Parameter]:
-        """The numbers that each sample has: the first input channels, the same at all nodes."""
-        return self.manifest.scalars
+        """The numbers that each item has: the first input channels, the same at all nodes."""
+        leads = self._leads
+        if not len(leads):
+            return self.manifest.scalars
+        units = self.manifest.time_units or "1"
+        ends = float(leads.min()), float(leads.max())
+        return [Parameter(*LEAD_TIME, units, *ends), *self.manifest.scalars]
 
     @property
     def mask(self) -> str | None:
@@ -157,7 +160,11 @@ class OperatorDataModule(lightning.LightningDataModule):
         or there are none."""
         times = np.array(self.manifest.times)
         steps = np.diff(times)
-        if not len(steps) or not np.allclose(steps, steps[0], rtol=1e-6, atol=0.0):
+        if (
+            isinstance(self.window, AllToAll)
+            or not len(steps)
+            or not np.allclose(steps, steps[0], rtol=1e-6, atol=0.0)
+        ):
             return None
         return float(times[-1] - times[0]) / len(steps) * self.window.stride
 
@@ -176,7 +183,9 @@ class OperatorDataModule(lightning.LightningDataModule):
         items = self.pairs("train")
         found = {v.name: items.moments(v.name, self.mask) for v in [*self.static, *self.states]}
         for parameter in self.parameters:
-            values = parameter.straightened(items.numbers(parameter.name))
+            lead = len(self._leads) and parameter == self.parameters[0]
+            values = torch.from_numpy(self._leads) if lead else items.numbers(parameter.name)
+            values = parameter.straightened(values)
             found[parameter.name] = (float(values.mean()), float(values.std(correction=0)))
         for channels in (self.inputs[len(self.constant) :], self.outputs):
             for i, channel in enumerate(channels):
@@ -196,7 +205,7 @@ class OperatorDataModule(lightning.LightningDataModule):
     def provenance(self) -> dict[str, Any]:
         """The origin of the data, for the surrogate's record."""
         window = {
-            "window": [self.window.history, self.window.horizon, self.window.stride],
+            "window": ALL_TO_ALL if isinstance(self.window, AllToAll) else list(astuple(self.window)),
             "interval": self.interval, "time_units": self.manifest.time_units,
         }  # fmt: skip
         return {
@@ -272,8 +281,8 @@ class OperatorDataModule(lightning.LightningDataModule):
                 reader.content = False
         return Items(
             source, samples, [v.name for v in self.static], [v.name for v in self.states],
-            frames=len(self.manifest.times) or None, window=self.window, restrict=restrict,
-            scalars=[v.name for v in self.parameters],
+            times=self.manifest.times, window=self.window, restrict=restrict,
+            scalars=[v.name for v in self.manifest.scalars],
         )  # fmt: skip
 
     def _read(
@@ -294,7 +303,7 @@ class OperatorDataModule(lightning.LightningDataModule):
                     f"split {split!r} of {self.path} holds values that are not finite; run `sobolev verify`"
                 )
             arrays[variable.name] = values.numpy()
-        for parameter in self.parameters:
+        for parameter in self.manifest.scalars:
             arrays[parameter.name] = reader.read(parameter.name, samples)
         return FromMemory(arrays, samples), np.arange(len(samples))
 
@@ -316,7 +325,12 @@ class OperatorDataModule(lightning.LightningDataModule):
             return None
         starts = [shard.first for shard in self.manifest.shards("train")]
         owner = np.searchsorted(starts, items.samples, side="right")
-        return (np.unique(owner, return_counts=True)[1] * items.starts).tolist()
+        return (np.unique(owner, return_counts=True)[1] * items.per_sample).tolist()
+
+    @functools.cached_property
+    def _leads(self) -> np.ndarray:
+        """The times between the frames of the pairs of each sample, if pairs are taken."""
+        return leads_of(self.manifest.times, self.window)
 
     @property
     def _held_out(self) -> int:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sobolev.datasets.loading.windows import Window
+from sobolev.datasets.loading.windows import AllToAll, Window
 from sobolev.datasets.store.reading import ShardReader
 from sobolev.grids.moments import Moments
 
@@ -69,7 +69,7 @@ class FromShards(Source):
 class Items(Dataset):
     """Pairs ``(inputs, outputs)`` of float32 fields, each ``(channels, *space)``.
 
-    A whole batch is picked at once. Channels are the numbers of each sample, the same at all nodes, then
+    A whole batch is picked at once. Channels are the numbers of each item, the same at all nodes, then
     the static inputs, then the frames of the window, all variables of one before those of the next.
 
     Args:
@@ -77,7 +77,7 @@ class Items(Dataset):
         samples: the sample numbers to draw on, in order.
         inputs, outputs: names of the variables that are stored once per sample, and of those that
             are predicted.
-        frames: length of the trajectories, or None where outputs are single fields.
+        times: of the frames of the trajectories; none where outputs are single fields.
         window: the frames that are cut from trajectories.
         restrict: applied to fields as they are read.
         scalars: names of the numbers that each sample has.
@@ -90,7 +90,7 @@ class Items(Dataset):
         inputs: Sequence[str],
         outputs: Sequence[str],
         *,
-        frames: int | None,
+        times: Sequence[float],
         window: Window,
         restrict: Restrict | None = None,
         scalars: Sequence[str] = (),
@@ -101,16 +101,17 @@ class Items(Dataset):
         self.window = window
         self.names_in = list(inputs)
         self.names_out = list(outputs)
-        self.frames = frames
         self.restrict = restrict
-        self.starts = 1 if frames is None else frames - window.span + 1
-        if self.starts < 1:
-            raise ValueError(
-                f"a window of {window.span} frames ({window}) does not fit into trajectories of {frames}"
-            )
+        self.cuts: Sequence[slice | None] = window.cuts(len(times)) if times else [None]
+        self.leads = leads_of(times, window)
+
+    @property
+    def per_sample(self) -> int:
+        """The number of items that are cut from each sample."""
+        return len(self.cuts)
 
     def __len__(self) -> int:
-        return len(self.samples) * self.starts
+        return len(self.samples) * self.per_sample
 
     def __getitem__(
         self, index: int | slice
@@ -125,43 +126,34 @@ class Items(Dataset):
         self, indices: Sequence[int]
     ) -> tuple[Float[Tensor, "batch inputs *space"], Float[Tensor, "batch outputs *space"]]:
         """Return a batch of items."""
-        where = [(int(self.samples[i // self.starts]), i % self.starts) for i in indices]
-        whole = [(sample, None) for sample, _ in where]
-        static = [self._stacked(name, whole) for name in self.names_in]
-        if self.frames is None:
-            states = [self._stacked(name, whole) for name in self.names_out]
-            outputs = torch.stack(states, dim=1)
-            return self._channels(where, static, []), outputs
-        window = self.window
-        cuts = [
-            (sample, slice(start, start + window.span, window.stride)) for sample, start in where
+        where = [divmod(i, self.per_sample) for i in indices]
+        samples = [int(self.samples[number]) for number, _ in where]
+        cuts = [(sample, self.cuts[cut]) for sample, (_, cut) in zip(samples, where, strict=True)]
+        static = [
+            self._stacked(name, [(sample, None) for sample in samples]) for name in self.names_in
         ]
+        numbers = [
+            self._numbers(sample, cut) for sample, (_, cut) in zip(samples, where, strict=True)
+        ]
+        if self.cuts == [None]:
+            states = [self._stacked(name, cuts) for name in self.names_out]
+            return _channels(numbers, static, []), torch.stack(states, dim=1)
+        window = self.window
         # (batch, time, variable, *space)
         states_over_time = torch.stack(
             [self._stacked(name, cuts) for name in self.names_out], dim=2
         )
         history, horizon = states_over_time.split([window.history, window.horizon], dim=1)
-        return self._channels(where, static, [history.flatten(1, 2)]), horizon.flatten(1, 2)
+        return _channels(numbers, static, [history.flatten(1, 2)]), horizon.flatten(1, 2)
 
-    def _channels(
-        self,
-        where: Sequence[tuple[int, int]],
-        static: Sequence[Field],
-        past: Sequence[Float[Tensor, "batch frames *space"]],
-    ) -> Float[Tensor, "batch inputs *space"]:
-        """Return numbers, static inputs and frames as channels."""
-        fields = [*([torch.stack(list(static), dim=1)] if static else []), *past]
-        if self.scalars:
-            numbers = [[float(self.source(name, s)) for name in self.scalars] for s, _ in where]
-            constant = torch.tensor(numbers, dtype=torch.float32, device="cpu")
-            space = fields[0].shape[2:]
-            shaped = constant.reshape(*constant.shape, *[1] * len(space))
-            fields.insert(0, shaped.expand(*constant.shape, *space))
-        return torch.cat(fields, dim=1) if len(fields) > 1 else fields[0]
+    def _numbers(self, sample: int, cut: int) -> list[float]:
+        """Return the numbers of an item: the time between its frames, where that counts, and its sample's."""
+        lead = self.leads[cut : cut + 1].tolist()
+        return [*lead, *(float(self.source(name, sample)) for name in self.scalars)]
 
     def number_of(self, index: int) -> int:
         """Return the number in its split of the sample that an item is of."""
-        return self.source.number_of(int(self.samples[index // self.starts]))
+        return self.source.number_of(int(self.samples[index // self.per_sample]))
 
     @property
     def inputs(self) -> Float[Tensor, "item inputs *space"]:
@@ -199,3 +191,25 @@ class Items(Dataset):
             target[...] = view
         fields = torch.from_numpy(stacked)
         return fields if self.restrict is None else self.restrict(fields)
+
+
+def leads_of(times: Sequence[float], window: Window) -> np.ndarray:
+    """Return the times between the two frames of each pair; none of other windows."""
+    if not isinstance(window, AllToAll):
+        return np.empty(0)
+    return np.array([times[cut.stop - 1] - times[cut.start] for cut in window.cuts(len(times))])
+
+
+def _channels(
+    numbers: Sequence[Sequence[float]],
+    static: Sequence[Field],
+    past: Sequence[Float[Tensor, "batch frames *space"]],
+) -> Float[Tensor, "batch inputs *space"]:
+    """Return numbers, the same at all nodes, static inputs and frames as channels."""
+    fields = [*([torch.stack(list(static), dim=1)] if static else []), *past]
+    if numbers[0]:
+        constant = torch.tensor(numbers, dtype=torch.float32, device="cpu")
+        space = fields[0].shape[2:]
+        shaped = constant.reshape(*constant.shape, *[1] * len(space))
+        fields.insert(0, shaped.expand(*constant.shape, *space))
+    return torch.cat(fields, dim=1) if len(fields) > 1 else fields[0]

@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from sobolev.grids.checks import is_whole, make_plain
 from sobolev.grids.variables import Variable
 
+ALL_TO_ALL = "all-to-all"
+"""The word for pairs of all frames."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -28,6 +31,19 @@ class Window:
     def span(self) -> int:
         """The number of frames from the first to the last."""
         return (self.history + self.horizon - 1) * self.stride + 1
+
+    def cuts(self, frames: int) -> list[slice]:
+        """Return the places of a trajectory of so many frames that it is cut at.
+
+        Raises:
+            ValueError: if it is too short.
+        """
+        if frames < self.span:
+            raise ValueError(
+                f"a window of {self.span} frames ({self}) does not fit into trajectories of {frames}"
+            )
+        starts = range(frames - self.span + 1)
+        return [slice(start, start + self.span, self.stride) for start in starts]
 
     def inputs(self, states: Sequence[Variable]) -> list[Variable]:
         """Return the input frames as variables of their own, oldest first."""
@@ -79,6 +95,40 @@ class Window:
             for n in numbers
             for v in states
         ]
+
+
+@dataclass(frozen=True)
+class AllToAll(Window):
+    """Every earlier frame with every later one; how far they are apart is an input, ``lead_time``.
+
+    From F frames come F (F − 1) / 2 pairs (Herde et al., Poseidon, NeurIPS 2024, arXiv:2405.19101).
+    """
+
+    def cuts(self, frames: int) -> list[slice]:
+        """Return the pairs, by the first frame and then by the second."""
+        if frames < 3:
+            raise ValueError(
+                f"trajectories of {frames} frames have pairs of one distance at most; give the window [1, 1]"
+            )
+        return [slice(i, j + 1, j - i) for i in range(frames) for j in range(i + 1, frames)]
+
+
+def window_of(given: Sequence[int] | str) -> Window:
+    """Return ``[history, horizon]``, ``[history, horizon, stride]`` or ``"all-to-all"`` as a window.
+
+    >>> window_of([10, 1]), window_of("all-to-all")
+    (Window(history=10, horizon=1, stride=1), AllToAll(history=1, horizon=1, stride=1))
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if given == ALL_TO_ALL:
+        return AllToAll()
+    if isinstance(given, str) or not 2 <= len(given) <= 3:
+        raise ValueError(
+            f"window is [history, horizon], [history, horizon, stride] or {ALL_TO_ALL}, got {given!r}"
+        )
+    return Window(*given)
 
 
 def _moment(frames: int, side: str) -> str:

@@ -21,10 +21,10 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import hashlib
+import io
 import json
 import sys
 import threading
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,18 +50,25 @@ def write_shard(path: Path, file: str, dataset: xr.Dataset, versions: dict[str, 
     """Write one shard durably and describe it."""
     target = path / file
     target.parent.mkdir(parents=True, exist_ok=True)
-    content = _netcdf(dataset, {str(name): {"_FillValue": None} for name in dataset.variables})
+    encoding = {str(name): {"_FillValue": None} for name in dataset.variables}
     # the disk is slow, and so is SHA-256
     with concurrent.futures.ThreadPoolExecutor(1) as other, replacing(target) as part:
-        hashed = other.submit(hashlib.sha256, content)
-        part.write_bytes(content)
+        _write(dataset, part, encoding)
+        hashed = other.submit(_digest, part.open("rb"))
+        size = part.stat().st_size
     sample = dataset["sample"].values
     errors = dataset[ERROR].values
     return Shard(
-        file, int(sample[0]), len(sample), content.nbytes, hashed.result().hexdigest(), versions,
+        file, int(sample[0]), len(sample), size, hashed.result(), versions,
         failed=int((dataset[STATUS].values != 0).sum()),
         error=float(np.nanmax(errors)) if np.isfinite(errors).any() else None,
     )  # fmt: skip
+
+
+def _digest(file: io.BufferedReader) -> str:
+    """Return the SHA-256 of an open file, which may be renamed meanwhile, and close it."""
+    with file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_netcdf(dataset: xr.Dataset, path: Path, encoding: dict[str, Any] | None = None) -> None:
@@ -70,34 +77,74 @@ def write_netcdf(dataset: xr.Dataset, path: Path, encoding: dict[str, Any] | Non
     Raises:
         OSError: if it cannot be written.
     """
-    content = _netcdf(dataset, encoding or {})
     with replacing(path) as part:
-        part.write_bytes(content)
+        _write(dataset, part, encoding or {})
 
 
-def _netcdf(dataset: xr.Dataset, encoding: dict[str, Any]) -> memoryview:
-    """Return the bytes of a NetCDF-4 file.
+def _write(dataset: xr.Dataset, path: Path, encoding: dict[str, Any]) -> None:
+    """Write a NetCDF-4 file.
 
-    HDF5 keeps what a full disk did not take, and the interpreter dies of it at its end (HDF5 2.0). It is
-    given memory to write to; what fails later is an ordinary write. That takes the memory of the dataset
-    twice more, for as long as it is written; SHA-256 need not read the file again.
+    HDF5 keeps what a full disk did not take, and the interpreter dies of it at its end (HDF5 2.0): it is
+    told that all is well, and what went wrong is raised afterwards.
     """
-    with _ONE_FILE, _without_dask(), _Held(uuid.uuid4().hex, "w", track_order=True) as image:
-        with h5netcdf.File(image, "w") as file:
-            dataset.compute().dump_to_store(H5NetCDFStore(file), encoding=encoding)
-        image.flush()
-        return memoryview(image.id.get_file_image())
+    with _Disk(path) as disk:
+        try:
+            with _ONE_FILE, _without_dask(), _Held(disk, "w", track_order=True) as file:
+                with h5netcdf.File(file, "w") as netcdf:
+                    dataset.compute().dump_to_store(H5NetCDFStore(netcdf), encoding=encoding)
+                file.flush()
+        finally:
+            disk.check()
+
+
+class _Disk(io.FileIO):
+    """A file that takes whatever it is given, and keeps the first error.
+
+    After one it takes everything and writes nothing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self.error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        """Write all of ``content`` and return its bytes."""
+        left = memoryview(content).cast("B")
+        size = len(left)
+        while left and self.error is None:
+            try:
+                left = left[super().write(left) :]
+            except OSError as error:
+                self.error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """Cut or lengthen the file."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise the first error, if there was one.
+
+        Raises:
+            OSError: which.
+        """
+        if self.error is not None:
+            raise self.error
 
 
 class _Held(h5py.File):
-    """A file in memory whose arrays stay open until it is read.
+    """A file whose arrays stay open until it is closed.
 
     HDF5 lays out what is still open otherwise than what was closed, and when Python lets go of an array
     may hang on what else goes on: equal content would now and then have other bytes.
     """
 
-    def __init__(self, name: str, mode: str, **options: Any) -> None:
-        super().__init__(name, mode, driver="core", backing_store=False, **options)
+    def __init__(self, disk: _Disk, mode: str, **options: Any) -> None:
+        super().__init__(disk, mode, **options)
         self.held: list[h5py.Dataset] = []
 
     def __getitem__(self, name: Any) -> Any:

@@ -29,8 +29,6 @@ def declare(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from dataclasses import astuple
-
     from sobolev.certification import calibrate
     from sobolev.commands.classes import operators_of, recipes_of
     from sobolev.datasets import OperatorDataModule
@@ -39,8 +37,7 @@ def run(options: argparse.Namespace) -> int:
     from sobolev.surrogates.files import surrogate_folder
 
     surrogate = Surrogate.load(options.run, operators=operators_of(options))
-    window = (1, 1) if surrogate.window is None else astuple(surrogate.window)
-    data = OperatorDataModule(options.data, window=window)
+    data = OperatorDataModule(options.data, window=surrogate.meaning.cut)
     check_same_meaning(surrogate, data, options.data)
     found = calibrate(
         surrogate, data, quantile=options.quantile, split=options.split, recipes=recipes_of(options)

@@ -350,7 +350,7 @@ def test_what_is_no_recipe_is_refused(recipe, tmp_path):
     for data, message in (
         (
             {"window": 7},
-            r"surrogate\.json: the provenance needs list\[int\] for window of data, got 7",
+            r"surrogate\.json: the provenance needs list\[int\] \| str for window of data, got 7",
         ),
         ({"window": [1, 1, "1"]}, "for window of data"),
         ({"window": [1, 1, 0]}, "stride"),

@@ -23,6 +23,7 @@ from support.processes import started
 
 import sobolev.datasets.generating.executors as executors
 import sobolev.datasets.generating.generation as generation
+import sobolev.datasets.store.shards as shards
 from sobolev.datasets import (
     BurgersRecipe,
     DamagedDataError,
@@ -136,16 +137,15 @@ def test_interrupted_run_continues_to_the_same_bytes(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_full_disk_loses_nothing(tmp_path, monkeypatch):
     undisturbed = content(draw(tmp_path / "a"))
-    write_bytes, calls = Path.write_bytes, []
+    write, files = shards._Disk.write, []
 
     def full(self, content):
-        calls.append(self)
-        if len(calls) == 2:
-            write_bytes(self, content[: len(content) // 2])
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return write_bytes(self, content)
+        files.extend({self.name} - set(files))
+        if len(files) == 2 and len(content) > 500:
+            self.error = OSError(errno.ENOSPC, "No space left on device")
+        return write(self, content)
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(shards._Disk, "write", full)
     with pytest.raises(OSError, match="What was finished is safe; make room"):
         draw(tmp_path / "b")
     assert not list((tmp_path / "b").rglob("*.part"))

@@ -44,7 +44,7 @@ def window(history: int, horizon: int) -> tuple[torch.Tensor, torch.Tensor, dict
     }
     items = Items(
         FromMemory(arrays, torch.arange(2).numpy()), torch.arange(2).numpy(), ["s"], ["a", "b"],
-        frames=history + horizon, window=Window(history, horizon),
+        times=range(history + horizon), window=Window(history, horizon),
     )  # fmt: skip
     return items.inputs, items.outputs, arrays
 
