@@ -177,9 +177,6 @@ def _sphere_of(dataset: xr.Dataset, grid: SphereGrid) -> SphereGrid:
 
 def _wrong_latitudes(rings: np.ndarray, grid: SphereGrid) -> str:
     needs = f"expected them {grid.kind}, from north to south"
-    if _are_nodes_of(rings[::-1], grid, 0):
-        remedy = 'dataset.sortby("lat", ascending=False) turns them'
-        return f"the latitudes run from south to north; {needs}: {remedy}"
     others = [k for k in KINDS if k != grid.kind and _are_nodes_of(rings, replace(grid, kind=k), 0)]
     if others:
         return f"the latitudes are {others[0]}; {needs}"

@@ -60,7 +60,7 @@ def dataset_of(
     )
     if given.samples is None:
         result = result.isel({given.sample_dim: 0})
-    return result.assign_coords(given.labels)
+    return given.arrangement.theirs(result.assign_coords(given.labels))
 
 
 def _with_gaps(

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from sobolev.grids import AbstractGrid
 from sobolev.grids.checks import check_whole, is_whole
-from sobolev.grids.description import grid_of
 from sobolev.surrogates.applying import apply, comfortable_batch
 from sobolev.surrogates.datasets import dataset_of
 from sobolev.surrogates.normalised import NormalisedOperator
@@ -54,12 +53,10 @@ def trajectories(
     surrogate: NormalisedOperator, dataset: xr.Dataset, frames: int, batch_size: int | None
 ) -> xr.Dataset:
     """Return the rollout that ``Surrogate.rollout`` documents."""
-    size = batch_size
-    if size is None:
-        size = comfortable_batch(grid_of(dataset, surrogate.grid))
-    check_whole("rollout", frames=frames, batch_size=size)
+    check_whole("rollout", frames=frames, batch_size=1 if batch_size is None else batch_size)
     times = times_after(dataset, surrogate.meaning, frames)
     given = given_frames(dataset, surrogate.meaning)
+    size = comfortable_batch(given.grid) if batch_size is None else batch_size
     quantities = surrogate.quantities
     drifts = [f"{v.name}_drift" for v in quantities]
     names = ["stable_frames", *drifts, *(v.name for v in quantities)]

@@ -79,9 +79,10 @@ class Surrogate(NormalisedOperator):
             dataset: the input variables, each with the surrogate's space dimensions (in any order)
                 and at most one more, the samples; or the quantity over ``time``: frames as for
                 ``rollout``, or any number of a single trajectory where one gives the next. Space
-                coordinates must be there; they say where the nodes lie. Those of a sphere are
-                ``lat``, from north to south, and ``lon``, from 0 eastward, in degrees or (if their
-                units say so) in radians.
+                coordinates must be there; they say where the nodes lie. They may fall; those of a
+                sphere are in degrees or (if their units say so) in radians, in either direction and from
+                any meridian, under names or units that CF knows. What is returned is arranged alike, but
+                at another ``resolution`` in the grid's own order.
             resolution: nodes of the output, if other than the input's: one number for each axis, or
                 n for all; on a sphere n stands for n × 2n.
             batch_size: fields at a time; by default so many that a batch has about 2¹⁸ nodes.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from sobolev.datasets.store.manifest import ERROR, STATUS
 from sobolev.grids import AbstractGrid
 from sobolev.grids.description import grid_of
 from sobolev.grids.variables import Variable
+from sobolev.surrogates.arrangement import Arrangement
 from sobolev.surrogates.meaning import Meaning
 from sobolev.surrogates.numbers import along_samples, check_units, in_domain, number_of
 from sobolev.surrogates.times import time_after_fields, times_after, times_after_each
@@ -34,6 +35,8 @@ class Given:
     labels: xr.Coordinates
     domain: Float[Tensor, " sample *space"] | None = None
     """1 in the domain of the fields and 0 outside, where it is a part of the grid's box."""
+    arrangement: Arrangement = field(default_factory=Arrangement)
+    """How they were given, and what is made of them is returned."""
 
     @property
     def sample_dim(self) -> str:
@@ -68,16 +71,19 @@ def given_inputs(dataset: xr.Dataset, meaning: Meaning) -> Given:
     """
     if not isinstance(dataset, xr.Dataset):
         raise ValueError(f"predict takes an xr.Dataset, got {type(dataset).__name__}")
+    arrangement = Arrangement.of(dataset, meaning.grid)
+    dataset = arrangement.ours(dataset)
     if not are_frames(dataset, meaning):
-        given = given_fields(dataset, meaning)
+        given = _fields(dataset, meaning)
         moment = time_after_fields(dataset, meaning)
     elif _are_single_frames(dataset, meaning):
         moment = times_after_each(dataset, meaning)
-        given = given_fields(_with_static_frames(dataset, meaning), meaning)
+        given = _fields(_with_static_frames(dataset, meaning), meaning)
     else:
         times = times_after(dataset, meaning, meaning.in_time.horizon)
-        given = given_frames(dataset, meaning)
+        given = _frames(dataset, meaning)
         moment = times[0] if len(times) == 1 else None
+    given = replace(given, arrangement=arrangement)
     if moment is not None:
         given = replace(given, labels=given.labels.assign(time=moment))
     given.refuse_names([v.name for v in meaning.outputs], "an output")
@@ -91,6 +97,12 @@ def given_fields(dataset: xr.Dataset, meaning: Meaning) -> Given:
         ValueError: for a missing variable or coordinate, another unit, nodes that lie elsewhere, or
             values that are not finite – each named.
     """
+    arrangement = Arrangement.of(dataset, meaning.grid)
+    return replace(_fields(arrangement.ours(dataset), meaning), arrangement=arrangement)
+
+
+def _fields(dataset: xr.Dataset, meaning: Meaning) -> Given:
+    """Return inputs by their names, from a dataset with the grid's own names and order of nodes."""
     derived = meaning.mask not in dataset  # from gaps in the fields
     variables = [v for v in meaning.inputs if not (derived and v.name == meaning.mask)]
     if missing := [v.name for v in variables if v.name not in dataset]:
@@ -120,6 +132,12 @@ def given_frames(dataset: xr.Dataset, meaning: Meaning) -> Given:
     Raises:
         ValueError: as ``given_fields``, and for quantities without time.
     """
+    arrangement = Arrangement.of(dataset, meaning.grid)
+    return replace(_frames(arrangement.ours(dataset), meaning), arrangement=arrangement)
+
+
+def _frames(dataset: xr.Dataset, meaning: Meaning) -> Given:
+    """Return frames, from a dataset with the grid's own names and order of nodes."""
     names = [v.name for v in meaning.quantities]
     for name in names:
         if name not in dataset or "time" not in dataset[name].dims:
@@ -131,7 +149,7 @@ def given_frames(dataset: xr.Dataset, meaning: Meaning) -> Given:
     for i, channel in enumerate(meaning.in_time.inputs(meaning.quantities)):
         time, number = divmod(i, len(names))
         frames[channel.name] = dataset[names[number]].isel(time=time, drop=True)
-    return given_fields(dataset.drop_vars(names).assign(frames), meaning)
+    return _fields(dataset.drop_vars(names).assign(frames), meaning)
 
 
 def are_frames(dataset: xr.Dataset, meaning: Meaning) -> bool:

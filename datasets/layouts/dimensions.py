@@ -11,9 +11,10 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Shaped
 
-from sobolev.datasets.layouts.coordinates import GridWords, Space, on_other_nodes, role, space_of
+from sobolev.datasets.layouts.coordinates import GridWords, Space, on_other_nodes, space_of
 from sobolev.datasets.layouts.foreign import Lazy
 from sobolev.grids.checks import did_you_mean
+from sobolev.grids.roles import role
 
 LOOKED_AT = 8
 """Samples that are read to see what fields are like at their ends."""

@@ -68,10 +68,10 @@ def _predicted(
         return surrogate.predict(dataset, resolution=options.resolution)
     from sobolev.certification import certified
     from sobolev.commands.classes import recipes_of
-    from sobolev.grids.description import grid_of
     from sobolev.grids.restriction import at_resolution
+    from sobolev.surrogates.tensors import given_inputs
 
-    grid = grid_of(dataset, surrogate.grid)
+    grid = given_inputs(dataset, surrogate.meaning).grid
     if options.resolution is not None and at_resolution(grid, options.resolution) != grid:
         raise ValueError(
             "a certificate takes the input on the grid of the prediction; give the input at that resolution, and leave "

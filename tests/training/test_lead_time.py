@@ -19,7 +19,9 @@ from sobolev.training import OperatorModule
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*number of training batches.*"),
+    pytest.mark.filterwarnings(
+        "ignore:.*does not have many workers.*", "ignore:.*number of training batches.*"
+    ),
 ]
 NODES = 16
 X = np.arange(NODES) / NODES
@@ -90,7 +92,9 @@ def test_one_surrogate_predicts_any_time_ahead_and_says_when(data, surrogate):
     assert np.linalg.norm(found.heat - expected) < 0.05 * np.linalg.norm(expected)
     np.testing.assert_allclose(found.time, 0.1 + leads, rtol=1e-6)
     assert found.time.attrs["units"] == "s"
-    with pytest.warns(UserWarning, match="lead_time is 3, and the surrogate was trained from 0.1 to"):
+    with pytest.warns(
+        UserWarning, match="lead_time is 3, and the surrogate was trained from 0.1 to"
+    ):
         surrogate.predict(first.assign(lead_time=3.0))
 
 
