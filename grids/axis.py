@@ -18,7 +18,7 @@ resampling are then one line each, for every grid.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -49,6 +49,8 @@ class Axis:
     length: float = 1.0
     origin: float = 0.0
     boundary: str = "periodic"
+    units: str = field(default="1", compare=False)
+    """Of the coordinate, as its owner calls them; no number depends on them."""
 
     def __post_init__(self) -> None:
         if self.boundary not in BOUNDARIES:

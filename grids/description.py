@@ -33,10 +33,16 @@ def describe_grid(grid: AbstractGrid) -> dict[str, Any]:
         ValueError: for a grid that is neither a ``Grid`` nor a ``SphereGrid``.
     """
     if isinstance(grid, Grid):
-        return {"axes": [asdict(axis) for axis in grid.axes]}
+        return {"axes": [_description_of(axis) for axis in grid.axes]}
     if isinstance(grid, SphereGrid):
         return {"sphere": asdict(grid)}
     raise _unknown(grid)
+
+
+def _description_of(axis: Axis) -> dict[str, Any]:
+    """Return an axis as JSON, its units only where it has some."""
+    found = asdict(axis)
+    return found if axis.units != "1" else {k: v for k, v in found.items() if k != "units"}
 
 
 def grid_from(description: Mapping[str, Any]) -> AbstractGrid:
@@ -120,7 +126,7 @@ def _unknown(grid: object) -> ValueError:
 
 def _coordinate_of(axis: Axis) -> xr.Variable:
     extent = {"boundary": axis.boundary, "origin": axis.origin, "length": axis.length}
-    about = {"axis": axis.name.upper(), "units": "1", **extent}
+    about = {"axis": axis.name.upper(), "units": axis.units, **extent}
     return xr.Variable(axis.name, axis.points().numpy(), about)
 
 

@@ -130,7 +130,8 @@ def _axis(
             f"the coordinates of {dim!r} are not evenly spaced, {short(points)}; pass regrid={{{dim!r}: "
             f"{len(points)}}} (--regrid {dim}={len(points)}) to interpolate the fields onto nodes that are"
         )
-    return words.measured(name, points, boundary, f"the coordinate {dim!r} does not say"), steps
+    axis = words.measured(name, points, boundary, f"the coordinate {dim!r} does not say")
+    return replace(axis, units=str(said.get("units", "1"))), steps
 
 
 def _evenly(points: Points, size: int, around: float | None) -> Float[np.ndarray, " wanted"]:

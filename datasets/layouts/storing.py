@@ -30,6 +30,7 @@ from sobolev.datasets.store.shards import (
     coords,
     write_shard,
 )
+from sobolev.grids.checks import is_whole
 from sobolev.grids.description import describe_grid
 from sobolev.grids.restriction import resolution_of
 from sobolev.grids.symmetries import check_symmetries
@@ -128,8 +129,8 @@ def store(
 
 def _shares(splits: Mapping[str, int | float], total: int) -> dict[str, range]:
     """Return the samples of each split: in order from the first, those of ``test`` the last."""
-    counts = {k: n if isinstance(n, int) else int(total * n + 1e-9) for k, n in splits.items()}
-    fractions = all(isinstance(n, float) for n in splits.values())
+    counts = {k: n if is_whole(n) else int(total * n + 1e-9) for k, n in splits.items()}
+    fractions = not any(is_whole(n) for n in splits.values())
     if fractions and math.isclose(sum(splits.values()), 1.0):
         counts[next(iter(counts))] += total - sum(counts.values())  # what rounding left over
     if not counts or min(counts.values()) < 1 or sum(counts.values()) > total:

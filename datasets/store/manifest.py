@@ -70,14 +70,14 @@ class Manifest:
     splits: dict[str, list[Shard]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path) -> Manifest:
+    def read(cls, path: str | Path) -> Manifest:
         """Read the manifest of the data set at ``path``.
 
         Raises:
             FileNotFoundError: if there is none.
             DamagedDataError: if it was truncated or altered.
         """
-        file = path / MANIFEST
+        file = Path(path) / MANIFEST
         if not file.is_file():
             raise FileNotFoundError(f"{path} holds no sobolev data set ({MANIFEST} is missing)")
         try:

@@ -11,8 +11,10 @@ import pytest
 import xarray as xr
 
 import sobolev.datasets.layouts.storing as storing
+from sobolev import Surrogate
 from sobolev.datasets import Manifest, OperatorDataModule, open_dataset, store_fields, verify
 from sobolev.grids import Axis, Grid, SphereGrid
+from sobolev.operators import FNO
 
 X = np.arange(8) / 8
 Y = np.arange(6) / 6
@@ -65,6 +67,28 @@ def test_fields_are_where_their_coordinates_say(tmp_path, change):
     assert_are_waves(found, "head", 2.0)
     assert {axis.name: axis.size for axis in manifest.grid.axes} == {"x": 8, "y": 6}
     assert manifest.requested == {"train": 5}
+
+
+def test_coordinates_keep_their_units_in_data_and_in_predictions(tmp_path):
+    given = box()
+    given.x.attrs["units"] = "km"
+    manifest, found = stored(given, tmp_path / "d", inputs="kappa", outputs="head", **ALL)
+    assert (found.x.attrs["units"], found.y.attrs["units"]) == ("km", "1")
+    data = OperatorDataModule(str(tmp_path / "d"))
+    fno = FNO(1, 1, modes=(2, 2), width=4)
+    surrogate = Surrogate(fno, data.grid, data.inputs, data.outputs, data.statistics)
+    loaded = Surrogate.load(surrogate.save(tmp_path / "s"))
+    assert loaded.predict(given.isel(x=slice(None, None, -1))).x.attrs["units"] == "km"
+    assert loaded.predict(given).x.attrs["units"] == "km"
+    assert loaded.grid == manifest.grid == Manifest.read(str(tmp_path / "d")).grid
+
+
+def test_numbers_of_samples_may_be_numpy_s(tmp_path, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    splits = {"train": np.int64(3), "test": np.int64(2)}
+    words = {**ALL, "splits": splits}
+    manifest, _ = stored(box(), tmp_path / "d", inputs="kappa", outputs="head", **words)
+    assert {k: manifest.count(k) for k in splits} == splits
 
 
 def test_halves_packed_integers_and_fill_values(tmp_path):
