@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -193,10 +194,21 @@ def _write_split(
     path: Path, manifest: Manifest, split: str, those: list[Foreign], samples: range, progress: bool
 ) -> None:
     size = manifest.shard_size
-    with closing(tracked(range(0, len(samples), size), f"importing {split}", progress)) as starts:
+
+    def read(first: int) -> dict[str, np.ndarray]:
+        wanted = samples[first : first + size]
+        return {name: _read_across(those, name, wanted) for name in those[0].names}
+
+    firsts = range(0, len(samples), size)
+    with (
+        ThreadPoolExecutor(1) as reader,  # reads the next shard while this one goes to the disk
+        closing(tracked(firsts, f"importing {split}", progress)) as starts,
+    ):
+        ahead = reader.submit(read, 0)
         for first in starts:
-            wanted = samples[first : first + size]
-            values = {name: _read_across(those, name, wanted) for name in those[0].names}
+            values = ahead.result()
+            if first + size < len(samples):
+                ahead = reader.submit(read, first + size)
             dataset = _assembled(manifest, split, first, values)
             with disk_trouble(path / split):
                 shard = write_shard(
