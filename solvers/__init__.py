@@ -9,29 +9,60 @@ from sobolev.grids.sphere import SphereGrid
 from sobolev.solvers.elliptic.darcy import Darcy, RoundingWarning, Solution
 from sobolev.solvers.elliptic.darcy_published import EllipticityWarning, PublishedDarcy
 from sobolev.solvers.elliptic.multigrid import Multigrid
-from sobolev.solvers.equations.burgers import Burgers
-from sobolev.solvers.integrators import ETDRK4, Semilinear, SolutionError
+from sobolev.solvers.equations import (
+    AdvectionDiffusion,
+    AllenCahn,
+    Burgers,
+    CahnHilliard,
+    FisherKPP,
+    FitzHughNagumo,
+    GrayScott,
+    Heat,
+    KdV,
+    KleinGordon,
+    KuramotoSivashinsky,
+    Schroedinger,
+    SwiftHohenberg,
+)
+from sobolev.solvers.evolution import integrate
+from sobolev.solvers.integrators import ETDRK4, SolutionError
 from sobolev.solvers.navier_stokes.equation import NavierStokes
+from sobolev.solvers.semilinear import Semilinear
 from sobolev.solvers.shallow_water.equation import ShallowWater
+from sobolev.solvers.spaces import Space
 
 __all__ = [
     "ETDRK4",
     "AbstractGrid",
+    "AdvectionDiffusion",
+    "AllenCahn",
     "Axis",
     "Burgers",
+    "CahnHilliard",
     "Darcy",
     "EllipticityWarning",
+    "FisherKPP",
+    "FitzHughNagumo",
     "GaussianRandomField",
+    "GrayScott",
     "Grid",
+    "Heat",
+    "KdV",
+    "KleinGordon",
+    "KuramotoSivashinsky",
     "Multigrid",
     "NavierStokes",
     "PublishedDarcy",
     "RoundingWarning",
+    "Schroedinger",
     "Semilinear",
     "ShallowWater",
     "Solution",
     "SolutionError",
+    "Space",
     "SphereGrid",
+    "SwiftHohenberg",
     "energy_spectrum",
+    "integrate",
     "sobolev_norm",
 ]

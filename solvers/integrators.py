@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,32 +15,10 @@ from torch import Tensor
 LARGEST_COURANT = 2.8
 """|λ| Δt up to which the classical fourth-order Runge–Kutta method damps advection, λ = i U k."""
 
-Transform = Callable[[Float[Tensor, "*batch x"]], Complex[Tensor, "*batch k"]]
-"""A field to its kept modes."""
-Nonlinear = Callable[[Complex[Tensor, " ..."]], Complex[Tensor, " ..."]]
+Nonlinear = Callable[[Inexact[Tensor, " ..."]], Inexact[Tensor, " ..."]]
 """A map from modes to modes of the same shape."""
 Times = float | Sequence[float] | Shaped[Tensor, " ..."] | np.ndarray
 """A time, or a rising sequence of times."""
-
-
-class Semilinear(ABC):
-    """u_t = L u + N(u) on a periodic axis: an equation is the symbol of L and the nonlinear term.
-
-    Both act on the half spectrum ``v = rfft(u)`` that the 2/3 rule keeps; ``k`` are its angular
-    wavenumbers.
-    """
-
-    @abstractmethod
-    def symbol(self, k: Float[Tensor, " k"]) -> Inexact[Tensor, " k"]:
-        """Return the eigenvalues of L; real where L is self-adjoint, complex
-        otherwise."""
-
-    @abstractmethod
-    def nonlinear(
-        self, u: Float[Tensor, "*batch x"], transform: Transform, k: Float[Tensor, " k"]
-    ) -> Complex[Tensor, "*batch k"]:
-        """Return the half spectrum of N(u), from ``u`` on the grid; ``transform`` leads to the kept
-        modes."""
 
 
 class SolutionError(ArithmeticError):
@@ -72,6 +49,7 @@ class ETDRK4:
         nonlinear: N, from modes to modes.
         step: time step Δt.
         contour_points: points on the unit circle around each ΔtL.
+        real_modes: whether ``step`` takes real modes; L is then real, too.
     """
 
     def __init__(
@@ -81,8 +59,10 @@ class ETDRK4:
         step: float,
         *,
         contour_points: int = 32,
+        real_modes: bool = False,
     ) -> None:
         self.N = nonlinear
+        both = (lambda values: values) if real_modes else _for_both_parts
         half_way = torch.arange(contour_points, dtype=torch.float64, device=symbol.device) + 0.5
         angle = 2 * math.pi * half_way
         # the coefficients are means over a circle around Δt L: the formulas lose all digits near Δt L = 0
@@ -91,13 +71,13 @@ class ETDRK4:
 
         def mean(values: Complex[Tensor, "*modes point"]) -> Inexact[Tensor, " ..."]:
             average = step * values.mean(-1)
-            return average if symbol.is_complex() else _for_both_parts(average.real)
+            return average if symbol.is_complex() else both(average.real)
 
         def exponential(fraction: float) -> Inexact[Tensor, " ..."]:
             values = (fraction * step * symbol).exp()
-            return values if symbol.is_complex() else _for_both_parts(values)
+            return values if symbol.is_complex() else both(values)
 
-        self.is_real = not symbol.is_complex()
+        self.is_real = not symbol.is_complex() and not real_modes
         self.E = exponential(1.0)
         self.E2 = exponential(0.5)
         self.Q = mean(((z / 2).exp() - 1) / z)
@@ -113,8 +93,8 @@ class ETDRK4:
             setattr(shorter, name, getattr(self, name)[:count])
         return shorter
 
-    def step(self, v: Complex[Tensor, "*shape"]) -> Complex[Tensor, "*shape"]:
-        """Return the complex modes ``v`` after one step."""
+    def step(self, v: Inexact[Tensor, "*shape"]) -> Inexact[Tensor, "*shape"]:
+        """Return the modes ``v`` after one step."""
         if self.is_real:  # real coefficients on (real, imaginary) pairs: a third of the arithmetic
             pairs = self._step(
                 torch.view_as_real(v),
@@ -136,6 +116,78 @@ class ETDRK4:
         Nc = N((self.E2 * a).addcmul_(self.Q, (2 * Nb).sub_(Nv)))
         result = (self.E * v).addcmul_(self.f1, Nv)
         return result.addcmul_(self.f2, Na + Nb).addcmul_(self.f3, Nc)
+
+
+class CoupledETDRK4:
+    """The same step for several channels whose linear part couples them, a small real matrix per mode.
+
+    Its coefficients are φ functions of Δt L. They are blocks of the exponential of a matrix four times as
+    wide, which needs no eigenvectors: a wave equation has none at k = 0.
+
+    Args:
+        symbol: L, ``(channels, channels, *modes)``, float64.
+        nonlinear: N, from modes ``(batch, channels, *modes)`` to modes.
+        step: time step Δt.
+    """
+
+    def __init__(
+        self, symbol: Float[Tensor, "channels channels *modes"], nonlinear: Nonlinear, step: float
+    ) -> None:
+        self.N = nonlinear
+        self.E, p1, p2, p3 = _phi_functions(step * symbol)
+        self.E2, half, *_ = _phi_functions(step / 2 * symbol)
+        self.Q = step / 2 * half
+        self.f1 = step * (p1 - 3 * p2 + 4 * p3)
+        self.f2 = step * (2 * p2 - 4 * p3)
+        self.f3 = step * (4 * p3 - p2)
+
+    def step(self, v: Inexact[Tensor, " batch *shape"]) -> Inexact[Tensor, " batch *shape"]:
+        """Return the modes ``v`` after one step."""
+        E2v = _coupled(self.E2, v)
+        Nv = self.N(v)
+        a = E2v + _coupled(self.Q, Nv)
+        Na = self.N(a)
+        Nb = self.N(E2v + _coupled(self.Q, Na))
+        Nc = self.N(_coupled(self.E2, a) + _coupled(self.Q, 2 * Nb - Nv))
+        result = _coupled(self.E, v) + _coupled(self.f1, Nv)
+        return result + _coupled(self.f2, Na + Nb) + _coupled(self.f3, Nc)
+
+
+def exponential(symbol: Inexact[Tensor, " ..."], *, coupled: bool) -> Inexact[Tensor, " ..."]:
+    """Return e^L, of a matrix between channels for each mode if ``coupled``."""
+    return _phi_functions(symbol)[0] if coupled else symbol.exp()
+
+
+def applied(
+    factor: Inexact[Tensor, " ..."], v: Inexact[Tensor, " batch *shape"], *, coupled: bool
+) -> Inexact[Tensor, " batch *shape"]:
+    """Return a function of L, applied to modes."""
+    return _coupled(factor, v) if coupled else factor * v
+
+
+def _phi_functions(A: Float[Tensor, "c c *modes"]) -> tuple[Float[Tensor, "c c *modes"], ...]:
+    """Return φ₀(A) = e^A, φ₁(A), φ₂(A) and φ₃(A), φ_j(A) = Σ_n A^n / (n + j)!, of each mode's matrix."""
+    count = A.shape[0]
+    matrices = A.flatten(2).movedim(-1, 0)
+    whole = matrices.new_zeros(len(matrices), 4 * count, 4 * count)
+    one = torch.eye(count, dtype=A.dtype, device=A.device)
+    whole = torch.cat(
+        [torch.cat([matrices, one.expand_as(matrices)], dim=2), whole[:, :count, : 2 * count]],
+        dim=2,
+    )
+    rest = torch.zeros(3 * count, 4 * count, dtype=A.dtype, device=A.device)
+    for i in range(2):
+        rest[i * count : (i + 1) * count, (i + 2) * count : (i + 3) * count] = one
+    found = torch.linalg.matrix_exp(torch.cat([whole, rest.expand(len(matrices), -1, -1)], dim=1))
+    blocks = found[:, :count].split(count, dim=2)
+    return tuple(block.movedim(0, -1).reshape(A.shape) for block in blocks)
+
+
+def _coupled(
+    matrix: Float[Tensor, "c c *modes"], v: Inexact[Tensor, "batch c *modes"]
+) -> Inexact[Tensor, "batch c *modes"]:
+    """Return each mode's matrix times its channels."""
+    return (matrix * v[:, None]).sum(2)
 
 
 def _for_both_parts(real: Float[Tensor, "*modes"]) -> Float[Tensor, "*modes 2"]:

@@ -130,7 +130,7 @@ def store(
 
 def _shares(splits: Mapping[str, int | float], total: int) -> dict[str, range]:
     """Return the samples of each split: in order from the first, those of ``test`` the last."""
-    counts = {k: n if is_whole(n) else int(total * n + 1e-9) for k, n in splits.items()}
+    counts = {k: int(n) if is_whole(n) else int(total * n + 1e-9) for k, n in splits.items()}
     fractions = not any(is_whole(n) for n in splits.values())
     if fractions and math.isclose(sum(splits.values()), 1.0):
         counts[next(iter(counts))] += total - sum(counts.values())  # what rounding left over

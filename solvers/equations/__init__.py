@@ -1,5 +1,25 @@
-"""One equation a file."""
+"""One equation, or one family, a file."""
 
 from sobolev.solvers.equations.burgers import Burgers
+from sobolev.solvers.equations.heat import AdvectionDiffusion, Heat
+from sobolev.solvers.equations.kdv import KdV
+from sobolev.solvers.equations.kuramoto_sivashinsky import KuramotoSivashinsky
+from sobolev.solvers.equations.phase_fields import AllenCahn, CahnHilliard, SwiftHohenberg
+from sobolev.solvers.equations.reaction_diffusion import FisherKPP, FitzHughNagumo, GrayScott
+from sobolev.solvers.equations.waves import KleinGordon, Schroedinger
 
-__all__ = ["Burgers"]
+__all__ = [
+    "AdvectionDiffusion",
+    "AllenCahn",
+    "Burgers",
+    "CahnHilliard",
+    "FisherKPP",
+    "FitzHughNagumo",
+    "GrayScott",
+    "Heat",
+    "KdV",
+    "KleinGordon",
+    "KuramotoSivashinsky",
+    "Schroedinger",
+    "SwiftHohenberg",
+]

@@ -11,14 +11,9 @@ from torch import Tensor
 from sobolev.grids.checks import is_whole
 from sobolev.grids.fourier import TorusModes
 from sobolev.grids.grid import Grid
-from sobolev.solvers.integrators import (
-    ETDRK4,
-    Nonlinear,
-    Semilinear,
-    Times,
-    Transform,
-    check_times,
-)
+from sobolev.solvers.integrators import ETDRK4, Nonlinear, Times, check_times
+from sobolev.solvers.semilinear import Semilinear
+from sobolev.solvers.spaces import Field, InModes, Space
 
 
 class Burgers(Semilinear):
@@ -27,7 +22,7 @@ class Burgers(Semilinear):
     Pseudo-spectral in space, float64, 2/3 rule on both sides of the product; ETDRK4 in time.
 
     Args:
-        viscosity: ν > 0.
+        viscosity: ν > 0, a number or a tensor that may want gradients.
         steps: time steps per solve (shared out over the output times in proportion). By default the
             step obeys Δt ≤ ``courant`` / (U k), U the largest |u₀| and k = min(k_max, U/ν + 8 k_1):
             beyond k = U/ν diffusion, which is integrated exactly, outruns advection, and the lowest
@@ -43,9 +38,9 @@ class Burgers(Semilinear):
     """
 
     def __init__(
-        self, viscosity: float = 0.1, *, steps: int | None = None, courant: float = 0.1
+        self, viscosity: float | Tensor = 0.1, *, steps: int | None = None, courant: float = 0.1
     ) -> None:
-        if not (viscosity > 0 and math.isfinite(viscosity)):
+        if not 0 < float(torch.as_tensor(viscosity).detach()) < math.inf:
             raise ValueError(f"the viscosity must be positive, got {viscosity}")
         if steps is not None and (not is_whole(steps) or steps < 1):
             raise ValueError(f"steps must be a whole number of at least 1, got {steps}")
@@ -55,21 +50,18 @@ class Burgers(Semilinear):
         self.steps = steps
         self.courant = courant
 
-    def symbol(self, k: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
-        """Return −νk²."""
-        return -self.viscosity * k**2
+    def symbol(self, eigenvalues: Float[Tensor, "*modes"]) -> Float[Tensor, "*modes"]:
+        """Return −ν λ."""
+        return -self.viscosity * eigenvalues
 
-    def nonlinear(
-        self, u: Float[Tensor, "*batch x"], transform: Transform, k: Float[Tensor, " k"]
-    ) -> Complex[Tensor, "*batch k"]:
-        """Return the modes of −½ (u²)_x."""
-        return -0.5j * k * transform(u**2)
+    def nonlinear(self, u: Field, space: Space) -> InModes:
+        """Return −½ (u²)_x."""
+        return -0.5 * space.divergence(u**2)
 
-    @torch.no_grad()
     def solve(
         self, initial: Float[Tensor, " ..."], grid: Grid, times: Times
     ) -> Float[Tensor, "batch *time x"]:
-        """Return the field at one or several times.
+        """Return the field at one or several times; differentiable in u₀ and ν.
 
         Args:
             initial: u₀, ``(batch, x)``.
@@ -109,7 +101,7 @@ class Burgers(Semilinear):
     ) -> tuple[Complex[Tensor, "batch fewer_k"], TorusModes]:
         """Return the modes after ``interval``, and on which grid: those that have decayed are dropped."""
         count = max(1, math.ceil(interval * rate - 1e-9))
-        symbol = self.symbol(modes.wavenumbers[0])
+        symbol = self.symbol(modes.wavenumbers[0] ** 2)
         stepper = ETDRK4(symbol, self._right_side(modes), interval / count)
         for i in range(count):
             if i % 8 == 0 and (half := _half_is_empty(v, modes.shape[0])):
@@ -134,16 +126,16 @@ class Burgers(Semilinear):
         grid.check(time_derivative)
         modes = TorusModes(grid, u.device)
         k = modes.wavenumbers[0].to(u.dtype)
-        linear = self.symbol(modes.wavenumbers[0]).to(u.dtype) * modes.transform(u)
-        return time_derivative - modes.inverse(linear + self.nonlinear(u, modes.transform, k))
+        linear = self.symbol(k**2) * modes.transform(u)
+        return time_derivative - modes.inverse(linear + _advection(u, modes, k))
 
     @staticmethod
     def _check_bounded(
         solution: Float[Tensor, "batch time x"], initial: Float[Tensor, "batch x"]
     ) -> None:
         """Refuse what breaks the maximum principle |u| ≤ max |u₀|; some room is left for the overshoot at a front."""
-        largest = solution.abs().flatten(1).amax(dim=1)
-        bound = 1.5 * initial.abs().amax(dim=1)
+        largest = solution.detach().abs().flatten(1).amax(dim=1)
+        bound = 1.5 * initial.detach().abs().amax(dim=1)
         if not bool((largest <= bound).all()):
             raise ArithmeticError(
                 f"the Burgers solution grew to {float(largest.max()):.2g} from at most "
@@ -152,7 +144,7 @@ class Burgers(Semilinear):
 
     def _right_side(self, modes: TorusModes) -> Nonlinear:
         k = modes.wavenumbers[0]
-        return lambda v: self.nonlinear(modes.inverse(v), modes.transform, k)
+        return lambda v: _advection(modes.inverse(v), modes, k)
 
     def _step_rate(
         self, initial: Float[Tensor, "batch x"], lowest: float, cutoff: float, end: float
@@ -160,8 +152,10 @@ class Burgers(Semilinear):
         """Return the steps per unit of time."""
         if self.steps is not None:
             return self.steps / end
-        speed = float(initial.abs().max())
-        wavenumber = min(cutoff, speed / self.viscosity + 8 * lowest)
+        speed = float(initial.detach().abs().max())
+        wavenumber = min(
+            cutoff, speed / float(torch.as_tensor(self.viscosity).detach()) + 8 * lowest
+        )
         return max(speed * wavenumber / self.courant, 8 / end)
 
     def _check(self, initial: Float[Tensor, " ..."], grid: Grid) -> None:
@@ -178,6 +172,13 @@ class Burgers(Semilinear):
             raise ValueError("the initial fields hold values that are not finite")
 
 
+def _advection(
+    u: Float[Tensor, "*batch x"], modes: TorusModes, k: Float[Tensor, " k"]
+) -> Complex[Tensor, "*batch k"]:
+    """Return the modes of −½ (u²)_x."""
+    return -0.5j * k * modes.transform(u**2)
+
+
 def _half_is_empty(v: Complex[Tensor, "batch k"], size: int) -> int:
     """Return half of ``size`` where the modes which only the finer grid carries have decayed to nothing,
     else 0.
@@ -187,6 +188,6 @@ def _half_is_empty(v: Complex[Tensor, "batch k"], size: int) -> int:
     """
     if size % 2 or size < 64:
         return 0
-    modulus = v.abs()
+    modulus = v.detach().abs()
     tail = modulus[..., (size // 2 - 1) // 3 + 1 :].amax(dim=-1)
     return size // 2 if bool((tail <= 1e-17 * modulus.amax(dim=-1)).all()) else 0

@@ -59,22 +59,22 @@ class NavierStokes:
 
     def __init__(
         self,
-        viscosity: float,
+        viscosity: float | Tensor,
         forcing: Forcing = None,
         *,
-        drag: float = 0.0,
-        beta: float = 0.0,
+        drag: float | Tensor = 0.0,
+        beta: float | Tensor = 0.0,
         step: float | None = None,
         courant: float = 0.5,
     ) -> None:
         for name, value in (("viscosity", viscosity), ("drag", drag)):
-            if not (value >= 0 and math.isfinite(value)):
+            if not 0 <= _number(value) < math.inf:
                 raise ValueError(f"{name} must be finite and not negative, got {value}")
         if step is not None and not (step > 0 and math.isfinite(step)):
             raise ValueError(f"the time step must be positive, got {step}")
         if not 0 < courant <= LARGEST_COURANT:
             raise ValueError(f"courant must lie between 0 and {LARGEST_COURANT}, got {courant}")
-        if not math.isfinite(beta):
+        if not math.isfinite(_number(beta)):
             raise ValueError(f"beta must be finite, got {beta}")
         self.viscosity = viscosity
         self.forcing = forcing
@@ -83,11 +83,11 @@ class NavierStokes:
         self.step = step
         self.courant = courant
 
-    @torch.no_grad()
     def solve(
         self, vorticity: Float[Tensor, " ..."], grid: Grid, times: Times
     ) -> Float[Tensor, "batch *time y x"]:
-        """Return the vorticity at one or several times.
+        """Return the vorticity at one or several times; differentiable in it, in the forcing and in ν, μ and
+        β, which may be tensors. The backward pass keeps the state of every eighth step.
 
         Args:
             vorticity: ω at time 0, ``(batch, y, x)``, of zero mean and within the 2/3 rule's modes
@@ -110,10 +110,10 @@ class NavierStokes:
         moments, single = check_times(times)
         modes = FlowModes(grid, vorticity.device)
         v = modes.transform(vorticity.double())
-        check_resolved(vorticity, modes, v)
+        check_resolved(vorticity.detach(), modes, v.detach())
         forcing = self._forcing(grid, modes, vorticity)
         failures = FlowFailures(len(v), v.device)
-        v = failures.drop(v, self._too_fast(modes, v, moments[-1]), 0.0)
+        v = failures.drop(v, self._too_fast(modes, v.detach(), moments[-1]), 0.0)
         rule = StepRule(self.step, self.courant)
         equation = FlowInModes(modes, self._symbol(modes), forcing)
         stepper = FlowStepper(rule, equation, modes, failures, moments[-1])
@@ -128,7 +128,7 @@ class NavierStokes:
             frames.append(failures.observe(moment, modes, v))
         solution = torch.stack(frames, dim=1)
         result = (solution[:, 0] if single else solution).to(vorticity.dtype)
-        failures.report(result, self.viscosity, grid)
+        failures.report(result, _number(self.viscosity), grid)
         return result
 
     def residual(
@@ -160,7 +160,7 @@ class NavierStokes:
     def _symbol(self, modes: FlowModes) -> Inexact[Tensor, "ky kx"]:
         """Return σ = −ν|k|² − μ + iβ kx/|k|²."""
         damping = -self.viscosity * modes.k2 - self.drag
-        if not self.beta:
+        if not isinstance(self.beta, Tensor) and not self.beta:
             return damping
         # −β v̂ with v̂ = −i kx ω̂ / |k|²
         return torch.complex(damping, self.beta * modes.kx.expand_as(damping) * modes.inverse_k2)
@@ -184,7 +184,10 @@ class NavierStokes:
         check_mean(f, "forcing")
         kept = modes.transform(f)
         check_resolved(
-            f.reshape(-1, *grid.shape), modes, kept.reshape(-1, *kept.shape[-2:]), "forcing"
+            f.detach().reshape(-1, *grid.shape),
+            modes,
+            kept.detach().reshape(-1, *kept.shape[-2:]),
+            "forcing",
         )
         return kept
 
@@ -203,3 +206,8 @@ class NavierStokes:
                 f"of {float(rates.min()):.3g} or more; use step <= {largest:.2g}, or leave it out"
             )
         return fast
+
+
+def _number(value: float | Tensor) -> float:
+    """Return a number that may be a tensor which wants gradients."""
+    return float(torch.as_tensor(value).detach())

@@ -37,7 +37,7 @@ class FlowFailures:
         self, moment: float, modes: FlowModes, v: Complex[Tensor, "batch ky kx"]
     ) -> Float[Tensor, "batch y x"]:
         """Return the fields at ``moment``, NaN where they have failed by then."""
-        power = torch.view_as_real(v).square().sum(-1)
+        power = torch.view_as_real(v.detach()).square().sum(-1)
         power = torch.cat([power[..., :1] / 2, power[..., 1:]], dim=-1)  # kx = 0 is stored twice
         rim = (modes.ky.abs() >= self.TAIL * modes.ky.amax()) | (
             modes.kx >= self.TAIL * modes.kx.amax()

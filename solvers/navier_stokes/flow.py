@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Complex, Inexact
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from sobolev.solvers.integrators import ETDRK4
 from sobolev.solvers.navier_stokes.failures import FlowFailures
@@ -116,7 +117,7 @@ class FlowStepper:
         self.right_side = RightSide(modes, equation.forcing, len(failures.status))
         self.forcing_rate = 0.0
         if equation.forcing is not None:
-            self.forcing_rate = float(modes.advection_rates(equation.forcing).max())
+            self.forcing_rate = float(modes.advection_rates(equation.forcing.detach()).max())
             if rule.step is None and end / rule.largest(0.0, self.forcing_rate) > MOST_STEPS:
                 raise ValueError(
                     f"the forcing drives the flow so hard that it would take over {MOST_STEPS:.0e} steps; use shorter "
@@ -131,17 +132,34 @@ class FlowStepper:
         """Return the modes at ``moment`` of a flow that has the modes ``v`` now."""
         left = moment - now
         while left > 0:
-            rates = self.modes.advection_rates(v)
+            rates = self.modes.advection_rates(v.detach())
             if self.rule.step is None:
                 runaway = rates * self.end > MOST_STEPS * self.rule.courant
                 v = self.failures.drop(v, runaway, moment - left)
                 rates = rates * ~runaway
             count, stepper = self._stepper(left, float(rates.max()))
             some = min(count, self.RECHECK)
-            for _ in range(some):
-                v = stepper.step(v)
+            v = self._steps(stepper, v, some)
             left = left * (count - some) / count
         return v
+
+    def _steps(
+        self, stepper: ETDRK4, v: Complex[Tensor, "batch ky kx"], count: int
+    ) -> Complex[Tensor, "batch ky kx"]:
+        """Return the modes after some steps; where gradients are wanted, those between are not kept, and
+        within a step no more than its own."""
+        wanted = v.requires_grad or self.symbol.requires_grad or self.right_side.wants_gradients
+        if not (wanted and torch.is_grad_enabled()):
+            for _ in range(count):
+                v = stepper.step(v)
+            return v
+
+        def each(v: Complex[Tensor, "batch ky kx"]) -> Complex[Tensor, "batch ky kx"]:
+            for _ in range(count):
+                v = stepper.step(v)
+            return v
+
+        return checkpoint(each, v, use_reentrant=False)
 
     def _stepper(self, left: float, rate: float) -> tuple[int, ETDRK4]:
         """Return steps that divide what is left of the interval; the last ones again while they fit."""
@@ -168,6 +186,12 @@ class RightSide:
         shape = (batch, *modes.shape)
         self.buffer = torch.zeros(shape, dtype=torch.complex128, device=modes.k2.device)
 
+    @property
+    def wants_gradients(self) -> bool:
+        """Whether the forcing wants gradients."""
+        return self.forcing is not None and self.forcing.requires_grad
+
     def __call__(self, v: Complex[Tensor, "batch ky kx"]) -> Complex[Tensor, "batch ky kx"]:
-        advection = self.modes.advection_from(self.modes.padded(v, self.buffer))
+        kept = torch.is_grad_enabled() and v.requires_grad  # for the backward pass, beside the next
+        advection = self.modes.advection_from(self.modes.padded(v, None if kept else self.buffer))
         return advection if self.forcing is None else advection.add_(self.forcing)

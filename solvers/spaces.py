@@ -1,0 +1,232 @@
+"""What an equation finds on a grid: its Laplacian's eigenbasis, dealiased, and derivatives of fields.
+
+One rule holds on every basis: of the modes that a grid resolves the lowest two thirds are kept, of the
+state and of the nonlinear term. The product of two fields is then free of aliasing on periodic axes, on
+axes with cosines, and by Gauss' quadrature on the sphere; higher powers alias only from what the state
+has beyond. On axes with sines odd powers of a field are series of sines again, and converge as fast;
+even powers are not zero at the walls, and their series converge as 1/k only.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Inexact
+from torch import Tensor
+
+from sobolev.grids import AbstractGrid, Axis, Grid, SphereGrid
+from sobolev.grids.fourier import TorusModes
+
+Field = Float[Tensor, "*batch_and_space"]
+"""Values at the nodes."""
+Modes = Inexact[Tensor, "*batch_and_modes"]
+"""Coefficients of the kept eigenfunctions: complex on a torus, real elsewhere."""
+
+
+@dataclass(frozen=True)
+class InModes:
+    """A field that is known by its modes, which no transform need find again; it takes sums and factors."""
+
+    modes: Modes
+
+    def __add__(self, other: InModes) -> InModes:
+        return InModes(self.modes + other.modes)
+
+    def __sub__(self, other: InModes) -> InModes:
+        return InModes(self.modes - other.modes)
+
+    def __mul__(self, factor: float | Tensor) -> InModes:
+        return InModes(factor * self.modes)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> InModes:
+        return InModes(-self.modes)
+
+
+class Space(ABC):
+    """A grid's eigenbasis, cut to two thirds, in float64 on one device.
+
+    Attributes:
+        grid: the nodes.
+        eigenvalues: of −Δ for each kept mode.
+    """
+
+    grid: AbstractGrid
+    eigenvalues: Float[Tensor, "*modes"]
+
+    @property
+    def ndim(self) -> int:
+        """The number of space axes."""
+        return self.grid.ndim
+
+    @abstractmethod
+    def to_modes(self, u: Field) -> Modes:
+        """Return the kept modes of a field."""
+
+    @abstractmethod
+    def to_nodes(self, v: Modes) -> Field:
+        """Return the field of kept modes."""
+
+    @abstractmethod
+    def gradient(self, u: Field) -> tuple[Field, ...]:
+        """Return ∂u/∂x_i at the nodes, one for each axis.
+
+        Raises:
+            ValueError: where the basis has none.
+        """
+
+    @abstractmethod
+    def divergence(self, *flux: Field) -> InModes:
+        """Return Σ ∂F_i/∂x_i of a flux, one part for each axis.
+
+        Raises:
+            ValueError: where its basis is not that of the field.
+        """
+
+    @abstractmethod
+    def wavenumbers(self) -> tuple[Float[Tensor, " ..."], ...]:
+        """Return the angular wavenumbers along each axis, each of a shape that broadcasts to modes.
+
+        Raises:
+            ValueError: where axes are not periodic.
+        """
+
+    def laplacian(self, u: Field) -> InModes:
+        """Return Δu."""
+        return InModes(-self.eigenvalues * self.to_modes(u))
+
+    def product(self, a: Field, b: Field) -> Field:
+        """Return a b without what the rule cuts."""
+        return self.to_nodes(self.to_modes(a * b))
+
+
+def space_on(grid: AbstractGrid, device: torch.device, *, dealiased: bool = True) -> Space:
+    """Return what an equation finds on a grid; linear ones need no rule and keep all modes.
+
+    >>> space_on(Grid.periodic(12), torch.device("cpu")).eigenvalues.div(4 * math.pi**2).tolist()
+    [0.0, 1.0, 4.0, 9.0]
+
+    Raises:
+        ValueError: for a grid with too few nodes, or of another kind.
+    """
+    if isinstance(grid, Grid) and all(axis.boundary == "periodic" for axis in grid.axes):
+        return Torus(grid, device, dealiased)
+    if isinstance(grid, (Grid, SphereGrid)):
+        return Eigenbasis(grid, device, dealiased)
+    raise ValueError(f"equations are solved on a Grid or a SphereGrid, got {type(grid).__name__}")
+
+
+class Torus(Space):
+    """Complex Fourier modes of periodic axes."""
+
+    def __init__(self, grid: Grid, device: torch.device, dealiased: bool = True) -> None:
+        if min(grid.shape) < 4:
+            raise ValueError(f"a periodic axis needs at least 4 nodes to be solved on, got {grid}")
+        self.grid = grid
+        self._modes = TorusModes(grid, device, dealiased=dealiased)
+        squares = [k**2 for k in self._modes.wavenumbers]
+        self.eigenvalues = sum(squares[1:], squares[0])
+
+    def to_modes(self, u: Field) -> Modes:
+        return self._modes.transform(u)
+
+    def to_nodes(self, v: Modes) -> Field:
+        return self._modes.inverse(v)
+
+    def gradient(self, u: Field) -> tuple[Field, ...]:
+        v = self.to_modes(u)
+        return tuple(self.to_nodes(1j * k * v) for k in self.wavenumbers())
+
+    def divergence(self, *flux: Field) -> InModes:
+        _check_parts(flux, self.grid)
+        parts = [1j * k * self.to_modes(f) for k, f in zip(self.wavenumbers(), flux, strict=True)]
+        return InModes(sum(parts[1:], parts[0]))
+
+    def wavenumbers(self) -> tuple[Float[Tensor, " ..."], ...]:
+        return self._modes.wavenumbers
+
+
+class Eigenbasis(Space):
+    """The real eigenfunctions of a box with walls, or of a sphere."""
+
+    def __init__(
+        self, grid: Grid | SphereGrid, device: torch.device, dealiased: bool = True
+    ) -> None:
+        self.grid = grid
+        self.eigenvalues = grid.eigenvalues(device)
+        if isinstance(grid, SphereGrid):
+            kept = _kept_degrees(self.eigenvalues, grid)
+        else:
+            kept = _kept_of_axes(grid, device)
+        self._kept = kept if dealiased else torch.ones_like(kept)
+
+    def to_modes(self, u: Field) -> Modes:
+        return self.grid.to_modes(u) * self._kept
+
+    def to_nodes(self, v: Modes) -> Field:
+        return self.grid.from_modes(v)
+
+    def gradient(self, u: Field) -> tuple[Field, ...]:
+        if not isinstance(self.grid, Grid):
+            raise ValueError(
+                "the gradient of a field on a sphere is a wind, not one more field for each axis; write the equation "
+                "with space.laplacian, or on a flat grid"
+            )
+        u = self.to_nodes(self.to_modes(u))
+        dims = range(-self.grid.ndim, 0)
+        return tuple(
+            _derivative(u.movedim(dim, -1), axis).movedim(-1, dim)
+            for dim, axis in zip(dims, self.grid.axes, strict=True)
+        )
+
+    def divergence(self, *flux: Field) -> InModes:
+        raise ValueError(
+            "a flux through walls belongs to another basis than its field: where one is of sines, the other is of "
+            "cosines. Write the term as a product with space.gradient, or use periodic axes"
+        )
+
+    def wavenumbers(self) -> tuple[Float[Tensor, " ..."], ...]:
+        raise ValueError(
+            "derivatives of odd order turn sines into cosines, so that they have no symbol on axes with walls, nor "
+            "on a sphere; this equation needs periodic axes"
+        )
+
+
+def _kept_of_axes(grid: Grid, device: torch.device) -> Float[Tensor, "*modes"]:
+    """Return 1 for the modes whose number along each axis lies in the lowest two thirds."""
+    kept = torch.ones((), dtype=torch.float64, device=device)
+    for axis in grid.axes:
+        numbers = axis.wavenumbers(device) * axis.length / math.pi
+        # a wave of a periodic axis has two half waves
+        resolved = axis.size if axis.boundary != "dirichlet" else axis.size - 1
+        kept = kept[..., None] * (3 * numbers < 2 * resolved)
+    return kept
+
+
+def _kept_degrees(eigenvalues: Float[Tensor, " mode"], grid: SphereGrid) -> Float[Tensor, " mode"]:
+    """Return 1 for the harmonics of the lowest two thirds of the degrees."""
+    degrees = ((eigenvalues * grid.radius**2 + 0.25).sqrt() - 0.5).round()
+    return (3 * degrees < 2 * grid.lmax).double()
+
+
+def _derivative(u: Float[Tensor, "*batch x"], axis: Axis) -> Float[Tensor, "*batch x"]:
+    """Return ∂u/∂x at the nodes of an axis, by its odd or even continuation to a circle."""
+    whole, length = u, axis.length
+    if axis.boundary == "dirichlet":
+        whole, length = torch.cat([u, -u[..., 1:-1].flip(-1)], dim=-1), 2 * length
+    elif axis.boundary == "neumann":
+        whole, length = torch.cat([u, u.flip(-1)], dim=-1), 2 * length
+    v = torch.fft.rfft(whole)
+    k = 2 * math.pi / length * torch.arange(v.shape[-1], dtype=u.dtype, device=u.device)
+    if whole.shape[-1] % 2 == 0:
+        k[-1] = 0.0  # the highest cosine, whose derivative vanishes at the nodes
+    return torch.fft.irfft(1j * k * v, n=whole.shape[-1])[..., : axis.size]
+
+
+def _check_parts(flux: tuple[Field, ...], grid: AbstractGrid) -> None:
+    if len(flux) != grid.ndim:
+        raise ValueError(f"a flux has one part for each axis, {grid.ndim} here; got {len(flux)}")
