@@ -1,12 +1,14 @@
 """One surrogate for a range of viscosities beside surrogates of one viscosity each, after equal time of training.
 
-    sobolev generate burgers-nu data/burgers-nu --resolution 128
+    sobolev generate burgers-nu data/burgers-nu --resolution 128 \\
+        --samples train=4000 --samples valid=100 --samples test=200
     for v in 0.02 0.1 0.5; do sobolev generate burgers-nu data/burgers-$v --set viscosity=$v --resolution 128; done
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/parameters.py --minutes 5 --viscosities 0.02 0.1 0.5
 
-All have 1000 training samples, the same network, optimizer, loss and minutes; that of the range is modulated by the
-viscosity (burgers-nu-fno), which is drawn anew for each of its samples, so that it never saw the ones that it is
-judged at. Time counts as in training.py, which trains. Judged are the 200 test samples of each viscosity.
+All have the same network, optimizer, loss and minutes; those of one viscosity have 1000 training samples, that of the
+range 4000. It is modulated by the viscosity (burgers-nu-fno), which is drawn anew for each of its samples, so that it
+never saw the ones that it is judged at. Time counts as in training.py, which trains. Judged are the 200 test samples
+of each viscosity.
 """
 
 from __future__ import annotations

@@ -33,7 +33,10 @@ _FINEST = 20
 _RECHECK = 10
 """Steps between two estimates of their error."""
 
-Modes = Inexact[Tensor, "batch *modes"]
+Fields = Float[Tensor, " batch *rest"]
+"""Fields of some samples, at one time or several."""
+Modes = Inexact[Tensor, " batch *modes"]
+"""Their kept modes."""
 
 
 def integrate(
@@ -90,7 +93,11 @@ class _Solver:
     """An equation on one grid, with the steps that it has been solved in."""
 
     def __init__(
-        self, equation: Semilinear, grid: AbstractGrid, like: Tensor, step: float | None
+        self,
+        equation: Semilinear,
+        grid: AbstractGrid,
+        like: Fields,
+        step: float | None,
     ) -> None:
         self.equation = equation
         self.linear = is_linear(equation)
@@ -102,7 +109,7 @@ class _Solver:
         self._steppers: dict[float, ETDRK4 | CoupledETDRK4] = {}
         self._level = 4  # of an interval's halvings
 
-    def frames(self, u: Float[Tensor, "batch ..."], moments: list[float]) -> list[Tensor]:
+    def frames(self, u: Fields, moments: list[float]) -> list[Fields]:
         """Return the fields at some times."""
         v = self.space.to_modes(u)
         if not self.linear:
@@ -235,7 +242,7 @@ def _holds_gradients(solver: _Solver) -> bool:
     )
 
 
-def _check(equation: Semilinear, initial: Tensor, grid: AbstractGrid, step: float | None) -> None:
+def _check(equation: Semilinear, initial: Fields, grid: AbstractGrid, step: float | None) -> None:
     if step is not None and not (step > 0 and math.isfinite(step)):
         raise ValueError(f"the time step must be positive, got {step}")
     grid.check(initial)
@@ -251,7 +258,7 @@ def _check(equation: Semilinear, initial: Tensor, grid: AbstractGrid, step: floa
 
 
 @torch.no_grad()
-def _check_resolved(u: Tensor, v: Modes, space: Space) -> None:
+def _check_resolved(u: Fields, v: Modes, space: Space) -> None:
     """Refuse initial fields with more than a little beyond the modes that are kept."""
     lead = tuple(range(1, u.ndim))
     lost = (u - space.to_nodes(v)).square().sum(lead).sqrt()
@@ -261,16 +268,21 @@ def _check_resolved(u: Tensor, v: Modes, space: Space) -> None:
         raise ValueError(
             f"the initial field of sample {worst} has {float(share[worst]):.0%} of its norm beyond the lowest two "
             f"thirds of the modes of {space.grid.shape} nodes, which products leave free of aliasing; start from a "
-            f"smoother field, or from one on {_more_nodes(u[worst], space)} nodes"
+            f"smoother field, or from one on {_more_nodes(space)} nodes"
         )
 
 
-def _more_nodes(u: Tensor, space: Space) -> str:
-    """Return in words how many nodes would keep a field: half as many more, if it is that of its nodes."""
+def _more_nodes(space: Space) -> str:
+    """Return in words how many nodes keep all modes of fields on these: half as many more."""
     return " × ".join(str(math.ceil(1.5 * n) + 1) for n in space.grid.shape)
 
 
-def _report(equation: Semilinear, result: Tensor, solution: Tensor, moments: list[float]) -> None:
+def _report(
+    equation: Semilinear,
+    result: Fields,
+    solution: Float[Tensor, " batch time *space"],
+    moments: list[float],
+) -> None:
     """Raise what failed.
 
     Raises:

@@ -17,6 +17,8 @@ LARGEST_COURANT = 2.8
 
 Nonlinear = Callable[[Inexact[Tensor, " ..."]], Inexact[Tensor, " ..."]]
 """A map from modes to modes of the same shape."""
+Number = float | Float[Tensor, ""]
+"""A parameter of an equation, which may want gradients."""
 Times = float | Sequence[float] | Shaped[Tensor, " ..."] | np.ndarray
 """A time, or a rising sequence of times."""
 
@@ -213,3 +215,8 @@ def check_times(times: Times) -> tuple[list[float], bool]:
     ):
         raise ValueError(f"times must be at least 0, finite and rising, got {times!r}")
     return values, given.ndim == 0
+
+
+def as_number(value: Number) -> float:
+    """Return a parameter that may be a tensor which wants gradients, as a number."""
+    return float(value.detach()) if isinstance(value, Tensor) else float(value)

@@ -70,7 +70,7 @@ def symbol_on(equation: Semilinear, space: Space) -> Inexact[Tensor, "*channels_
             where the basis has none.
     """
     eigenvalues = space.eigenvalues
-    found = torch.as_tensor(equation.symbol(eigenvalues)).to(eigenvalues.device)
+    found = equation.symbol(eigenvalues)
     found = found if found.is_complex() else found.double()
     count = len(equation.channels)
     shapes = [(count,), (count, count)] if count else [()]
@@ -87,7 +87,7 @@ def symbol_on(equation: Semilinear, space: Space) -> Inexact[Tensor, "*channels_
     if type(equation).dispersion is not Semilinear.dispersion:
         odd = equation.dispersion(*space.wavenumbers())
         if odd is not None:
-            found = torch.complex(found, torch.as_tensor(odd).double().expand(found.shape))
+            found = torch.complex(found, odd.double().expand(found.shape))
     _check_bounded(equation, found.detach(), eigenvalues, count)
     return found
 

@@ -38,7 +38,7 @@ class InModes:
     def __sub__(self, other: InModes) -> InModes:
         return InModes(self.modes - other.modes)
 
-    def __mul__(self, factor: float | Tensor) -> InModes:
+    def __mul__(self, factor: float | Float[Tensor, ""]) -> InModes:
         return InModes(factor * self.modes)
 
     __rmul__ = __mul__
@@ -158,10 +158,7 @@ class Eigenbasis(Space):
     ) -> None:
         self.grid = grid
         self.eigenvalues = grid.eigenvalues(device)
-        if isinstance(grid, SphereGrid):
-            kept = _kept_degrees(self.eigenvalues, grid)
-        else:
-            kept = _kept_of_axes(grid, device)
+        kept = _kept_on(grid, device)
         self._kept = kept if dealiased else torch.ones_like(kept)
 
     def to_modes(self, u: Field) -> Modes:
@@ -196,8 +193,11 @@ class Eigenbasis(Space):
         )
 
 
-def _kept_of_axes(grid: Grid, device: torch.device) -> Float[Tensor, "*modes"]:
-    """Return 1 for the modes whose number along each axis lies in the lowest two thirds."""
+def _kept_on(grid: Grid | SphereGrid, device: torch.device) -> Float[Tensor, "*modes"]:
+    """Return 1 for the modes of the lowest two thirds along each axis, or of the degrees, and 0 for others."""
+    if isinstance(grid, SphereGrid):
+        degrees = ((grid.eigenvalues(device) * grid.radius**2 + 0.25).sqrt() - 0.5).round()
+        return (3 * degrees < 2 * grid.lmax).double()
     kept = torch.ones((), dtype=torch.float64, device=device)
     for axis in grid.axes:
         numbers = axis.wavenumbers(device) * axis.length / math.pi
@@ -205,12 +205,6 @@ def _kept_of_axes(grid: Grid, device: torch.device) -> Float[Tensor, "*modes"]:
         resolved = axis.size if axis.boundary != "dirichlet" else axis.size - 1
         kept = kept[..., None] * (3 * numbers < 2 * resolved)
     return kept
-
-
-def _kept_degrees(eigenvalues: Float[Tensor, " mode"], grid: SphereGrid) -> Float[Tensor, " mode"]:
-    """Return 1 for the harmonics of the lowest two thirds of the degrees."""
-    degrees = ((eigenvalues * grid.radius**2 + 0.25).sqrt() - 0.5).round()
-    return (3 * degrees < 2 * grid.lmax).double()
 
 
 def _derivative(u: Float[Tensor, "*batch x"], axis: Axis) -> Float[Tensor, "*batch x"]:

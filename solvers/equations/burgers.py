@@ -11,7 +11,7 @@ from torch import Tensor
 from sobolev.grids.checks import is_whole
 from sobolev.grids.fourier import TorusModes
 from sobolev.grids.grid import Grid
-from sobolev.solvers.integrators import ETDRK4, Nonlinear, Times, check_times
+from sobolev.solvers.integrators import ETDRK4, Nonlinear, Number, Times, as_number, check_times
 from sobolev.solvers.semilinear import Semilinear
 from sobolev.solvers.spaces import Field, InModes, Space
 
@@ -38,9 +38,9 @@ class Burgers(Semilinear):
     """
 
     def __init__(
-        self, viscosity: float | Tensor = 0.1, *, steps: int | None = None, courant: float = 0.1
+        self, viscosity: Number = 0.1, *, steps: int | None = None, courant: float = 0.1
     ) -> None:
-        if not 0 < float(torch.as_tensor(viscosity).detach()) < math.inf:
+        if not 0 < as_number(viscosity) < math.inf:
             raise ValueError(f"the viscosity must be positive, got {viscosity}")
         if steps is not None and (not is_whole(steps) or steps < 1):
             raise ValueError(f"steps must be a whole number of at least 1, got {steps}")
@@ -153,9 +153,7 @@ class Burgers(Semilinear):
         if self.steps is not None:
             return self.steps / end
         speed = float(initial.detach().abs().max())
-        wavenumber = min(
-            cutoff, speed / float(torch.as_tensor(self.viscosity).detach()) + 8 * lowest
-        )
+        wavenumber = min(cutoff, speed / as_number(self.viscosity) + 8 * lowest)
         return max(speed * wavenumber / self.courant, 8 / end)
 
     def _check(self, initial: Float[Tensor, " ..."], grid: Grid) -> None:

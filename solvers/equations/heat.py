@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+import math
+
 from jaxtyping import Float
 from torch import Tensor
 
+from sobolev.solvers.integrators import Number, as_number
 from sobolev.solvers.semilinear import Semilinear
 
 
@@ -16,9 +18,9 @@ class Heat(Semilinear):
         diffusivity: D ≥ 0, a number or a tensor that may want gradients.
     """
 
-    def __init__(self, diffusivity: float | Tensor) -> None:
-        if not bool(torch.as_tensor(diffusivity).detach() >= 0):
-            raise ValueError(f"the diffusivity must not be negative, got {diffusivity}")
+    def __init__(self, diffusivity: Number) -> None:
+        if not 0 <= as_number(diffusivity) < math.inf:
+            raise ValueError(f"the diffusivity must be finite and not negative, got {diffusivity}")
         self.diffusivity = diffusivity
 
     def symbol(self, eigenvalues: Float[Tensor, "*modes"]) -> Float[Tensor, "*modes"]:
@@ -34,7 +36,7 @@ class AdvectionDiffusion(Heat):
         diffusivity: D ≥ 0.
     """
 
-    def __init__(self, velocity: tuple[float, ...], diffusivity: float | Tensor = 0.0) -> None:
+    def __init__(self, velocity: tuple[float, ...], diffusivity: Number = 0.0) -> None:
         super().__init__(diffusivity)
         self.velocity = velocity
 

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sobolev.solvers.integrators import Number
 from sobolev.solvers.semilinear import Semilinear
 from sobolev.solvers.spaces import Field, InModes, Space
 
@@ -20,7 +21,7 @@ class KdV(Semilinear):
         dispersion: δ, a number or a tensor that may want gradients.
     """
 
-    def __init__(self, dispersion: float | Tensor) -> None:
+    def __init__(self, dispersion: Number) -> None:
         self.delta = dispersion
 
     def symbol(self, eigenvalues: Float[Tensor, "*modes"]) -> Float[Tensor, "*modes"]:
@@ -29,8 +30,9 @@ class KdV(Semilinear):
 
     def dispersion(self, *wavenumbers: Float[Tensor, " ..."]) -> Float[Tensor, " k"]:
         """Return δ k³."""
-        (k,) = wavenumbers
-        return self.delta * k**3
+        if len(wavenumbers) != 1:
+            raise ValueError(f"KdV lives on one axis, the grid has {len(wavenumbers)}")
+        return self.delta * wavenumbers[0] ** 3
 
     def nonlinear(self, u: Field, space: Space) -> InModes:
         """Return −½ (u²)_x."""

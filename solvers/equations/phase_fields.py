@@ -5,6 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+from sobolev.solvers.integrators import Number
 from sobolev.solvers.semilinear import Semilinear
 from sobolev.solvers.spaces import Field, InModes, Space
 
@@ -17,7 +18,7 @@ class AllenCahn(Semilinear):
         rate: r.
     """
 
-    def __init__(self, diffusivity: float | Tensor, rate: float | Tensor = 1.0) -> None:
+    def __init__(self, diffusivity: Number, rate: Number = 1.0) -> None:
         self.diffusivity = diffusivity
         self.rate = rate
 
@@ -38,7 +39,7 @@ class CahnHilliard(Semilinear):
         mobility: M.
     """
 
-    def __init__(self, width: float | Tensor, mobility: float | Tensor = 1.0) -> None:
+    def __init__(self, width: Number, mobility: Number = 1.0) -> None:
         self.width = width
         self.mobility = mobility
 
@@ -60,9 +61,7 @@ class SwiftHohenberg(Semilinear):
         wavenumber: k₀.
     """
 
-    def __init__(
-        self, rate: float | Tensor, quadratic: float | Tensor = 0.0, wavenumber: float = 1.0
-    ) -> None:
+    def __init__(self, rate: Number, quadratic: Number = 0.0, wavenumber: float = 1.0) -> None:
         self.rate = rate
         self.quadratic = quadratic
         self.wavenumber = wavenumber

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sobolev.solvers.integrators import Number
 from sobolev.solvers.semilinear import Semilinear
 from sobolev.solvers.spaces import Field, Space
 
@@ -18,7 +19,7 @@ class FisherKPP(Semilinear):
         rate: r.
     """
 
-    def __init__(self, diffusivity: float | Tensor, rate: float | Tensor = 1.0) -> None:
+    def __init__(self, diffusivity: Number, rate: Number = 1.0) -> None:
         self.diffusivity = diffusivity
         self.rate = rate
 
@@ -45,9 +46,9 @@ class GrayScott(Semilinear):
 
     def __init__(
         self,
-        feed: float | Tensor,
-        kill: float | Tensor,
-        diffusivities: tuple[float | Tensor, float | Tensor] = (2e-5, 1e-5),
+        feed: Number,
+        kill: Number,
+        diffusivities: tuple[Number, Number] = (2e-5, 1e-5),
     ) -> None:
         self.feed = feed
         self.kill = kill
@@ -82,10 +83,10 @@ class FitzHughNagumo(Semilinear):
 
     def __init__(
         self,
-        diffusivity: float | Tensor,
-        rate: float | Tensor = 0.08,
-        offset: float | Tensor = 0.7,
-        decay: float | Tensor = 0.8,
+        diffusivity: Number,
+        rate: Number = 0.08,
+        offset: Number = 0.7,
+        decay: Number = 0.8,
     ) -> None:
         self.diffusivity = diffusivity
         self.rate = rate

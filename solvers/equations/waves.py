@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sobolev.solvers.integrators import Number
 from sobolev.solvers.semilinear import Semilinear
 from sobolev.solvers.spaces import Field, Space
 
@@ -46,9 +47,9 @@ class KleinGordon(Semilinear):
 
     def __init__(
         self,
-        speed: float | Tensor = 1.0,
-        mass: float | Tensor = 0.0,
-        cubic: float | Tensor = 0.0,
+        speed: Number = 1.0,
+        mass: Number = 0.0,
+        cubic: Number = 0.0,
     ) -> None:
         self.speed = speed
         self.mass = mass

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Complex, Float, Inexact
 from torch import Tensor
 
 from sobolev.grids.grid import Grid
-from sobolev.solvers.integrators import LARGEST_COURANT, Times, check_times
+from sobolev.solvers.integrators import LARGEST_COURANT, Number, Times, as_number, check_times
 from sobolev.solvers.navier_stokes.failures import (
     FlowFailures,
     check_mean,
@@ -59,22 +59,22 @@ class NavierStokes:
 
     def __init__(
         self,
-        viscosity: float | Tensor,
+        viscosity: Number,
         forcing: Forcing = None,
         *,
-        drag: float | Tensor = 0.0,
-        beta: float | Tensor = 0.0,
+        drag: Number = 0.0,
+        beta: Number = 0.0,
         step: float | None = None,
         courant: float = 0.5,
     ) -> None:
         for name, value in (("viscosity", viscosity), ("drag", drag)):
-            if not 0 <= _number(value) < math.inf:
+            if not 0 <= as_number(value) < math.inf:
                 raise ValueError(f"{name} must be finite and not negative, got {value}")
         if step is not None and not (step > 0 and math.isfinite(step)):
             raise ValueError(f"the time step must be positive, got {step}")
         if not 0 < courant <= LARGEST_COURANT:
             raise ValueError(f"courant must lie between 0 and {LARGEST_COURANT}, got {courant}")
-        if not math.isfinite(_number(beta)):
+        if not math.isfinite(as_number(beta)):
             raise ValueError(f"beta must be finite, got {beta}")
         self.viscosity = viscosity
         self.forcing = forcing
@@ -128,7 +128,7 @@ class NavierStokes:
             frames.append(failures.observe(moment, modes, v))
         solution = torch.stack(frames, dim=1)
         result = (solution[:, 0] if single else solution).to(vorticity.dtype)
-        failures.report(result, _number(self.viscosity), grid)
+        failures.report(result, as_number(self.viscosity), grid)
         return result
 
     def residual(
@@ -206,8 +206,3 @@ class NavierStokes:
                 f"of {float(rates.min()):.3g} or more; use step <= {largest:.2g}, or leave it out"
             )
         return fast
-
-
-def _number(value: float | Tensor) -> float:
-    """Return a number that may be a tensor which wants gradients."""
-    return float(torch.as_tensor(value).detach())

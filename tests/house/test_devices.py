@@ -12,7 +12,17 @@ import pytest
 import torch
 
 from sobolev import Axis, GaussianRandomField, Grid, energy_spectrum, sobolev_norm
-from sobolev.solvers import Burgers, Darcy, NavierStokes, ShallowWater, SphereGrid
+from sobolev.solvers import (
+    AllenCahn,
+    Burgers,
+    Darcy,
+    KdV,
+    KleinGordon,
+    NavierStokes,
+    ShallowWater,
+    SphereGrid,
+    integrate,
+)
 from sobolev.solvers.navier_stokes.states import stream_function, velocity
 from sobolev.solvers.shallow_water.states import balanced
 from sobolev.training import BandLoss, FrameLoss, RelativeError, SobolevLoss
@@ -34,6 +44,14 @@ def eddies():
     with torch.device("cpu"):
         y, x = torch.meshgrid(*TORUS.points(), indexing="ij")
         return torch.stack([(math.tau * x).sin(), (math.tau * y).cos()])
+
+
+def smooth(grid, *channels):
+    """Fields of the lowest modes, ``(2, *channels, *space)``."""
+    with torch.device("cpu"):
+        low = torch.zeros(2, *channels, *grid.mode_shape, dtype=torch.float64)
+        low.flatten(1)[:, :3] = 0.5
+        return grid.from_modes(low)
 
 
 def linearised():
@@ -68,6 +86,11 @@ WORK = {
     "beta plane": lambda: NavierStokes(0.1, beta=1.0).solve(eddies(), TORUS, 0.1),
     "Navier–Stokes residual": lambda: NavierStokes(0.1).residual(eddies(), eddies(), TORUS),
     "Navier–Stokes in modes": linearised,
+    "waves between walls": lambda: integrate(
+        KleinGordon(1.0, 1.0, 1.0), smooth(SQUARE, 2), SQUARE, 0.1
+    ),
+    "phases on a sphere": lambda: integrate(AllenCahn(0.1), smooth(SPHERE), SPHERE, 0.1, step=0.05),
+    "solitons": lambda: integrate(KdV(0.1), smooth(CIRCLE), CIRCLE, [0.01], step=0.01),
     "velocity": lambda: velocity(eddies(), TORUS),
     "stream function": lambda: stream_function(eddies(), TORUS),
     "norm on the sphere": lambda: sobolev_norm(field(SPHERE), SPHERE, -0.5),

@@ -361,6 +361,7 @@ class Stiff(AllenCahn):
     ("equation", "initial", "grid", "options", "message"),
     [
         (KdV(1.0), smooth(WALLS), WALLS, {}, "no symbol on axes with walls.*needs periodic axes"),
+        (KdV(1.0), smooth(SQUARE), SQUARE, {}, "KdV lives on one axis, the grid has 2"),
         (Burgers(0.1), smooth(ENDS), ENDS, {}, "flux through walls belongs to another basis"),
         (KuramotoSivashinsky(), smooth(BALL), BALL, {}, "on a sphere is a wind"),
         (AllenCahn(-1.0), smooth(CIRCLE), CIRCLE, {}, "not well-posed: its mode with the wavenumber 15"),
