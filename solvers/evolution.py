@@ -190,9 +190,8 @@ class _Solver:
         if step not in self._steppers:
             if len(self._steppers) > 8:
                 self._steppers.clear()
-            with torch.set_grad_enabled(
-                self.symbol.requires_grad
-            ):  # an error estimate may come first
+            # an estimate of errors, without gradients, may be the first to ask
+            with torch.set_grad_enabled(self.symbol.requires_grad):
                 self._steppers[step] = self._made(step)
         return self._steppers[step]
 
