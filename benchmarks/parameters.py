@@ -37,9 +37,8 @@ def error_at(surrogate: Surrogate, viscosity: float, data: Path) -> float:
     """Mean relative L² error over the test samples of one viscosity."""
     test = open_dataset(data, "test").load()
     predicted = surrogate.predict(test.assign(viscosity=viscosity)).velocity
-    squares = ((d**2).sum("x") for d in (predicted - test.velocity, test.velocity))
-    above, below = squares
-    return float(((above / below) ** 0.5).mean())
+    squares = [(d**2).sum("x") for d in (predicted - test.velocity, test.velocity)]
+    return float(((squares[0] / squares[1]) ** 0.5).mean())
 
 
 def main() -> None:

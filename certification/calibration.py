@@ -64,7 +64,7 @@ def calibrate(
             "the error bound of these predictions is guaranteed; there is nothing to calibrate"
         )
     flow_of(surrogate, recipes)
-    if data.window != surrogate.window:
+    if data.window != surrogate.in_time:
         raise ValueError(
             f"the surrogate takes {surrogate.window}, the data are cut by {data.window}; give "
             "OperatorDataModule(path, window=...) the surrogate's"

@@ -23,7 +23,8 @@ class Modulated(CompositeOperator):
     After each layer l and before its activation v ↦ (1 + γ_l(p)) ⊙ v + β_l(p), with a scale and a
     shift per hidden channel, the same at all nodes: so shifts, turns and rotations commute as they
     do without, and no more depends on the grid. What counts as a layer is a block with its linear
-    parts, skip and normalisation (of an SFNO the branch, before it is added). All γ and β come from
+    parts, skip and normalisation (of an SFNO the branch, before it is added; of a G-FNO what the inner
+    activation is applied to). All γ and β come from
     one small network, p ↦ GELU layer ↦ linear. Its last weights start as zero, and training with
     the operator as it is.
 

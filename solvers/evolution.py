@@ -105,7 +105,6 @@ class _Solver:
         self.symbol = symbol_on(equation, self.space)
         self.coupled = self.symbol.ndim == self.space.eigenvalues.ndim + 2
         self.step = step
-        self.real_modes = not self.space.to_modes(like[:1].double()).is_complex()
         self._steppers: dict[float, ETDRK4 | CoupledETDRK4] = {}
         self._level = 4  # of an interval's halvings
 
@@ -198,7 +197,9 @@ class _Solver:
     def _made(self, step: float) -> ETDRK4 | CoupledETDRK4:
         if self.coupled:
             return CoupledETDRK4(self.symbol, self._right_side, step)
-        return ETDRK4(self.symbol, self._right_side, step, real_modes=self.real_modes)
+        return ETDRK4(
+            self.symbol, self._right_side, step, real_modes=not self.space.has_complex_modes
+        )
 
     def _right_side(self, v: Modes) -> Modes:
         state = self.space.to_nodes(v)

@@ -121,19 +121,19 @@ class ETDRK4:
 
 
 class CoupledETDRK4:
-    """The same step for several channels whose linear part couples them, a small real matrix per mode.
+    """The same step for several channels whose linear part couples them, a small matrix per mode.
 
     Its coefficients are φ functions of Δt L. They are blocks of the exponential of a matrix four times as
     wide, which needs no eigenvectors: a wave equation has none at k = 0.
 
     Args:
-        symbol: L, ``(channels, channels, *modes)``, float64.
+        symbol: L, ``(channels, channels, *modes)``, float64 or complex128.
         nonlinear: N, from modes ``(batch, channels, *modes)`` to modes.
         step: time step Δt.
     """
 
     def __init__(
-        self, symbol: Float[Tensor, "channels channels *modes"], nonlinear: Nonlinear, step: float
+        self, symbol: Inexact[Tensor, "channels channels *modes"], nonlinear: Nonlinear, step: float
     ) -> None:
         self.N = nonlinear
         self.E, p1, p2, p3 = _phi_functions(step * symbol)
@@ -167,7 +167,7 @@ def applied(
     return _coupled(factor, v) if coupled else factor * v
 
 
-def _phi_functions(A: Float[Tensor, "c c *modes"]) -> tuple[Float[Tensor, "c c *modes"], ...]:
+def _phi_functions(A: Inexact[Tensor, "c c *modes"]) -> tuple[Inexact[Tensor, "c c *modes"], ...]:
     """Return φ₀(A) = e^A, φ₁(A), φ₂(A) and φ₃(A), φ_j(A) = Σ_n A^n / (n + j)!, of each mode's matrix."""
     count = A.shape[0]
     matrices = A.flatten(2).movedim(-1, 0)
@@ -186,7 +186,7 @@ def _phi_functions(A: Float[Tensor, "c c *modes"]) -> tuple[Float[Tensor, "c c *
 
 
 def _coupled(
-    matrix: Float[Tensor, "c c *modes"], v: Inexact[Tensor, "batch c *modes"]
+    matrix: Inexact[Tensor, "c c *modes"], v: Inexact[Tensor, "batch c *modes"]
 ) -> Inexact[Tensor, "batch c *modes"]:
     """Return each mode's matrix times its channels."""
     return (matrix * v[:, None]).sum(2)

@@ -87,9 +87,24 @@ def symbol_on(equation: Semilinear, space: Space) -> Inexact[Tensor, "*channels_
     if type(equation).dispersion is not Semilinear.dispersion:
         odd = equation.dispersion(*space.wavenumbers())
         if odd is not None:
-            found = torch.complex(found, odd.double().expand(found.shape))
+            found = found + 1j * _on_the_diagonal(odd.double().expand(eigenvalues.shape), found)
+    if found.is_complex() and not space.has_complex_modes:
+        raise ValueError(
+            f"{type(equation).__name__}.symbol is complex, and the eigenfunctions of {space.grid} are real; two "
+            "channels and a matrix between them say the same"
+        )
     _check_bounded(equation, found.detach(), eigenvalues, count)
     return found
+
+
+def _on_the_diagonal(
+    values: Float[Tensor, "*modes"], symbol: Inexact[Tensor, "*channels_and_modes"]
+) -> Float[Tensor, "*channels_and_modes"]:
+    """Return values that are the same for every channel, as a symbol of this shape has them."""
+    if symbol.ndim < values.ndim + 2:
+        return values
+    one = torch.eye(len(symbol), dtype=values.dtype, device=values.device)
+    return one.reshape(*one.shape, *[1] * values.ndim) * values
 
 
 def _check_bounded(

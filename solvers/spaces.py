@@ -53,10 +53,12 @@ class Space(ABC):
     Attributes:
         grid: the nodes.
         eigenvalues: of −Δ for each kept mode.
+        has_complex_modes: whether modes are complex numbers.
     """
 
     grid: AbstractGrid
     eigenvalues: Float[Tensor, "*modes"]
+    has_complex_modes = False
 
     @property
     def ndim(self) -> int:
@@ -122,6 +124,9 @@ def space_on(grid: AbstractGrid, device: torch.device, *, dealiased: bool = True
 
 class Torus(Space):
     """Complex Fourier modes of periodic axes."""
+
+    grid: Grid
+    has_complex_modes = True
 
     def __init__(self, grid: Grid, device: torch.device, dealiased: bool = True) -> None:
         if min(grid.shape) < 4:

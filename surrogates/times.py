@@ -55,8 +55,12 @@ def time_after_fields(dataset: xr.Dataset, meaning: Meaning) -> xr.Variable | No
 
 def _ahead(dataset: xr.Dataset, meaning: Meaning) -> xr.Variable | float | None:
     """Return how far ahead of the input a prediction lies, where it is known and the same for all outputs."""
-    if meaning.lead_time is not None:
-        return dataset[meaning.lead_time.name].variable.to_base_variable().astype(np.float64)
+    lead = meaning.lead_time
+    if lead is not None:
+        units = str(dataset["time"].attrs.get("units", lead.units))
+        if not same_units(units.partition(" since ")[0], lead.units):
+            return None
+        return dataset[lead.name].variable.to_base_variable().astype(np.float64)
     if meaning.window is None or meaning.window.horizon > 1:
         return None
     return meaning.provenance.data.interval

@@ -182,10 +182,11 @@ class OperatorDataModule(lightning.LightningDataModule):
         are trained on."""
         items = self.pairs("train")
         found = {v.name: items.moments(v.name, self.mask) for v in [*self.static, *self.states]}
+        numbers = {p.name: items.numbers(p.name) for p in self.manifest.scalars}
+        if len(self._leads):
+            numbers[LEAD_TIME[0]] = torch.from_numpy(self._leads)
         for parameter in self.parameters:
-            lead = len(self._leads) and parameter == self.parameters[0]
-            values = torch.from_numpy(self._leads) if lead else items.numbers(parameter.name)
-            values = parameter.straightened(values)
+            values = parameter.straightened(numbers[parameter.name])
             found[parameter.name] = (float(values.mean()), float(values.std(correction=0)))
         for channels in (self.inputs[len(self.constant) :], self.outputs):
             for i, channel in enumerate(channels):

@@ -9,11 +9,10 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from sobolev.grids.checks import is_whole
-from sobolev.grids.fourier import TorusModes
 from sobolev.grids.grid import Grid
 from sobolev.solvers.integrators import ETDRK4, Nonlinear, Number, Times, as_number, check_times
 from sobolev.solvers.semilinear import Semilinear
-from sobolev.solvers.spaces import Field, InModes, Space
+from sobolev.solvers.spaces import Field, InModes, Space, Torus
 
 
 class Burgers(Semilinear):
@@ -78,9 +77,9 @@ class Burgers(Semilinear):
         """
         self._check(initial, grid)
         moments, single = check_times(times)
-        modes = TorusModes(grid, initial.device)
-        k = modes.wavenumbers[0]
-        v = modes.transform(initial.double())
+        space = Torus(grid, initial.device)
+        (k,) = space.wavenumbers()
+        v = space.to_modes(initial.double())
         rate = self._step_rate(initial, float(k[1]), float(k[-1]), moments[-1] or 1.0)
         frames = []
         now = 0.0
@@ -88,7 +87,7 @@ class Burgers(Semilinear):
             if moment == 0:
                 frames.append(initial.double())
                 continue
-            v, modes = self._advanced(v, modes, moment - now, rate)
+            v, space = self._advanced(v, space, moment - now, rate)
             now = moment
             frames.append(torch.fft.irfft(v, n=grid.shape[0], norm="forward"))
         solution = torch.stack(frames, dim=1)
@@ -97,20 +96,20 @@ class Burgers(Semilinear):
         return result.to(initial.dtype)
 
     def _advanced(
-        self, v: Complex[Tensor, "batch k"], modes: TorusModes, interval: float, rate: float
-    ) -> tuple[Complex[Tensor, "batch fewer_k"], TorusModes]:
+        self, v: Complex[Tensor, "batch k"], space: Torus, interval: float, rate: float
+    ) -> tuple[Complex[Tensor, "batch fewer_k"], Torus]:
         """Return the modes after ``interval``, and on which grid: those that have decayed are dropped."""
         count = max(1, math.ceil(interval * rate - 1e-9))
-        symbol = self.symbol(modes.wavenumbers[0] ** 2)
-        stepper = ETDRK4(symbol, self._right_side(modes), interval / count)
+        symbol = self.symbol(space.eigenvalues)
+        stepper = ETDRK4(symbol, self._right_side(space), interval / count)
         for i in range(count):
-            if i % 8 == 0 and (half := _half_is_empty(v, modes.shape[0])):
-                modes = TorusModes(modes.grid.resized(half), v.device)
-                kept = len(modes.wavenumbers[0])
+            if i % 8 == 0 and (half := _half_is_empty(v, space.grid.shape[0])):
+                space = Torus(space.grid.resized(half), v.device)
+                kept = len(space.eigenvalues)
                 v = v[..., :kept]
-                stepper = stepper.restricted(kept, self._right_side(modes))
+                stepper = stepper.restricted(kept, self._right_side(space))
             v = stepper.step(v)
-        return v, modes
+        return v, space
 
     def residual(
         self,
@@ -124,10 +123,10 @@ class Burgers(Semilinear):
         """
         grid.check(u)
         grid.check(time_derivative)
-        modes = TorusModes(grid, u.device)
-        k = modes.wavenumbers[0].to(u.dtype)
-        linear = self.symbol(k**2) * modes.transform(u)
-        return time_derivative - modes.inverse(linear + _advection(u, modes, k))
+        space = Torus(grid, u.device)
+        linear = self.symbol(space.eigenvalues) * space.to_modes(u)
+        right = space.to_nodes(linear + self.nonlinear(u, space).modes)
+        return time_derivative - right.to(u.dtype)
 
     @staticmethod
     def _check_bounded(
@@ -142,9 +141,8 @@ class Burgers(Semilinear):
                 f"{float(initial.abs().max()):.2g}, which the equation forbids; use more steps or a finer grid"
             )
 
-    def _right_side(self, modes: TorusModes) -> Nonlinear:
-        k = modes.wavenumbers[0]
-        return lambda v: _advection(modes.inverse(v), modes, k)
+    def _right_side(self, space: Torus) -> Nonlinear:
+        return lambda v: self.nonlinear(space.to_nodes(v), space).modes
 
     def _step_rate(
         self, initial: Float[Tensor, "batch x"], lowest: float, cutoff: float, end: float
@@ -168,13 +166,6 @@ class Burgers(Semilinear):
             )
         if not bool(initial.isfinite().all()):
             raise ValueError("the initial fields hold values that are not finite")
-
-
-def _advection(
-    u: Float[Tensor, "*batch x"], modes: TorusModes, k: Float[Tensor, " k"]
-) -> Complex[Tensor, "*batch k"]:
-    """Return the modes of −½ (u²)_x."""
-    return -0.5j * k * modes.transform(u**2)
 
 
 def _half_is_empty(v: Complex[Tensor, "batch k"], size: int) -> int:

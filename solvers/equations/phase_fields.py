@@ -5,26 +5,19 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+from sobolev.solvers.equations.reaction_diffusion import Growth
 from sobolev.solvers.integrators import Number
 from sobolev.solvers.semilinear import Semilinear
 from sobolev.solvers.spaces import Field, InModes, Space
 
 
-class AllenCahn(Semilinear):
+class AllenCahn(Growth):
     """u_t = D Δu + r (u − u³) (Allen & Cahn 1979): u stays within ±1, and ∫ ½ D |∇u|² + ¼ r (1 − u²)² falls.
 
     Args:
         diffusivity: D.
         rate: r.
     """
-
-    def __init__(self, diffusivity: Number, rate: Number = 1.0) -> None:
-        self.diffusivity = diffusivity
-        self.rate = rate
-
-    def symbol(self, eigenvalues: Float[Tensor, "*modes"]) -> Float[Tensor, "*modes"]:
-        """Return r − D λ."""
-        return self.rate - self.diffusivity * eigenvalues
 
     def nonlinear(self, u: Field, space: Space) -> Field:
         """Return −r u³."""

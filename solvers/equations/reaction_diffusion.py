@@ -11,8 +11,8 @@ from sobolev.solvers.semilinear import Semilinear
 from sobolev.solvers.spaces import Field, Space
 
 
-class FisherKPP(Semilinear):
-    """u_t = D Δu + r u (1 − u) (Fisher 1937; Kolmogorov, Petrovsky & Piskunov 1937): fronts of speed 2√(rD).
+class Growth(Semilinear):
+    """u_t = D Δu + r u + N(u).
 
     Args:
         diffusivity: D.
@@ -26,6 +26,15 @@ class FisherKPP(Semilinear):
     def symbol(self, eigenvalues: Float[Tensor, "*modes"]) -> Float[Tensor, "*modes"]:
         """Return r − D λ."""
         return self.rate - self.diffusivity * eigenvalues
+
+
+class FisherKPP(Growth):
+    """u_t = D Δu + r u (1 − u) (Fisher 1937; Kolmogorov, Petrovsky & Piskunov 1937): fronts of speed 2√(rD).
+
+    Args:
+        diffusivity: D.
+        rate: r.
+    """
 
     def nonlinear(self, u: Field, space: Space) -> Field:
         """Return −r u²."""

@@ -95,6 +95,17 @@ def test_a_box_whose_coordinates_fall_comes_back_so(plate, change):
     assert found.x.values[0] == change(data).x.values[0]
 
 
+def test_rollouts_come_back_as_they_were_given(planet):
+    window = {"data": {"window": [1, 1, 1], "interval": 2.0, "time_units": "h"}}
+    stepping = Surrogate(planet.operator, SPHERE, [HEAT], [HEAT], SCALES, window).eval()
+    given = weather().expand_dims(time=[3.0]).transpose("day", "time", "lat", "lon")
+    change = lambda d: from_the_date_line(d.sortby("lat")).rename(lon="longitude")  # noqa: E731
+    found, expected = stepping.rollout(change(given), 3), change(stepping.rollout(given, 3))
+    np.testing.assert_allclose(found.time, [5.0, 7.0, 9.0])
+    xr.testing.assert_allclose(found.heat, expected.heat, atol=1e-6)
+    xr.testing.assert_allclose(found.heat_drift, expected.heat_drift, atol=1e-6)
+
+
 def test_other_resolutions_come_in_the_grid_s_order_under_the_given_names(planet):
     given = weather().rename(lat="latitude", lon="longitude").sortby("latitude")
     found = planet.predict(given, resolution=(5, 8))
