@@ -24,6 +24,7 @@ from sobolev.evaluation.figure_look import (
 from sobolev.grids import energy_spectrum
 from sobolev.grids.drawing import ERROR, PREDICTION, TRUTH
 from sobolev.grids.norms import known
+from sobolev.grids.variables import same_units
 
 Sizes = tuple[int, ...]
 """Nodes per axis."""
@@ -154,10 +155,11 @@ def error_over_parameter(comparison: Comparison, place: int) -> Figure:
     axes.plot(values, comparison.errors().numpy(), "o", color=PREDICTION, ms=3, alpha=0.6)
     for end in (parameter.low, parameter.high):
         axes.axvline(end, color=PALE, lw=0.8, ls=":")
+    units = "" if same_units(parameter.units, "1") else f" in {parameter.units}"
     axes.set(
         xscale=parameter.scale,
         yscale="log",
-        xlabel=f"{parameter.long_name} (dotted: range of the training data)",
+        xlabel=f"{parameter.long_name}{units} (dotted: range of the training data)",
         ylabel="relative L² error of a sample",
     )
     return tidied(figure)
