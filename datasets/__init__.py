@@ -21,10 +21,28 @@ if TYPE_CHECKING:
     from sobolev.datasets.recipes.base import Recipe
     from sobolev.datasets.recipes.burgers import BurgersRecipe
     from sobolev.datasets.recipes.darcy import DarcyRecipe, PublishedDarcyRecipe
+    from sobolev.datasets.recipes.diffusion import AdvectionRecipe, HeatRecipe
     from sobolev.datasets.recipes.holes import HoledDarcyRecipe
+    from sobolev.datasets.recipes.kuramoto_sivashinsky import (
+        FlameFrontRecipe,
+        KuramotoSivashinskyRecipe,
+    )
     from sobolev.datasets.recipes.navier_stokes import DecayingTurbulenceRecipe, NavierStokesRecipe
+    from sobolev.datasets.recipes.phase_fields import (
+        AllenCahnRecipe,
+        CahnHilliardRecipe,
+        SwiftHohenbergRecipe,
+    )
     from sobolev.datasets.recipes.presets import PRESETS, find_recipe
+    from sobolev.datasets.recipes.reaction_diffusion import (
+        FisherKPPRecipe,
+        FitzHughNagumoRecipe,
+        FromSpots,
+        GrayScottRecipe,
+    )
+    from sobolev.datasets.recipes.semilinear import FromRandomFields, FromSines, SemilinearRecipe
     from sobolev.datasets.recipes.shallow_water import ShallowWaterRecipe
+    from sobolev.datasets.recipes.waves import KdVRecipe, KleinGordonRecipe, SchroedingerRecipe
     from sobolev.datasets.store.manifest import DamagedDataError, Manifest
     from sobolev.datasets.store.shards import open_dataset
     from sobolev.grids.variables import Variable
@@ -36,6 +54,23 @@ _HOME = {
     "DarcyRecipe": "sobolev.datasets.recipes.darcy",
     "DecayingTurbulenceRecipe": "sobolev.datasets.recipes.navier_stokes",
     "HoledDarcyRecipe": "sobolev.datasets.recipes.holes",
+    "HeatRecipe": "sobolev.datasets.recipes.diffusion",
+    "AdvectionRecipe": "sobolev.datasets.recipes.diffusion",
+    "FlameFrontRecipe": "sobolev.datasets.recipes.kuramoto_sivashinsky",
+    "KuramotoSivashinskyRecipe": "sobolev.datasets.recipes.kuramoto_sivashinsky",
+    "AllenCahnRecipe": "sobolev.datasets.recipes.phase_fields",
+    "CahnHilliardRecipe": "sobolev.datasets.recipes.phase_fields",
+    "SwiftHohenbergRecipe": "sobolev.datasets.recipes.phase_fields",
+    "FisherKPPRecipe": "sobolev.datasets.recipes.reaction_diffusion",
+    "FitzHughNagumoRecipe": "sobolev.datasets.recipes.reaction_diffusion",
+    "FromSpots": "sobolev.datasets.recipes.reaction_diffusion",
+    "GrayScottRecipe": "sobolev.datasets.recipes.reaction_diffusion",
+    "FromRandomFields": "sobolev.datasets.recipes.semilinear",
+    "FromSines": "sobolev.datasets.recipes.semilinear",
+    "SemilinearRecipe": "sobolev.datasets.recipes.semilinear",
+    "KdVRecipe": "sobolev.datasets.recipes.waves",
+    "KleinGordonRecipe": "sobolev.datasets.recipes.waves",
+    "SchroedingerRecipe": "sobolev.datasets.recipes.waves",
     "Manifest": "sobolev.datasets.store.manifest",
     "NavierStokesRecipe": "sobolev.datasets.recipes.navier_stokes",
     "OperatorDataModule": "sobolev.datasets.loading.datamodule",
@@ -58,17 +93,34 @@ _HOME = {
 
 __all__ = [
     "PRESETS",
+    "AdvectionRecipe",
+    "AllenCahnRecipe",
     "BurgersRecipe",
+    "CahnHilliardRecipe",
     "DamagedDataError",
     "DarcyRecipe",
     "DecayingTurbulenceRecipe",
+    "FisherKPPRecipe",
+    "FitzHughNagumoRecipe",
+    "FlameFrontRecipe",
+    "FromRandomFields",
+    "FromSines",
+    "FromSpots",
+    "GrayScottRecipe",
+    "HeatRecipe",
     "HoledDarcyRecipe",
+    "KdVRecipe",
+    "KleinGordonRecipe",
+    "KuramotoSivashinskyRecipe",
     "Manifest",
     "NavierStokesRecipe",
     "OperatorDataModule",
     "PublishedDarcyRecipe",
     "Recipe",
+    "SchroedingerRecipe",
+    "SemilinearRecipe",
     "ShallowWaterRecipe",
+    "SwiftHohenbergRecipe",
     "Variable",
     "diagnostics",
     "export",

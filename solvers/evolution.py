@@ -106,6 +106,7 @@ class _Solver:
         self.coupled = self.symbol.ndim == self.space.eigenvalues.ndim + 2
         self.step = step
         self._steppers: dict[float, ETDRK4 | CoupledETDRK4] = {}
+        self._propagators: dict[float, Modes] = {}
         self._level = 4  # of an interval's halvings
 
     def frames(self, u: Fields, moments: list[float]) -> list[Fields]:
@@ -123,8 +124,7 @@ class _Solver:
 
     def _advanced(self, v: Modes, interval: float) -> Modes:
         if self.linear:
-            factor = exponential(interval * self.symbol, coupled=self.coupled)
-            return applied(factor, v, coupled=self.coupled)
+            return applied(self._propagator(interval), v, coupled=self.coupled)
         if self.step is None:
             return self._adapted(v, interval)
         count = max(1, math.ceil(interval / self.step - 1e-9))
@@ -132,6 +132,15 @@ class _Solver:
         if not bool(end.detach().isfinite().flatten(1).all(1).any()):
             self._refuse(v.detach(), interval)
         return end
+
+    def _propagator(self, interval: float) -> Modes:
+        """Return e^{L t}, which frames at equal distances share: these differ by rounding."""
+        interval = float(f"{interval:.13g}")
+        if interval not in self._propagators:
+            self._propagators = {
+                interval: exponential(interval * self.symbol, coupled=self.coupled)
+            }
+        return self._propagators[interval]
 
     def _steps(self, v: Modes, step: float, count: int) -> Modes:
         """Return the modes after some steps; where gradients are wanted, few of those between are kept."""

@@ -21,6 +21,15 @@ from sobolev.grids.variables import Parameter, Variable
 from sobolev.solvers import SolutionError
 
 FNO_PAPER = "Li et al., Fourier Neural Operator for Parametric PDEs, ICLR 2021, arXiv:2010.08895"
+PDEBENCH = "Takamoto et al., PDEBench, NeurIPS 2022, arXiv:2210.07182"
+LPSDA = (
+    "Brandstetter, Welling & Worrall, Lie Point Symmetry Data Augmentation for Neural PDE Solvers, ICML 2022, "
+    "arXiv:2202.07643"
+)
+EXPONENTIAL = (
+    "Montanelli & Bootland, Solving periodic semilinear stiff PDEs in 1D, 2D and 3D with exponential integrators, "
+    "Math. Comput. Simul. 178, 2020, arXiv:1604.08900"
+)
 
 Inputs = Float[Tensor, "sample input *space"]
 """Fields that a solve starts from."""
@@ -89,6 +98,8 @@ class Recipe(ABC):
     trajectories, quantities whose integral does not change, each by its name twice."""
     mask: ClassVar[str | None] = None
     """The first of the inputs where it is 1 in the domain of the fields and 0 outside."""
+    ranges: ClassVar[Mapping[str, str]] = {}
+    """Over what its numbers are usually varied, ``LOW:HIGH`` or ``LOW:HIGH:log`` by name."""
     time_units: ClassVar[str] = "1"
     chaotic: ClassVar[bool] = False
     """True if rounding grows with time, so that other machines find other late frames."""
@@ -299,7 +310,9 @@ class Recipe(ABC):
     def resolutions(self) -> list[int]:
         """Return every resolution at which fields can be stored, finest first."""
         grid = self.grid(self.solver_resolution)
-        return subsampled_sizes(grid.axes[0]) if isinstance(grid, Grid) else [grid.shape[0]]
+        if isinstance(grid, Grid):
+            return subsampled_sizes(grid.axes[0])
+        return sizes_by_modes(self.solver_resolution)
 
     def configuration(self) -> dict[str, Any]:
         """Return the recipe as JSON: its class and its parameters, tuples as lists."""
@@ -313,6 +326,16 @@ def identity(recipe: type[Recipe]) -> str:
     """Return the name of a class of recipes in files: ``module:Class``, or ``Class`` for sobolev's own."""
     own = recipe.__module__.partition(".")[0] == "sobolev"
     return recipe.__name__ if own else f"{recipe.__module__}:{recipe.__qualname__}"
+
+
+def sizes_by_modes(resolution: int) -> list[int]:
+    """Return a grid's own resolution and some lower ones, to which smooth fields are restricted by cutting
+    modes where nodes do not coincide.
+
+    >>> sizes_by_modes(18)
+    [18, 16, 12, 8]
+    """
+    return [resolution, *(n for n in range(resolution - 1, 7, -1) if n % 4 == 0)]
 
 
 def expands_in_modes(grid: AbstractGrid) -> bool:

@@ -14,9 +14,25 @@ from typing import Any, get_type_hints
 from sobolev.datasets.recipes.base import Recipe, identity
 from sobolev.datasets.recipes.burgers import BurgersRecipe
 from sobolev.datasets.recipes.darcy import DarcyRecipe, PublishedDarcyRecipe
+from sobolev.datasets.recipes.diffusion import AdvectionRecipe, HeatRecipe
 from sobolev.datasets.recipes.holes import HoledDarcyRecipe
+from sobolev.datasets.recipes.kuramoto_sivashinsky import (
+    FlameFrontRecipe,
+    KuramotoSivashinskyRecipe,
+)
 from sobolev.datasets.recipes.navier_stokes import DecayingTurbulenceRecipe, NavierStokesRecipe
+from sobolev.datasets.recipes.phase_fields import (
+    AllenCahnRecipe,
+    CahnHilliardRecipe,
+    SwiftHohenbergRecipe,
+)
+from sobolev.datasets.recipes.reaction_diffusion import (
+    FisherKPPRecipe,
+    FitzHughNagumoRecipe,
+    GrayScottRecipe,
+)
 from sobolev.datasets.recipes.shallow_water import ShallowWaterRecipe
+from sobolev.datasets.recipes.waves import KdVRecipe, KleinGordonRecipe, SchroedingerRecipe
 from sobolev.grids import installed
 from sobolev.grids.checks import as_annotated, did_you_mean, is_of_kind
 from sobolev.grids.variables import Parameter
@@ -68,6 +84,31 @@ PRESETS: dict[str, Recipe] = {
     "ns-mcwilliams": DecayingTurbulenceRecipe(),
     "swe-random": ShallowWaterRecipe(),
     "swe-galewsky": ShallowWaterRecipe(start="galewsky", hours=144, interval=4 * 3600.0),
+    "heat": HeatRecipe(),
+    "advection": AdvectionRecipe(),
+    "kdv": KdVRecipe(),
+    "ks": KuramotoSivashinskyRecipe(),
+    "ks-2d": FlameFrontRecipe(),
+    "schroedinger": SchroedingerRecipe(),
+    "wave": KleinGordonRecipe(),
+    "klein-gordon": KleinGordonRecipe(mass=10.0, cubic=100.0),
+    "allen-cahn": AllenCahnRecipe(),
+    "allen-cahn-sphere": AllenCahnRecipe(
+        domain="sphere",
+        length=1.0,
+        diffusivity=1e-2,
+        rate=1.0,
+        time=20.0,
+        interval=0.5,
+        step=0.1,
+        solver_resolution=64,
+        stored_resolution=32,
+    ),
+    "cahn-hilliard": CahnHilliardRecipe(),
+    "swift-hohenberg": SwiftHohenbergRecipe(),
+    "fisher-kpp": FisherKPPRecipe(),
+    "gray-scott": GrayScottRecipe(),
+    "fitzhugh-nagumo": FitzHughNagumoRecipe(),
 }
 OWN: tuple[type[Recipe], ...] = (
     BurgersRecipe,
@@ -77,6 +118,19 @@ OWN: tuple[type[Recipe], ...] = (
     NavierStokesRecipe,
     DecayingTurbulenceRecipe,
     ShallowWaterRecipe,
+    HeatRecipe,
+    AdvectionRecipe,
+    KdVRecipe,
+    KuramotoSivashinskyRecipe,
+    FlameFrontRecipe,
+    SchroedingerRecipe,
+    KleinGordonRecipe,
+    AllenCahnRecipe,
+    CahnHilliardRecipe,
+    SwiftHohenbergRecipe,
+    FisherKPPRecipe,
+    GrayScottRecipe,
+    FitzHughNagumoRecipe,
 )
 """The classes that come with sobolev."""
 
@@ -198,7 +252,8 @@ def changed(
     Args:
         recipe: a preset or any other.
         parameters: the values by name: numbers, lists, true, false and null as in JSON, the rest text.
-        vary: the ranges of parameters that are drawn for each sample, as ``varying`` reads them. Others that
+        vary: the ranges of parameters that are drawn for each sample, as ``varying`` reads them; an empty one is
+            the recipe's own. Others that
             the recipe draws stay drawn, but for those that are given a value.
 
     Raises:
@@ -210,10 +265,26 @@ def changed(
     present = {k: v for k, v in recipe.configuration().items() if k != "class"}
     other = _with_parameters(type(recipe), {**present, **values})
     kept = [p for p in other.parameters if p.name not in {*values, *(vary or {})}]
-    added = [varying(name, text) for name, text in (vary or {}).items()]
+    added = [
+        varying(name, text or _usual_range(recipe, name)) for name, text in (vary or {}).items()
+    ]
     other = replace(other, parameters=(*kept, *added))
     other.check_parameters()
     return other
+
+
+def _usual_range(recipe: Recipe, name: str) -> str:
+    """Return the range over which a recipe's number is usually varied.
+
+    Raises:
+        ValueError: if the recipe says none.
+    """
+    if name not in recipe.ranges:
+        known = ", ".join(recipe.ranges) or "none"
+        raise ValueError(
+            f"{type(recipe).__name__} says no usual range of {name!r} (it does of: {known}); give one, {name}=LOW:HIGH"
+        )
+    return recipe.ranges[name]
 
 
 def _value(text: str, kind: Any) -> Any:

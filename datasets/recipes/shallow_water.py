@@ -92,10 +92,6 @@ class ShallowWaterRecipe(Evolving, WithResidual, Loosenable, WithDiagnostics, Re
     def default_resolution(self) -> int:
         return next(n for n in self.resolutions() if n <= self.stored_resolution)
 
-    def resolutions(self) -> list[int]:
-        n = self.solver_resolution
-        return [n, *(m for m in range(n - 1, 7, -1) if m % 4 == 0)]
-
     def grid(self, resolution: int) -> SphereGrid:
         return SphereGrid(resolution, 2 * resolution)
 

@@ -63,9 +63,10 @@ def declare(commands: Commands) -> None:
         "--vary",
         action="append",
         default=[],
-        type=_parameter,
-        metavar="NAME=LOW:HIGH[:log]",
-        help="draw a parameter for each sample, such as viscosity=0.01:1:log; repeat",
+        type=_varied,
+        metavar="NAME[=LOW:HIGH[:log]]",
+        help="draw a parameter for each sample, such as viscosity=0.01:1:log, or over its usual range, which `sobolev "
+        "recipes RECIPE` says; repeat",
     )
     sub.add_argument(
         "--dask",
@@ -125,6 +126,10 @@ def _parameter(text: str) -> tuple[str, str]:
             f"{text!r} is not of the form NAME=VALUE, such as viscosity=0.02"
         )
     return name, value
+
+
+def _varied(text: str) -> tuple[str, str]:
+    return _parameter(text) if "=" in text else (text, "")
 
 
 def _split(text: str) -> tuple[str, int]:

@@ -117,6 +117,9 @@ def _all_of(recipe: Recipe) -> list[str]:
         lines.append(f"  frames: {len(times)}, from t = {times[0]:g} to {times[-1]:g}")
     if drawn := _drawn(recipe):
         lines.append(f"  drawn for each sample, by --vary: {', '.join(drawn)}")
+    if recipe.ranges:
+        usual = ", ".join(f"{name}={ends}" for name, ends in recipe.ranges.items())
+        lines.append(f"  usually varied over, by --vary: {usual}")
     lines.append("  parameters, for --set:")
     parameters = _fixed(recipe)
     width = max(map(len, parameters), default=0)

@@ -102,14 +102,12 @@ class FitzHughNagumo(Semilinear):
         self.offset = offset
         self.decay = decay
 
-    def symbol(self, eigenvalues: Float[Tensor, "*modes"]) -> Float[Tensor, "2 2 *modes"]:
-        """Return the matrices [[1 − D λ, −1], [ε, −ε b]]."""
-        one = torch.ones_like(eigenvalues)
-        membrane = torch.stack([1 - self.diffusivity * eigenvalues, -one])
-        recovery = torch.stack([self.rate * one, -self.rate * self.decay * one])
-        return torch.stack([membrane, recovery])
+    def symbol(self, eigenvalues: Float[Tensor, "*modes"]) -> Float[Tensor, " 2 *modes"]:
+        """Return 1 − D λ and −ε b: what couples the two is not stiff."""
+        membrane = 1 - self.diffusivity * eigenvalues
+        return torch.stack([membrane, -self.rate * self.decay * torch.ones_like(eigenvalues)])
 
     def nonlinear(self, state: Field, space: Space) -> Field:
-        """Return −u³/3 and ε a."""
-        u = state[:, 0]
-        return torch.stack([-(u**3) / 3, self.rate * self.offset * torch.ones_like(u)], dim=1)
+        """Return −u³/3 − w and ε (u + a)."""
+        u, w = state.unbind(1)
+        return torch.stack([-(u**3) / 3 - w, self.rate * (u + self.offset)], dim=1)

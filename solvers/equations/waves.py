@@ -55,6 +55,11 @@ class KleinGordon(Semilinear):
         self.mass = mass
         self.cubic = cubic
 
+    @property
+    def is_linear(self) -> bool:  # type: ignore[override]
+        """Whether g is the number 0, of which no gradient is wanted."""
+        return not isinstance(self.cubic, Tensor) and self.cubic == 0
+
     def symbol(self, eigenvalues: Float[Tensor, "*modes"]) -> Float[Tensor, "2 2 *modes"]:
         """Return the matrices [[0, 1], [−c² λ − m², 0]]."""
         zero, one = torch.zeros_like(eigenvalues), torch.ones_like(eigenvalues)
