@@ -66,8 +66,8 @@ class SchroedingerRecipe(SemilinearRecipe):
     """
 
     outputs: ClassVar = (
-        Variable("real", "real part of the envelope", "1"),
-        Variable("imaginary", "imaginary part of the envelope", "1"),
+        Variable("real_part", "real part of the envelope", "1"),
+        Variable("imaginary_part", "imaginary part of the envelope", "1"),
     )
     domains: ClassVar = ("periodic",)
     dimensions: ClassVar = (1,)
@@ -109,7 +109,7 @@ class SchroedingerRecipe(SemilinearRecipe):
         return parts
 
     def checks(self, fields: Fields, grid: AbstractGrid) -> list[Check]:
-        density = fields["real"].double().square() + fields["imaginary"].double().square()
+        density = fields["real_part"].double().square() + fields["imaginary_part"].double().square()
         return [*super().checks(fields, grid), conserved("the mass", self.means(density, grid))]
 
 
