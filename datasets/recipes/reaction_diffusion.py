@@ -139,7 +139,7 @@ class FitzHughNagumoRecipe(FromSpots):
     """Trajectories of u_t = D Δu + u − u³/3 − w, w_t = ε (u + a − b w), an excitable membrane, with FitzHugh's
     (1961) parameters.
 
-    Some spots are excited and others still recovering, so that waves break there and curl up.
+    Some spots are excited and others still recovering: waves go round these, meet and vanish.
     """
 
     outputs: ClassVar = (
@@ -159,7 +159,7 @@ class FitzHughNagumoRecipe(FromSpots):
     rate: float = 0.08
     offset: float = 0.7
     decay: float = 0.8
-    time: float = 100.0
+    time: float = 60.0
     interval: float = 2.0
     step: float = 0.2
     solver_resolution: int = 128

@@ -27,8 +27,10 @@ from support.imports import ROOT
 
 from sobolev.__main__ import main
 from sobolev.datasets import (
+    AllenCahnRecipe,
     BurgersRecipe,
     DarcyRecipe,
+    GrayScottRecipe,
     NavierStokesRecipe,
     OperatorDataModule,
     ShallowWaterRecipe,
@@ -65,6 +67,10 @@ SMALL = {
     "ns-fno-1e-5": NavierStokesRecipe(**SMALL_FLOW),
     "ns-sym": NavierStokesRecipe(**SMALL_FLOW, forcing="symmetric"),
     "swe-random": ShallowWaterRecipe(hours=2, solver_resolution=24, stored_resolution=16),
+    "gray-scott": GrayScottRecipe(
+        solver_resolution=128, stored_resolution=64, time=20.0, step=5.0
+    ),
+    "allen-cahn": AllenCahnRecipe(solver_resolution=128, time=0.1),
 }
 """What stands for the presets: the same problems on coarse grids."""
 
