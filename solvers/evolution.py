@@ -7,9 +7,9 @@ import math
 import torch
 from jaxtyping import Float, Inexact
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from sobolev.grids import AbstractGrid
+from sobolev.solvers.adjoints import ByAutograd, advanced
 from sobolev.solvers.integrators import (
     ETDRK4,
     CoupledETDRK4,
@@ -106,6 +106,7 @@ class _Solver:
         self.coupled = self.symbol.ndim == self.space.eigenvalues.ndim + 2
         self.step = step
         self._steppers: dict[float, ETDRK4 | CoupledETDRK4] = {}
+        self.term = ByAutograd(self._right_side)
         self._level = 4  # of an interval's halvings
 
     def frames(self, u: Fields, moments: list[float]) -> list[Fields]:
@@ -113,6 +114,7 @@ class _Solver:
         v = self.space.to_modes(u)
         if not self.linear:
             _check_resolved(u, v, self.space)
+            self.term = ByAutograd.reading(self._right_side, self.equation, v)
         found, now = [], 0.0
         for moment in moments:
             if moment > now:
@@ -136,18 +138,9 @@ class _Solver:
     def _steps(self, v: Modes, step: float, count: int) -> Modes:
         """Return the modes after some steps; where gradients are wanted, few of those between are kept."""
         stepper = self._stepper(step)
-
-        def some(v: Modes, number: int) -> Modes:
-            for _ in range(number):
-                v = stepper.step(v)
-            return v
-
-        wanted = torch.is_grad_enabled() and (v.requires_grad or _holds_gradients(self))
-        if not wanted:
-            return some(v, count)
         size = math.ceil(math.sqrt(count))
         for first in range(0, count, size):
-            v = checkpoint(some, v, min(size, count - first), use_reentrant=False)
+            v = advanced(stepper, v, min(size, count - first))
         return v
 
     def _adapted(self, v: Modes, interval: float) -> Modes:
@@ -196,10 +189,8 @@ class _Solver:
 
     def _made(self, step: float) -> ETDRK4 | CoupledETDRK4:
         if self.coupled:
-            return CoupledETDRK4(self.symbol, self._right_side, step)
-        return ETDRK4(
-            self.symbol, self._right_side, step, real_modes=not self.space.has_complex_modes
-        )
+            return CoupledETDRK4(self.symbol, self.term, step)
+        return ETDRK4(self.symbol, self.term, step, real_modes=not self.space.has_complex_modes)
 
     def _right_side(self, v: Modes) -> Modes:
         state = self.space.to_nodes(v)
@@ -231,15 +222,6 @@ class _Solver:
         raise ValueError(
             f"{said}, nor with {step:.2g}; the equation itself may blow up, or the grid be too coarse"
         )
-
-
-def _holds_gradients(solver: _Solver) -> bool:
-    """Return whether the equation depends on tensors that want gradients: its symbol, or whatever its
-    nonlinear term reads."""
-    held = vars(solver.equation).values()
-    return solver.symbol.requires_grad or any(
-        isinstance(h, Tensor) and h.requires_grad for h in held
-    )
 
 
 def _check(equation: Semilinear, initial: Fields, grid: AbstractGrid, step: float | None) -> None:
