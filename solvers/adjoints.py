@@ -7,7 +7,7 @@ the nonlinear term for one thing, the transpose of its derivative.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Inexact
@@ -23,6 +23,7 @@ Gradients = tuple[Inexact[Tensor, " ..."] | None, ...]
 """One for each tensor, None where none is wanted."""
 
 
+@runtime_checkable
 class Term(Protocol):
     """A nonlinear term N with the transpose of its derivative.
 
@@ -50,7 +51,8 @@ class ByAutograd:
 
     def __init__(self, term: Nonlinear, parameters: Iterable[Inexact[Tensor, " ..."]] = ()) -> None:
         self.term = term
-        self.parameters = tuple(p for p in parameters if p.requires_grad)
+        # a tensor in two places is one
+        self.parameters = tuple({id(p): p for p in parameters if p.requires_grad}.values())
 
     @classmethod
     def reading(cls, term: Nonlinear, holder: object, v: Modes) -> ByAutograd:
@@ -134,6 +136,7 @@ class _Adjoint:
 
     def __init__(self, stepper: ExponentialStep, wanted: tuple[bool, ...]) -> None:
         self.stepper = stepper
+        self.term = _term(stepper)
         self.coefficients = [stepper.adjoint(c) for c in stepper.coefficients]
         self.twice_Q = 2 * self.coefficients[2]
         self._of_coefficients = any(wanted[: len(self.coefficients)])
@@ -156,7 +159,7 @@ class _Adjoint:
 
     def totals(self) -> Gradients:
         """Return the gradients in the coefficients and in N's parameters."""
-        tensors = (*self.stepper.coefficients, *_term(self.stepper).parameters)
+        tensors = (*self.stepper.coefficients, *self.term.parameters)
         summed = zip(self._totals, tensors, strict=True)
         return tuple(None if total is None else _like(total, tensor) for total, tensor in summed)
 
@@ -192,7 +195,7 @@ class _Adjoint:
     def _pulled_back(self, state: Parts, w: Parts) -> Parts:
         """Return the transpose of N's derivative at a state, and count its parameters' gradients."""
         stepper = self.stepper
-        found, *others = _term(stepper).pullback(stepper.whole(state), stepper.whole(w))
+        found, *others = self.term.pullback(stepper.whole(state), stepper.whole(w))
         for number, more in enumerate(others, len(self.coefficients)):
             if more is not None:
                 total = self._totals[number]

@@ -18,6 +18,7 @@ from sobolev.solvers.integrators import (
     applied,
     check_times,
     exponential,
+    refuse_gradients,
 )
 from sobolev.solvers.semilinear import Semilinear, is_linear, symbol_on
 from sobolev.solvers.spaces import InModes, Space, space_on
@@ -49,8 +50,9 @@ def integrate(
 ) -> Float[Tensor, " batch *time_and_channels_and_space"]:
     """Solve u_t = L u + N(u) by ETDRK4 in the grid's eigenbasis, in float64.
 
-    Differentiable in ``initial`` and in whatever tensors the equation holds. Steps are then recomputed in
-    the backward pass from some √n of n of them, so that memory grows as √n.
+    Differentiable in ``initial`` and in whatever tensors the equation holds, those of a network in its
+    nonlinear term among them, and twice so. Steps are then made again in the backward pass from some √n of
+    n of them, so that memory grows as √n. How long steps are is no part of the gradient.
 
     Args:
         equation: its two hooks; a linear one is solved exactly.
@@ -225,6 +227,7 @@ class _Solver:
 
 
 def _check(equation: Semilinear, initial: Fields, grid: AbstractGrid, step: float | None) -> None:
+    refuse_gradients(step=step)
     if step is not None and not (step > 0 and math.isfinite(step)):
         raise ValueError(f"the time step must be positive, got {step}")
     grid.check(initial)

@@ -309,8 +309,9 @@ def check_times(times: Times) -> tuple[list[float], bool]:
     """Return output times as a rising list of floats, and true if a single one was given.
 
     Raises:
-        ValueError: if they are not finite, at least 0 and rising.
+        ValueError: if they are not finite, at least 0 and rising, or want gradients.
     """
+    refuse_gradients(times=times)
     given = torch.as_tensor(times, dtype=torch.float64, device="cpu")
     values = given.reshape(-1).tolist()
     rising = all(a < b for a, b in itertools.pairwise(values))
@@ -328,3 +329,17 @@ def check_times(times: Times) -> tuple[list[float], bool]:
 def as_number(value: Number) -> float:
     """Return a parameter that may be a tensor which wants gradients, as a number."""
     return float(value.detach()) if isinstance(value, Tensor) else float(value)
+
+
+def refuse_gradients(**numbers: object) -> None:
+    """Refuse tensors that want gradients as numbers in which no solve is differentiable.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    for name, value in numbers.items():
+        several = value if isinstance(value, (list, tuple)) else (value,)
+        if any(isinstance(v, Tensor) and v.requires_grad for v in several):
+            raise ValueError(
+                f"{name} wants gradients, and a solve has none in it: it would be cut without a word; detach it"
+            )

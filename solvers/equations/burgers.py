@@ -11,7 +11,15 @@ from torch import Tensor
 from sobolev.grids.checks import is_whole
 from sobolev.grids.grid import Grid
 from sobolev.solvers.adjoints import STEPS, ByAutograd, advanced
-from sobolev.solvers.integrators import ETDRK4, Nonlinear, Number, Times, as_number, check_times
+from sobolev.solvers.integrators import (
+    ETDRK4,
+    Nonlinear,
+    Number,
+    Times,
+    as_number,
+    check_times,
+    refuse_gradients,
+)
 from sobolev.solvers.semilinear import Semilinear
 from sobolev.solvers.spaces import Field, InModes, Space, Torus
 
@@ -40,6 +48,7 @@ class Burgers(Semilinear):
     def __init__(
         self, viscosity: Number = 0.1, *, steps: int | None = None, courant: float = 0.1
     ) -> None:
+        refuse_gradients(courant=courant)
         if not 0 < as_number(viscosity) < math.inf:
             raise ValueError(f"the viscosity must be positive, got {viscosity}")
         if steps is not None and (not is_whole(steps) or steps < 1):
@@ -61,7 +70,8 @@ class Burgers(Semilinear):
     def solve(
         self, initial: Float[Tensor, " ..."], grid: Grid, times: Times
     ) -> Float[Tensor, "batch *time x"]:
-        """Return the field at one or several times; differentiable in u₀ and ν.
+        """Return the field at one or several times; differentiable in u₀ and ν. The
+        backward pass keeps the state of every eighth step.
 
         Args:
             initial: u₀, ``(batch, x)``.

@@ -19,6 +19,7 @@ from sobolev.solvers.integrators import (
     Times,
     as_number,
     check_times,
+    refuse_gradients,
 )
 from sobolev.solvers.shallow_water.flow import SphericalFlow, States, truncation
 
@@ -76,6 +77,7 @@ class ShallowWater:
         step: float | None = None,
         courant: float = 0.7,
     ) -> None:
+        refuse_gradients(radius=radius, gravity=gravity, tilt=tilt, step=step, courant=courant)
         if not (radius > 0 and gravity > 0 and math.isfinite(radius) and math.isfinite(gravity)):
             raise ValueError(f"need a positive radius and gravity, got {radius=}, {gravity=}")
         if not (math.isfinite(as_number(rotation)) and math.isfinite(tilt)):
