@@ -117,8 +117,8 @@ def main() -> None:
         "| 200 steps | batch | solve, s | gradient, s | ratio | kept | peak, solve | peak, gradient |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    for batch in (1, 8):
-        for case in cases(batch):
+    for batch, count in ((1, None), (8, 2)):  # eight fields at once for Navier–Stokes alone
+        for case in itertools.islice(cases(batch), count):
             report(case, batch, rounds)
 
 
