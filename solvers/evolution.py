@@ -7,9 +7,9 @@ import math
 import torch
 from jaxtyping import Float, Inexact
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from sobolev.grids import AbstractGrid
+from sobolev.solvers.adjoints import ByAutograd, advanced
 from sobolev.solvers.integrators import (
     ETDRK4,
     CoupledETDRK4,
@@ -18,6 +18,7 @@ from sobolev.solvers.integrators import (
     applied,
     check_times,
     exponential,
+    refuse_gradients,
 )
 from sobolev.solvers.semilinear import Semilinear, is_linear, symbol_on
 from sobolev.solvers.spaces import InModes, Space, space_on
@@ -49,8 +50,9 @@ def integrate(
 ) -> Float[Tensor, " batch *time_and_channels_and_space"]:
     """Solve u_t = L u + N(u) by ETDRK4 in the grid's eigenbasis, in float64.
 
-    Differentiable in ``initial`` and in whatever tensors the equation holds. Steps are then recomputed in
-    the backward pass from some √n of n of them, so that memory grows as √n.
+    Differentiable in ``initial`` and in whatever tensors the equation holds, those of a network in its
+    nonlinear term among them, and twice so. Steps are then made again in the backward pass from some √n of
+    n of them, so that memory grows as √n. How long steps are is no part of the gradient.
 
     Args:
         equation: its two hooks; a linear one is solved exactly.
@@ -107,6 +109,7 @@ class _Solver:
         self.step = step
         self._steppers: dict[float, ETDRK4 | CoupledETDRK4] = {}
         self._propagators: dict[float, Modes] = {}
+        self.term = ByAutograd(self._right_side)
         self._level = 4  # of an interval's halvings
 
     def frames(self, u: Fields, moments: list[float]) -> list[Fields]:
@@ -114,6 +117,7 @@ class _Solver:
         v = self.space.to_modes(u)
         if not self.linear:
             _check_resolved(u, v, self.space)
+            self.term = ByAutograd.reading(self._right_side, self.equation, v)
         found, now = [], 0.0
         for moment in moments:
             if moment > now:
@@ -145,18 +149,9 @@ class _Solver:
     def _steps(self, v: Modes, step: float, count: int) -> Modes:
         """Return the modes after some steps; where gradients are wanted, few of those between are kept."""
         stepper = self._stepper(step)
-
-        def some(v: Modes, number: int) -> Modes:
-            for _ in range(number):
-                v = stepper.step(v)
-            return v
-
-        wanted = torch.is_grad_enabled() and (v.requires_grad or _holds_gradients(self))
-        if not wanted:
-            return some(v, count)
         size = math.ceil(math.sqrt(count))
         for first in range(0, count, size):
-            v = checkpoint(some, v, min(size, count - first), use_reentrant=False)
+            v = advanced(stepper, v, min(size, count - first))
         return v
 
     def _adapted(self, v: Modes, interval: float) -> Modes:
@@ -205,10 +200,8 @@ class _Solver:
 
     def _made(self, step: float) -> ETDRK4 | CoupledETDRK4:
         if self.coupled:
-            return CoupledETDRK4(self.symbol, self._right_side, step)
-        return ETDRK4(
-            self.symbol, self._right_side, step, real_modes=not self.space.has_complex_modes
-        )
+            return CoupledETDRK4(self.symbol, self.term, step)
+        return ETDRK4(self.symbol, self.term, step, real_modes=not self.space.has_complex_modes)
 
     def _right_side(self, v: Modes) -> Modes:
         state = self.space.to_nodes(v)
@@ -242,16 +235,8 @@ class _Solver:
         )
 
 
-def _holds_gradients(solver: _Solver) -> bool:
-    """Return whether the equation depends on tensors that want gradients: its symbol, or whatever its
-    nonlinear term reads."""
-    held = vars(solver.equation).values()
-    return solver.symbol.requires_grad or any(
-        isinstance(h, Tensor) and h.requires_grad for h in held
-    )
-
-
 def _check(equation: Semilinear, initial: Fields, grid: AbstractGrid, step: float | None) -> None:
+    refuse_gradients(step=step)
     if step is not None and not (step > 0 and math.isfinite(step)):
         raise ValueError(f"the time step must be positive, got {step}")
     grid.check(initial)

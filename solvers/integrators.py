@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +19,8 @@ LARGEST_COURANT = 2.8
 
 Nonlinear = Callable[[Inexact[Tensor, " ..."]], Inexact[Tensor, " ..."]]
 """A map from modes to modes of the same shape."""
+Parts = Inexact[Tensor, "*parts"]
+"""Modes as coefficients multiply them: complex ones as pairs of numbers where the coefficients are real."""
 Number = float | Float[Tensor, ""]
 """A parameter of an equation, which may want gradients."""
 Times = float | Sequence[float] | Shaped[Tensor, " ..."] | np.ndarray
@@ -41,7 +45,77 @@ class SolutionError(ArithmeticError):
         self.status = status
 
 
-class ETDRK4:
+class ExponentialStep(ABC):
+    """One step of ETDRK4 (Cox & Matthews 2002), whichever way its coefficients multiply modes.
+
+    Attributes:
+        N: the nonlinear term, from modes to modes.
+        coefficients: E, E2, Q, f1, f2 and f3, functions of Δt L.
+    """
+
+    N: Nonlinear
+    coefficients: tuple[Inexact[Tensor, " ..."], ...]
+
+    def step(self, v: Inexact[Tensor, "*shape"]) -> Inexact[Tensor, "*shape"]:
+        """Return the modes ``v`` after one step."""
+        states, values = self.stages(self.parts(v))
+        return self.whole(self.end(states[0], (*values, self.right_side(states[-1]))))
+
+    def stages(self, v: Parts) -> tuple[tuple[Parts, ...], tuple[Parts, ...]]:
+        """Return the four states at which a step from ``v`` evaluates N, and its values at the first three."""
+        _, E2, Q, *_ = self.coefficients
+        E2v = self.times(E2, v)
+        Nv = self.right_side(v)
+        a = self.plus(E2v, Q, Nv)
+        Na = self.right_side(a)
+        b = self.plus(E2v, Q, Na)
+        Nb = self.right_side(b)
+        c = self.plus_(self.times(E2, a), Q, (2 * Nb).sub_(Nv))
+        return (v, a, b, c), (Nv, Na, Nb)
+
+    def end(self, v: Parts, values: tuple[Parts, ...]) -> Parts:
+        """Return where a step from ``v`` leads, with N at its four stages."""
+        Nv, Na, Nb, Nc = values
+        E, _, _, f1, f2, f3 = self.coefficients
+        result = self.plus_(self.times(E, v), f1, Nv)
+        return self.plus_(self.plus_(result, f2, Na + Nb), f3, Nc)
+
+    def right_side(self, v: Parts) -> Parts:
+        """Return N(v)."""
+        return self.parts(self.N(self.whole(v)))
+
+    def parts(self, v: Inexact[Tensor, "*shape"]) -> Parts:
+        """Return modes as the coefficients multiply them."""
+        return v
+
+    def whole(self, v: Parts) -> Inexact[Tensor, "*shape"]:
+        """Return the modes of ``parts``."""
+        return v
+
+    @abstractmethod
+    def times(self, c: Inexact[Tensor, " ..."], v: Parts) -> Parts:
+        """Return a coefficient times ``v``."""
+
+    @abstractmethod
+    def plus(self, u: Parts, c: Inexact[Tensor, " ..."], v: Parts) -> Parts:
+        """Return u + c v."""
+
+    @abstractmethod
+    def plus_(self, u: Parts, c: Inexact[Tensor, " ..."], v: Parts) -> Parts:
+        """Return u + c v, in the place of ``u`` where that is quicker."""
+
+    @abstractmethod
+    def adjoint(self, c: Inexact[Tensor, " ..."]) -> Inexact[Tensor, " ..."]:
+        """Return the coefficient by which the transpose of ``times`` multiplies."""
+
+    @abstractmethod
+    def plus_outer_(
+        self, total: Inexact[Tensor, " ..."] | None, v: Parts, w: Parts
+    ) -> Inexact[Tensor, " ..."]:
+        """Return ``total`` and the gradient of ⟨w, c v⟩ in c, maybe of each sample, in the place of ``total``."""
+
+
+class ETDRK4(ExponentialStep):
     """Fourth-order exponential Runge–Kutta step (Cox & Matthews 2002; coefficients as Kassam &
     Trefethen 2005).
 
@@ -64,63 +138,47 @@ class ETDRK4:
         real_modes: bool = False,
     ) -> None:
         self.N = nonlinear
-        both = (lambda values: values) if real_modes else _for_both_parts
-        half_way = torch.arange(contour_points, dtype=torch.float64, device=symbol.device) + 0.5
-        angle = 2 * math.pi * half_way
-        # the coefficients are means over a circle around Δt L: the formulas lose all digits near Δt L = 0
-        z = step * symbol[..., None] + torch.polar(torch.ones_like(angle), angle / contour_points)
-        ez = z.exp()
-
-        def mean(values: Complex[Tensor, "*modes point"]) -> Inexact[Tensor, " ..."]:
-            average = step * values.mean(-1)
-            return average if symbol.is_complex() else both(average.real)
-
-        def exponential(fraction: float) -> Inexact[Tensor, " ..."]:
-            values = (fraction * step * symbol).exp()
-            return values if symbol.is_complex() else both(values)
-
-        self.is_real = not symbol.is_complex() and not real_modes
-        self.E = exponential(1.0)
-        self.E2 = exponential(0.5)
-        self.Q = mean(((z / 2).exp() - 1) / z)
-        self.f1 = mean((-4 - z + ez * (4 - 3 * z + z**2)) / z**3)
-        self.f2 = mean(2 * (2 + z + ez * (z - 2)) / z**3)
-        self.f3 = mean((-4 - 3 * z - z**2 + ez * (4 - z)) / z**3)
+        # real coefficients on (real, imaginary) pairs: a third of the arithmetic
+        self.in_pairs = not symbol.is_complex() and not real_modes
+        found = (
+            (step * symbol).exp(),
+            (0.5 * step * symbol).exp(),
+            *_CircleMeans.apply(symbol, step, contour_points, 0),
+        )
+        self.coefficients = tuple(map(_for_both_parts, found)) if self.in_pairs else found
 
     def restricted(self, count: int, nonlinear: Nonlinear) -> ETDRK4:
         """Return the same step on the first ``count`` modes of the only axis."""
         shorter = copy.copy(self)
         shorter.N = nonlinear
-        for name in ("E", "E2", "Q", "f1", "f2", "f3"):
-            setattr(shorter, name, getattr(self, name)[:count])
+        shorter.coefficients = tuple(c[:count] for c in self.coefficients)
         return shorter
 
-    def step(self, v: Inexact[Tensor, "*shape"]) -> Inexact[Tensor, "*shape"]:
-        """Return the modes ``v`` after one step."""
-        if self.is_real:  # real coefficients on (real, imaginary) pairs: a third of the arithmetic
-            pairs = self._step(
-                torch.view_as_real(v),
-                lambda w: torch.view_as_real(self.N(torch.view_as_complex(w))),
-            )
-            return torch.view_as_complex(pairs)
-        return self._step(v, self.N)
+    def parts(self, v: Inexact[Tensor, "*shape"]) -> Parts:
+        return torch.view_as_real(v) if self.in_pairs else v
 
-    def _step(
-        self,
-        v: Inexact[Tensor, "*shape"],
-        N: Callable[[Inexact[Tensor, "*shape"]], Inexact[Tensor, "*shape"]],
-    ) -> Inexact[Tensor, "*shape"]:
-        E2v = self.E2 * v
-        Nv = N(v)
-        a = E2v.addcmul(self.Q, Nv)
-        Na = N(a)
-        Nb = N(E2v.addcmul(self.Q, Na))
-        Nc = N((self.E2 * a).addcmul_(self.Q, (2 * Nb).sub_(Nv)))
-        result = (self.E * v).addcmul_(self.f1, Nv)
-        return result.addcmul_(self.f2, Na + Nb).addcmul_(self.f3, Nc)
+    def whole(self, v: Parts) -> Inexact[Tensor, "*shape"]:
+        return torch.view_as_complex(v) if self.in_pairs else v
+
+    def times(self, c: Inexact[Tensor, " ..."], v: Parts) -> Parts:
+        return c * v
+
+    def plus(self, u: Parts, c: Inexact[Tensor, " ..."], v: Parts) -> Parts:
+        return u.addcmul(c, v)
+
+    def plus_(self, u: Parts, c: Inexact[Tensor, " ..."], v: Parts) -> Parts:
+        return u.addcmul_(c, v)
+
+    def adjoint(self, c: Inexact[Tensor, " ..."]) -> Inexact[Tensor, " ..."]:
+        return c.conj().resolve_conj()
+
+    def plus_outer_(
+        self, total: Inexact[Tensor, " ..."] | None, v: Parts, w: Parts
+    ) -> Inexact[Tensor, " ..."]:
+        return v.conj() * w if total is None else total.addcmul_(v.conj(), w)
 
 
-class CoupledETDRK4:
+class CoupledETDRK4(ExponentialStep):
     """The same step for several channels whose linear part couples them, a small matrix per mode.
 
     Its coefficients are φ functions of Δt L. They are blocks of the exponential of a matrix four times as
@@ -136,23 +194,73 @@ class CoupledETDRK4:
         self, symbol: Inexact[Tensor, "channels channels *modes"], nonlinear: Nonlinear, step: float
     ) -> None:
         self.N = nonlinear
-        self.E, p1, p2, p3 = _phi_functions(step * symbol)
-        self.E2, half, *_ = _phi_functions(step / 2 * symbol)
-        self.Q = step / 2 * half
-        self.f1 = step * (p1 - 3 * p2 + 4 * p3)
-        self.f2 = step * (2 * p2 - 4 * p3)
-        self.f3 = step * (4 * p3 - p2)
+        E, p1, p2, p3 = _phi_functions(step * symbol)
+        E2, half, *_ = _phi_functions(step / 2 * symbol)
+        f1 = step * (p1 - 3 * p2 + 4 * p3)
+        f2 = step * (2 * p2 - 4 * p3)
+        f3 = step * (4 * p3 - p2)
+        self.coefficients = (E, E2, step / 2 * half, f1, f2, f3)
 
-    def step(self, v: Inexact[Tensor, " batch *shape"]) -> Inexact[Tensor, " batch *shape"]:
-        """Return the modes ``v`` after one step."""
-        E2v = _coupled(self.E2, v)
-        Nv = self.N(v)
-        a = E2v + _coupled(self.Q, Nv)
-        Na = self.N(a)
-        Nb = self.N(E2v + _coupled(self.Q, Na))
-        Nc = self.N(_coupled(self.E2, a) + _coupled(self.Q, 2 * Nb - Nv))
-        result = _coupled(self.E, v) + _coupled(self.f1, Nv)
-        return result + _coupled(self.f2, Na + Nb) + _coupled(self.f3, Nc)
+    def times(self, c: Inexact[Tensor, " ..."], v: Parts) -> Parts:
+        return _coupled(c, v)
+
+    def plus(self, u: Parts, c: Inexact[Tensor, " ..."], v: Parts) -> Parts:
+        return u + _coupled(c, v)
+
+    plus_ = plus
+
+    def adjoint(self, c: Inexact[Tensor, " ..."]) -> Inexact[Tensor, " ..."]:
+        return c.transpose(0, 1).conj().resolve_conj()
+
+    def plus_outer_(
+        self, total: Inexact[Tensor, " ..."] | None, v: Parts, w: Parts
+    ) -> Inexact[Tensor, " ..."]:
+        outer = (w[:, :, None] * v.conj()[:, None]).sum(0)
+        return outer if total is None else total.add_(outer)
+
+
+class _CircleMeans(torch.autograd.Function):
+    """The n-th derivatives in L of Q, f1, f2 and f3, which are Δt f(Δt L).
+
+    Means over a circle around Δt L, since the formulas lose all digits near 0. By Cauchy's formula
+    f⁽ⁿ⁾(x) = n! mean of f(x + w) w⁻ⁿ over |w| = 1: gradients keep L alone, and have gradients again.
+    """
+
+    @staticmethod
+    def forward(
+        symbol: Inexact[Tensor, "*modes"], step: float, points: int, order: int
+    ) -> tuple[Inexact[Tensor, "*modes"], ...]:
+        half_way = torch.arange(points, dtype=torch.float64, device=symbol.device) + 0.5
+        angle = 2 * math.pi * half_way
+        w = torch.polar(torch.ones_like(angle), angle / points)
+        z = step * symbol[..., None] + w
+        ez = z.exp()
+        size = step ** (order + 1) * math.factorial(order)
+
+        def mean(values: Complex[Tensor, "*modes point"]) -> Inexact[Tensor, "*modes"]:
+            average = size * (values / w**order if order else values).mean(-1)
+            return average if symbol.is_complex() else average.real
+
+        return (
+            mean(((z / 2).exp() - 1) / z),
+            mean((-4 - z + ez * (4 - 3 * z + z**2)) / z**3),
+            mean(2 * (2 + z + ez * (z - 2)) / z**3),
+            mean((-4 - 3 * z - z**2 + ez * (4 - z)) / z**3),
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
+        symbol, *ctx.rest, ctx.order = inputs
+        ctx.save_for_backward(symbol)
+
+    @staticmethod
+    def backward(
+        ctx: Any, *cotangents: Inexact[Tensor, "*modes"]
+    ) -> tuple[Inexact[Tensor, "*modes"] | None, ...]:
+        (symbol,) = ctx.saved_tensors
+        slopes = _CircleMeans.apply(symbol, *ctx.rest, ctx.order + 1)
+        parts = [g * slope.conj() for g, slope in zip(cotangents, slopes, strict=True)]
+        return sum(parts[1:], parts[0]), None, None, None
 
 
 def exponential(symbol: Inexact[Tensor, " ..."], *, coupled: bool) -> Inexact[Tensor, " ..."]:
@@ -201,8 +309,9 @@ def check_times(times: Times) -> tuple[list[float], bool]:
     """Return output times as a rising list of floats, and true if a single one was given.
 
     Raises:
-        ValueError: if they are not finite, at least 0 and rising.
+        ValueError: if they are not finite, at least 0 and rising, or want gradients.
     """
+    refuse_gradients(times=times)
     given = torch.as_tensor(times, dtype=torch.float64, device="cpu")
     values = given.reshape(-1).tolist()
     rising = all(a < b for a, b in itertools.pairwise(values))
@@ -220,3 +329,17 @@ def check_times(times: Times) -> tuple[list[float], bool]:
 def as_number(value: Number) -> float:
     """Return a parameter that may be a tensor which wants gradients, as a number."""
     return float(value.detach()) if isinstance(value, Tensor) else float(value)
+
+
+def refuse_gradients(**numbers: object) -> None:
+    """Refuse tensors that want gradients as numbers in which no solve is differentiable.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    for name, value in numbers.items():
+        several = value if isinstance(value, (list, tuple)) else (value,)
+        if any(isinstance(v, Tensor) and v.requires_grad for v in several):
+            raise ValueError(
+                f"{name} wants gradients, and a solve has none in it: it would be cut without a word; detach it"
+            )

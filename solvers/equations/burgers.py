@@ -10,7 +10,16 @@ from torch import Tensor
 
 from sobolev.grids.checks import is_whole
 from sobolev.grids.grid import Grid
-from sobolev.solvers.integrators import ETDRK4, Nonlinear, Number, Times, as_number, check_times
+from sobolev.solvers.adjoints import STEPS, ByAutograd, advanced
+from sobolev.solvers.integrators import (
+    ETDRK4,
+    Nonlinear,
+    Number,
+    Times,
+    as_number,
+    check_times,
+    refuse_gradients,
+)
 from sobolev.solvers.semilinear import Semilinear
 from sobolev.solvers.spaces import Field, InModes, Space, Torus
 
@@ -39,6 +48,7 @@ class Burgers(Semilinear):
     def __init__(
         self, viscosity: Number = 0.1, *, steps: int | None = None, courant: float = 0.1
     ) -> None:
+        refuse_gradients(courant=courant)
         if not 0 < as_number(viscosity) < math.inf:
             raise ValueError(f"the viscosity must be positive, got {viscosity}")
         if steps is not None and (not is_whole(steps) or steps < 1):
@@ -60,7 +70,8 @@ class Burgers(Semilinear):
     def solve(
         self, initial: Float[Tensor, " ..."], grid: Grid, times: Times
     ) -> Float[Tensor, "batch *time x"]:
-        """Return the field at one or several times; differentiable in u₀ and ν.
+        """Return the field at one or several times; differentiable in u₀ and ν. The
+        backward pass keeps the state of every eighth step.
 
         Args:
             initial: u₀, ``(batch, x)``.
@@ -101,14 +112,16 @@ class Burgers(Semilinear):
         """Return the modes after ``interval``, and on which grid: those that have decayed are dropped."""
         count = max(1, math.ceil(interval * rate - 1e-9))
         symbol = self.symbol(space.eigenvalues)
-        stepper = ETDRK4(symbol, self._right_side(space), interval / count)
-        for i in range(count):
-            if i % 8 == 0 and (half := _half_is_empty(v, space.grid.shape[0])):
+        term = ByAutograd.reading(self._right_side(space), self, v)
+        stepper = ETDRK4(symbol, term, interval / count)
+        for first in range(0, count, STEPS):
+            if half := _half_is_empty(v, space.grid.shape[0]):
                 space = Torus(space.grid.resized(half), v.device)
                 kept = len(space.eigenvalues)
                 v = v[..., :kept]
-                stepper = stepper.restricted(kept, self._right_side(space))
-            v = stepper.step(v)
+                term = ByAutograd(self._right_side(space), term.parameters)
+                stepper = stepper.restricted(kept, term)
+            v = advanced(stepper, v, min(STEPS, count - first))
         return v, space
 
     def residual(

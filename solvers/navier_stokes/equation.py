@@ -10,7 +10,14 @@ from jaxtyping import Bool, Complex, Float, Inexact
 from torch import Tensor
 
 from sobolev.grids.grid import Grid
-from sobolev.solvers.integrators import LARGEST_COURANT, Number, Times, as_number, check_times
+from sobolev.solvers.integrators import (
+    LARGEST_COURANT,
+    Number,
+    Times,
+    as_number,
+    check_times,
+    refuse_gradients,
+)
 from sobolev.solvers.navier_stokes.failures import (
     FlowFailures,
     check_mean,
@@ -67,6 +74,7 @@ class NavierStokes:
         step: float | None = None,
         courant: float = 0.5,
     ) -> None:
+        refuse_gradients(step=step, courant=courant)
         for name, value in (("viscosity", viscosity), ("drag", drag)):
             if not 0 <= as_number(value) < math.inf:
                 raise ValueError(f"{name} must be finite and not negative, got {value}")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Complex, Inexact
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
+from sobolev.solvers.adjoints import Gradients, advanced
 from sobolev.solvers.integrators import ETDRK4
 from sobolev.solvers.navier_stokes.failures import FlowFailures
 from sobolev.solvers.navier_stokes.modes import FlowModes
@@ -139,27 +139,9 @@ class FlowStepper:
                 rates = rates * ~runaway
             count, stepper = self._stepper(left, float(rates.max()))
             some = min(count, self.RECHECK)
-            v = self._steps(stepper, v, some)
+            v = advanced(stepper, v, some)
             left = left * (count - some) / count
         return v
-
-    def _steps(
-        self, stepper: ETDRK4, v: Complex[Tensor, "batch ky kx"], count: int
-    ) -> Complex[Tensor, "batch ky kx"]:
-        """Return the modes after some steps; where gradients are wanted, those between are not kept, and
-        within a step no more than its own."""
-        wanted = v.requires_grad or self.symbol.requires_grad or self.right_side.wants_gradients
-        if not (wanted and torch.is_grad_enabled()):
-            for _ in range(count):
-                v = stepper.step(v)
-            return v
-
-        def each(v: Complex[Tensor, "batch ky kx"]) -> Complex[Tensor, "batch ky kx"]:
-            for _ in range(count):
-                v = stepper.step(v)
-            return v
-
-        return checkpoint(each, v, use_reentrant=False)
 
     def _stepper(self, left: float, rate: float) -> tuple[int, ETDRK4]:
         """Return steps that divide what is left of the interval; the last ones again while they fit."""
@@ -176,22 +158,30 @@ class FlowStepper:
 
 
 class RightSide:
-    """The nonlinear term and the forcing, with the padded array kept from call to call."""
+    """The nonlinear term and the forcing, with the padded arrays kept from call to call."""
 
     def __init__(
         self, modes: FlowModes, forcing: Complex[Tensor, "*batch ky kx"] | None, batch: int
     ) -> None:
         self.modes = modes
         self.forcing = forcing
+        self.parameters = () if forcing is None else (forcing,)
         shape = (batch, *modes.shape)
         self.buffer = torch.zeros(shape, dtype=torch.complex128, device=modes.k2.device)
-
-    @property
-    def wants_gradients(self) -> bool:
-        """Whether the forcing wants gradients."""
-        return self.forcing is not None and self.forcing.requires_grad
+        self._other_buffer: Complex[Tensor, "batch y x"] | None = None
 
     def __call__(self, v: Complex[Tensor, "batch ky kx"]) -> Complex[Tensor, "batch ky kx"]:
         kept = torch.is_grad_enabled() and v.requires_grad  # for the backward pass, beside the next
         advection = self.modes.advection_from(self.modes.padded(v, None if kept else self.buffer))
         return advection if self.forcing is None else advection.add_(self.forcing)
+
+    def pullback(
+        self, v: Complex[Tensor, "batch ky kx"], cotangent: Complex[Tensor, "batch ky kx"]
+    ) -> tuple[Complex[Tensor, "batch ky kx"], *Gradients]:
+        """Return the gradients of ⟨cotangent, self(v)⟩ in ``v`` and in the forcing."""
+        if self._other_buffer is None:
+            self._other_buffer = torch.zeros_like(self.buffer)
+        found = self.modes.advection_pullback(v, cotangent, self.buffer, self._other_buffer)
+        if self.forcing is None:
+            return (found,)
+        return found, cotangent if self.forcing.requires_grad else None

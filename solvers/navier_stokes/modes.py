@@ -29,6 +29,7 @@ class FlowModes(TorusModes):
         # u + iv = ψ_y − iψ_x has the modes (iky + kx) ω̂/|k|², where k runs over all signs
         self.to_velocity = torch.complex(kx, ky) * self.inverse_k2
         self.to_opposite_velocity = -self.to_velocity[:, 1:].flip(-2, -1)
+        self.to_twice_velocity = 2 * self.to_velocity
         # −(i/4)(kx − i ky)², and the size of the unscaled transform
         scale = -0.25j / (grid.shape[0] * grid.shape[1])
         self.to_advection = torch.complex(kx, -ky) ** 2 * scale
@@ -84,3 +85,30 @@ class FlowModes(TorusModes):
         here = squared[..., 2 * self.Kx : 3 * self.Kx + 1]
         opposite = squared[..., self.Kx : 2 * self.Kx + 1].flip(-2, -1)
         return (self.to_advection * opposite).conj().addcmul(self.to_advection, here)
+
+    def advection_pullback(
+        self,
+        v: Complex[Tensor, "*batch ky kx"],
+        cotangent: Complex[Tensor, "*batch ky kx"],
+        buffer: Complex[Tensor, "*batch y x"],
+        other: Complex[Tensor, "*batch y x"],
+    ) -> Complex[Tensor, "*batch ky kx"]:
+        """Return the gradient of ⟨cotangent, advection(v)⟩ in ``v``.
+
+        With z = B v and ``advection`` = A(z²) it is 2 Bᵀ(z̄ Aᵀ cotangent), here by complex conjugates, which
+        turn Aᵀ into an fft2 and Bᵀ into an ifft2. Both buffers hold zeros outside the places that
+        ``padded`` and this write to.
+        """
+        K, middle = self.Ky, 2 * self.Kx
+        z = torch.fft.ifft2(self.padded(v, buffer), norm="forward")
+        rows = other[..., K : 3 * K + 1, :]
+        rows[..., self.Kx : middle + 1] = (self.to_advection * cotangent).flip(-2, -1)
+        here = self.to_advection * cotangent.conj()
+        rows[..., middle] += here[..., 0]
+        rows[..., middle + 1 : middle + self.Kx + 1] = here[..., 1:]
+        square = torch.fft.fft2(other)
+        modes = torch.fft.ifft2(square.mul_(z), norm="forward")[..., : 2 * K + 1, :]
+        found = (self.to_twice_velocity * modes[..., self.Kx : middle + 1]).conj_physical_()
+        opposite = modes[..., : self.Kx].flip(-2, -1)
+        found[..., 1:].addcmul_(self.to_twice_velocity[:, 1:], opposite, value=-1)
+        return found

@@ -11,7 +11,16 @@ from torch import Tensor
 
 from sobolev.grids.sphere import SphereGrid
 from sobolev.grids.spherical_vectors import velocity
-from sobolev.solvers.integrators import LARGEST_COURANT, SolutionError, Times, check_times
+from sobolev.solvers.adjoints import STEPS, advanced
+from sobolev.solvers.integrators import (
+    LARGEST_COURANT,
+    Number,
+    SolutionError,
+    Times,
+    as_number,
+    check_times,
+    refuse_gradients,
+)
 from sobolev.solvers.shallow_water.flow import SphericalFlow, States, truncation
 
 
@@ -34,11 +43,11 @@ class ShallowWater:
 
     Args:
         radius: of the sphere, in m.
-        rotation: Ω, in 1/s.
+        rotation: Ω, in 1/s, a number or a tensor that may want gradients.
         gravity: g, in m/s².
         hyperdiffusion: rate in 1/s at which the last degree decays under D ∝ ∇⁸ on vorticity and
             divergence (degree 1, solid rotation, is exempt: it carries the angular momentum). 0 for
-            none.
+            none. A number or a tensor that may want gradients.
         tilt: angle in rad between the rotation axis and the grid's (α of Williamson et al. 1992).
         step: time step in s, shortened to divide the time between outputs. By default each sample
             takes steps of at most ``courant`` / (k U + 2Ω), rounded down to a power of √2 seconds so
@@ -60,19 +69,20 @@ class ShallowWater:
     def __init__(
         self,
         radius: float = 6.37122e6,
-        rotation: float = 7.292e-5,
+        rotation: Number = 7.292e-5,
         gravity: float = 9.80616,
         *,
-        hyperdiffusion: float = 1 / 7200,
+        hyperdiffusion: Number = 1 / 7200,
         tilt: float = 0.0,
         step: float | None = None,
         courant: float = 0.7,
     ) -> None:
+        refuse_gradients(radius=radius, gravity=gravity, tilt=tilt, step=step, courant=courant)
         if not (radius > 0 and gravity > 0 and math.isfinite(radius) and math.isfinite(gravity)):
             raise ValueError(f"need a positive radius and gravity, got {radius=}, {gravity=}")
-        if not (math.isfinite(rotation) and math.isfinite(tilt)):
+        if not (math.isfinite(as_number(rotation)) and math.isfinite(tilt)):
             raise ValueError(f"need a finite rotation and tilt, got {rotation=}, {tilt=}")
-        if not (hyperdiffusion >= 0 and math.isfinite(hyperdiffusion)):
+        if not 0 <= as_number(hyperdiffusion) < math.inf:
             raise ValueError(f"hyperdiffusion must be at least 0, got {hyperdiffusion}")
         if step is not None and not (step > 0 and math.isfinite(step)):
             raise ValueError(f"step must be positive, got {step}")
@@ -86,11 +96,11 @@ class ShallowWater:
         self.step = step
         self.courant = courant
 
-    @torch.no_grad()
     def solve(
         self, state: Float[Tensor, " ..."], grid: SphereGrid, times: Times
     ) -> Float[Tensor, "batch *time 3 lat lon"]:
-        """Return the state at one or several times.
+        """Return the state at one or several times; differentiable in it, in the rotation and in the
+        hyperdiffusion. The backward pass keeps the state of every eighth step.
 
         Args:
             state: ``(batch, 3, lat, lon)``; a mean of vorticity or divergence is ignored.
@@ -212,8 +222,8 @@ class ShallowWater:
             part = v.index_select(3, members)
             stepper = flow.stepper(part, interval / count)
             z = stepper.to_waves(part)
-            for _ in range(count):
-                z = stepper.step(z)
+            for first in range(0, count, STEPS):
+                z = advanced(stepper, z, min(STEPS, count - first))
                 if not bool(z[0, 0, 1, :, 0, 0].isfinite().any()):
                     break  # a lost sample loses every mode, the mean geopotential too
             result.index_copy_(3, members, stepper.from_waves(z))

@@ -12,7 +12,8 @@ from torch import Tensor
 from sobolev.grids.sphere import SphereGrid
 from sobolev.grids.spherical_transform import HarmonicTransform, harmonic_transform
 from sobolev.grids.spherical_vectors import TangentMaps
-from sobolev.solvers.integrators import ETDRK4
+from sobolev.solvers.adjoints import ByAutograd
+from sobolev.solvers.integrators import ETDRK4, Number
 
 States = Float[Tensor, "2 order 3 batch 2 half"]
 """Coefficients of vorticity, divergence and geopotential."""
@@ -53,7 +54,7 @@ class SphericalFlow:
         device: torch.device,
         *,
         radius: float,
-        hyperdiffusion: float,
+        hyperdiffusion: Number,
         coriolis: Callable[
             [Float[Tensor, " lat"], Float[Tensor, " lon"]], Float[Tensor, "lat lon"]
         ],
@@ -144,6 +145,7 @@ class SphericalFlow:
         """Return time steps for samples with the mean geopotentials of ``v``."""
         return SphericalStepper(self, self.mean(v), step)
 
+    @torch.no_grad()
     def rates(self, v: States) -> Float[Tensor, " batch"]:
         """Return the largest frequency k U + 2Ω of the explicit terms of each sample, in 1/s."""
         _, deviation, u, w = self.wind(v)
@@ -169,21 +171,26 @@ class SphericalStepper(ETDRK4):
     def __init__(self, flow: SphericalFlow, mean: Float[Tensor, " batch"], step: float) -> None:
         # by degree first, (field, batch, degree): the coefficients are contour integrals
         l = torch.arange(flow.degrees + 1, dtype=torch.float64, device=mean.device)
+        moves = l > 0  # √λΦ̄ has no derivative at l = 0, where 1 stands for it
         eigenvalue = flow.eigenvalue(l)
-        undamped = (eigenvalue * mean[:, None]).sqrt()
+        undamped = torch.where(moves, eigenvalue * mean[:, None], 1.0).sqrt()
         # past critical damping (D = 2 √(λΦ̄)) there would be no waves left to be one complex number
         damping = torch.minimum(flow.decay(l), 1.9 * undamped)
-        waves = torch.complex(-damping / 2, (undamped**2 - damping**2 / 4).sqrt())
+        frequency = (undamped**2 - damping**2 / 4).sqrt()
+        waves = torch.complex(-damping / 2, frequency * moves)
         vorticity = (-flow.decay(l)).expand_as(damping).to(waves.dtype)
-        super().__init__(torch.stack((vorticity, waves)), self._tendency, step)
         self.flow = flow
         self._degree = flow.transform.degree().clamp_max(flow.degrees)
-        for name in ("E", "E2", "Q", "f1", "f2", "f3"):
-            setattr(self, name, self._in_order_major_form(getattr(self, name)))
-        slope = torch.where(l > 0, waves / flow.eigenvalue(l.clamp_min(1)), 0.0)
-        self.real = self._in_order_major_form(slope.real)
-        self.imag = self._in_order_major_form(slope.imag)
-        self.inverse = self._in_order_major_form(torch.where(l > 0, slope.imag.reciprocal(), 0.0))
+        slope = waves / flow.eigenvalue(l.clamp_min(1))
+        inverse = torch.where(moves, flow.eigenvalue(l) / frequency, 0.0)
+        self.real, self.imag, self.inverse = map(
+            self._in_order_major_form, (slope.real, slope.imag, inverse)
+        )
+        parameters = (self.real, self.imag, self.inverse, flow.coriolis)
+        super().__init__(
+            torch.stack((vorticity, waves)), ByAutograd(self._tendency, parameters), step
+        )
+        self.coefficients = tuple(map(self._in_order_major_form, self.coefficients))
 
     def _in_order_major_form(
         self, by_degree: Inexact[Tensor, "*batch degree"]

@@ -54,6 +54,12 @@ def smooth(grid, *channels):
         return grid.from_modes(low)
 
 
+def gradient(solve, start):
+    """The gradient of the squares of what ``solve`` makes of ``start``."""
+    start.requires_grad_()
+    return torch.autograd.grad(solve(start).square().sum(), start)[0]
+
+
 def linearised():
     """Residual and tangent about the eddies."""
     flow = NavierStokes(0.1, lambda y, x: (math.tau * y).sin()).in_modes(TORUS, eddies())
@@ -86,6 +92,13 @@ WORK = {
     "beta plane": lambda: NavierStokes(0.1, beta=1.0).solve(eddies(), TORUS, 0.1),
     "Navier–Stokes residual": lambda: NavierStokes(0.1).residual(eddies(), eddies(), TORUS),
     "Navier–Stokes in modes": linearised,
+    "Navier–Stokes gradient": lambda: gradient(
+        lambda w: NavierStokes(0.1, beta=1.0).solve(w, TORUS, 0.1), eddies()
+    ),
+    "gradient of waves": lambda: gradient(
+        lambda u: integrate(KleinGordon(1.0, 1.0, 1.0), u, SQUARE, 0.02, step=0.01),
+        smooth(SQUARE, 2),
+    ),
     "waves between walls": lambda: integrate(
         KleinGordon(1.0, 1.0, 1.0), smooth(SQUARE, 2), SQUARE, 0.1
     ),
@@ -96,6 +109,10 @@ WORK = {
     "norm on the sphere": lambda: sobolev_norm(field(SPHERE), SPHERE, -0.5),
     "shallow water": lambda: ShallowWater().solve(
         balanced(ShallowWater(), 1e-6 * field(SPHERE), SPHERE), SPHERE, 600.0
+    ),
+    "shallow water gradient": lambda: gradient(
+        lambda state: ShallowWater().solve(state, SPHERE, 600.0),
+        balanced(ShallowWater(), 1e-6 * field(SPHERE), SPHERE),
     ),
     "loss": lambda: SobolevLoss(SQUARE)(field(SQUARE)[:, None], 2 * field(SQUARE)[:, None]),
     "loss of bands and frames": lambda: FrameLoss(CIRCLE, partial(BandLoss, edges=[30.0]))(

@@ -268,6 +268,29 @@ def test_a_layer_that_runs_dry_is_a_failure():
         ShallowWater().solve(rest, SMALL, [i * HOUR for i in range(1, 13)])
 
 
+def test_gradients_are_those_of_differences(monkeypatch):
+    """In the state, its mean depth included, the rotation and the hyperdiffusion."""
+    grid = SphereGrid(8, 16)
+    start, unit = (
+        states(3, grid, scale=3.0),
+        torch.tensor([1e-5, 1e-5, 1e3]).double()[:, None, None],
+    )
+    start, direction = start[:2], (start[2:] / unit).expand(2, -1, -1, -1)
+
+    def size(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        equation = ShallowWater(rotation=7e-5 * (1 + b), hyperdiffusion=(1 + c) / 7200, step=1200.0)
+        ends = equation.solve(start + a * unit * direction, grid, [HOUR, 2 * HOUR]) / unit
+        return ends.pow(3).mean()
+
+    zero = torch.zeros((), dtype=torch.float64)
+    inputs = [zero.clone().requires_grad_() for _ in range(3)]
+    gradients = torch.autograd.grad(size(*inputs), inputs)
+    for i, gradient in enumerate(gradients):
+        ahead, behind = ([zero + h * (i == j) for j in range(3)] for h in (1e-4, -1e-4))
+        difference = (size(*ahead) - size(*behind)) / 2e-4
+        assert gradient.item() == pytest.approx(difference.item(), rel=1e-6)
+
+
 def test_work_stays_where_its_input_is():
     start = states(2)
     grid = SphereGrid(14, 26)  # no cached table fits
