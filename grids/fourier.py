@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
-from jaxtyping import Complex, Float, Inexact
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from sobolev.grids.grid import AbstractGrid, Grid
-
-_AT_ONCE = 2**18
-"""Nodes that a CPU transforms at once: 2 MB in float64."""
-_SMALL = 2**15
-"""Nodes of a grid whose batches are not split."""
 
 
 class TorusModes:
@@ -47,7 +41,7 @@ class TorusModes:
         self.shape = grid.shape
         self.cutoffs = tuple((n - 1) // (3 if dealiased else 2) for n in grid.shape)
         self._dims = tuple(range(-grid.ndim, 0))
-        self._is_small = math.prod(grid.shape) <= _SMALL
+        self._outer_axes = list(zip(self._dims, self.cutoffs, self.shape, strict=True))[:-1]
         self.wavenumbers = self._wavenumbers(device)
         """Angular wavenumbers along each axis, in float64, each of a shape that broadcasts to modes."""
 
@@ -64,40 +58,18 @@ class TorusModes:
     ) -> Complex[Tensor, "*batch_and_modes"]:
         """Return the modes of real fields; along each axis only those that the axes before it have kept are
         transformed."""
-        return self._transform(u) if self._is_small else self._in_parts(self._transform, u)
-
-    def inverse(self, v: Complex[Tensor, "*batch_and_modes"]) -> Float[Tensor, "*batch_and_space"]:
-        """Return the real fields of modes."""
-        return self._inverse(v) if self._is_small else self._in_parts(self._inverse, v)
-
-    def _transform(
-        self, u: Float[Tensor, "*batch_and_space"]
-    ) -> Complex[Tensor, "*batch_and_modes"]:
         v = torch.fft.rfft(u, norm="forward").narrow(-1, 0, self.cutoffs[-1] + 1)
-        for dim, K in zip(self._dims[-2::-1], self.cutoffs[-2::-1], strict=True):
+        for dim, K, _ in reversed(self._outer_axes):
             v = torch.fft.fft(v, dim=dim, norm="forward")
             negative = v.narrow(dim, v.shape[dim] - K, K)
             v = torch.cat([negative, v.narrow(dim, 0, K + 1)], dim=dim)
         return v
 
-    def _inverse(self, v: Complex[Tensor, "*batch_and_modes"]) -> Float[Tensor, "*batch_and_space"]:
-        for dim, K, n in zip(self._dims[:-1], self.cutoffs[:-1], self.shape[:-1], strict=True):
+    def inverse(self, v: Complex[Tensor, "*batch_and_modes"]) -> Float[Tensor, "*batch_and_space"]:
+        """Return the real fields of modes."""
+        for dim, K, n in self._outer_axes:
             cut_off = list(v.shape)
             cut_off[dim] = n - (2 * K + 1)
             parts = [v.narrow(dim, K, K + 1), v.new_zeros(cut_off), v.narrow(dim, 0, K)]
             v = torch.fft.ifft(torch.cat(parts, dim=dim), dim=dim, norm="forward")
         return torch.fft.irfft(v, n=self.shape[-1], norm="forward")
-
-    def _in_parts(
-        self,
-        transform: Callable[[Inexact[Tensor, " ..."]], Inexact[Tensor, " ..."]],
-        fields: Inexact[Tensor, " ..."],
-    ) -> Inexact[Tensor, " ..."]:
-        """Return transformed fields, on a CPU as many at once as its cache holds."""
-        lead, space = fields.shape[: -self.grid.ndim], fields.shape[-self.grid.ndim :]
-        number = max(1, _AT_ONCE // math.prod(self.shape))
-        if fields.device.type != "cpu" or math.prod(lead) <= number:
-            return transform(fields)
-        parts = fields.reshape(-1, *space).split(number)
-        found = torch.cat([transform(part) for part in parts])
-        return found.reshape(*lead, *found.shape[1:])

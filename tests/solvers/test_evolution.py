@@ -37,6 +37,7 @@ from sobolev.solvers import (
     SolutionError,
     SwiftHohenberg,
     VectorBurgers,
+    evolution,
     integrate,
 )
 
@@ -394,6 +395,25 @@ def test_several_times_and_single_precision():
     assert torch.equal(whole[:, 0], u.float())
     alone = integrate(AllenCahn(0.05), u, CIRCLE, 0.9)
     assert torch.allclose(whole[:, 2].double(), alone, atol=1e-6)
+
+
+class Driven(AllenCahn):
+    """Each sample under its own force."""
+
+    def __init__(self, force: Tensor) -> None:
+        super().__init__(0.05)
+        self.force = force
+
+    def nonlinear(self, u, space):
+        return super().nonlinear(u, space) + self.force
+
+
+@pytest.mark.parametrize("equation", [GrayScott(0.5, 0.3), Driven(smooth(SQUARE))], ids=["", "own"])
+def test_a_batch_in_parts_is_the_whole(equation, monkeypatch):
+    u = smooth(SQUARE, len(equation.channels))
+    whole = integrate(equation, u, SQUARE, 0.5, step=0.1)
+    monkeypatch.setattr(evolution, "_AT_ONCE", 1)
+    assert torch.allclose(integrate(equation, u, SQUARE, 0.5, step=0.1), whole, atol=1e-14)
 
 
 def test_samples_that_blow_up_are_flagged_and_the_others_kept():
