@@ -41,6 +41,7 @@ class TorusModes:
         self.shape = grid.shape
         self.cutoffs = tuple((n - 1) // (3 if dealiased else 2) for n in grid.shape)
         self._dims = tuple(range(-grid.ndim, 0))
+        self._outer_axes = list(zip(self._dims, self.cutoffs, self.shape, strict=True))[:-1]
         self.wavenumbers = self._wavenumbers(device)
         """Angular wavenumbers along each axis, in float64, each of a shape that broadcasts to modes."""
 
@@ -55,18 +56,20 @@ class TorusModes:
     def transform(
         self, u: Float[Tensor, "*batch_and_space"]
     ) -> Complex[Tensor, "*batch_and_modes"]:
-        """Return the modes of real fields."""
-        v = torch.fft.rfftn(u, dim=self._dims, norm="forward")[..., : self.cutoffs[-1] + 1]
-        for dim, K in zip(self._dims[:-1], self.cutoffs[:-1], strict=True):
+        """Return the modes of real fields; along each axis only those that the axes before it have kept are
+        transformed."""
+        v = torch.fft.rfft(u, norm="forward").narrow(-1, 0, self.cutoffs[-1] + 1)
+        for dim, K, _ in reversed(self._outer_axes):
+            v = torch.fft.fft(v, dim=dim, norm="forward")
             negative = v.narrow(dim, v.shape[dim] - K, K)
             v = torch.cat([negative, v.narrow(dim, 0, K + 1)], dim=dim)
         return v
 
     def inverse(self, v: Complex[Tensor, "*batch_and_modes"]) -> Float[Tensor, "*batch_and_space"]:
         """Return the real fields of modes."""
-        for dim, K, n in zip(self._dims[:-1], self.cutoffs[:-1], self.shape[:-1], strict=True):
+        for dim, K, n in self._outer_axes:
             cut_off = list(v.shape)
             cut_off[dim] = n - (2 * K + 1)
             parts = [v.narrow(dim, K, K + 1), v.new_zeros(cut_off), v.narrow(dim, 0, K)]
-            v = torch.cat(parts, dim=dim)
-        return torch.fft.irfftn(v, s=self.shape, dim=self._dims, norm="forward")
+            v = torch.fft.ifft(torch.cat(parts, dim=dim), dim=dim, norm="forward")
+        return torch.fft.irfft(v, n=self.shape[-1], norm="forward")

@@ -12,6 +12,7 @@ from sobolev.solvers.elliptic.multigrid import Multigrid
 from sobolev.solvers.equations import (
     AdvectionDiffusion,
     AllenCahn,
+    BarotropicVorticity,
     Burgers,
     CahnHilliard,
     FisherKPP,
@@ -20,9 +21,11 @@ from sobolev.solvers.equations import (
     Heat,
     KdV,
     KleinGordon,
+    KolmogorovFlow,
     KuramotoSivashinsky,
     Schroedinger,
     SwiftHohenberg,
+    VectorBurgers,
 )
 from sobolev.solvers.evolution import integrate
 from sobolev.solvers.integrators import ETDRK4, SolutionError
@@ -37,6 +40,7 @@ __all__ = [
     "AdvectionDiffusion",
     "AllenCahn",
     "Axis",
+    "BarotropicVorticity",
     "Burgers",
     "CahnHilliard",
     "Darcy",
@@ -49,6 +53,7 @@ __all__ = [
     "Heat",
     "KdV",
     "KleinGordon",
+    "KolmogorovFlow",
     "KuramotoSivashinsky",
     "Multigrid",
     "NavierStokes",
@@ -62,6 +67,7 @@ __all__ = [
     "Space",
     "SphereGrid",
     "SwiftHohenberg",
+    "VectorBurgers",
     "energy_spectrum",
     "integrate",
     "sobolev_norm",

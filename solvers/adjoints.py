@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Inexact
 from torch import Tensor
 
-from sobolev.solvers.integrators import ExponentialStep, Nonlinear, Parts
+from sobolev.solvers.integrators import ExponentialStep, Nonlinear, Parts, Stepper
 
 STEPS = 8
 """Steps of which one state is kept, where a solver has no reason for another number."""
@@ -86,17 +86,27 @@ def advanced(stepper: ExponentialStep, v: Modes, count: int) -> Modes:
     Where gradients are wanted, ``v`` alone is kept for them. Gradients have gradients again, for which torch
     records the steps.
     """
-    inputs = (v, *stepper.coefficients, *_term(stepper).parameters)
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
-        return _Steps.apply(stepper, count, *inputs)
-    return _stepped(stepper, v, count)
+    if wants_gradients(stepper, v):
+        return _Steps.apply(stepper, count, *_read(stepper, v))
+    return stepped(stepper, v, count)
 
 
-def _term(stepper: ExponentialStep) -> Term:
+def wants_gradients(stepper: Stepper, v: Modes) -> bool:
+    """Return whether steps from ``v`` are to be differentiated in anything that they depend on."""
+    return torch.is_grad_enabled() and any(t.requires_grad for t in _read(stepper, v))
+
+
+def _read(stepper: Stepper, v: Modes) -> tuple[Inexact[Tensor, " ..."], ...]:
+    """Return the tensors that steps from ``v`` depend on."""
+    return (v, *stepper.coefficients, *_term(stepper).parameters)
+
+
+def _term(stepper: Stepper) -> Term:
     return cast(Term, stepper.N)
 
 
-def _stepped(stepper: ExponentialStep, v: Modes, count: int) -> Modes:
+def stepped(stepper: Stepper, v: Modes, count: int) -> Modes:
+    """Return the modes after some steps."""
     for _ in range(count):
         v = stepper.step(v)
     return v
@@ -109,7 +119,7 @@ class _Steps(torch.autograd.Function):
     def forward(
         stepper: ExponentialStep, count: int, v: Modes, *rest: Inexact[Tensor, " ..."]
     ) -> Modes:
-        return _stepped(stepper, v, count)
+        return stepped(stepper, v, count)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Modes) -> None:
@@ -122,7 +132,7 @@ class _Steps(torch.autograd.Function):
         v = ctx.saved_tensors[0]
         if torch.is_grad_enabled():  # the gradient will be differentiated
             inputs = [t for t, w in zip(ctx.saved_tensors, wanted, strict=True) if w]
-            end = _stepped(ctx.stepper, v, ctx.count)
+            end = stepped(ctx.stepper, v, ctx.count)
             found = iter(
                 torch.autograd.grad(end, inputs, cotangent, create_graph=True, allow_unused=True)
             )

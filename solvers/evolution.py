@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float, Inexact
+from jaxtyping import Bool, Float, Inexact
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from sobolev.grids import AbstractGrid
-from sobolev.solvers.adjoints import ByAutograd, advanced
+from sobolev.solvers.adjoints import ByAutograd, advanced, stepped, wants_gradients
+from sobolev.solvers.failures import Failures, Fields, Modes, check_resolved
 from sobolev.solvers.integrators import (
+    ETDRK2,
     ETDRK4,
     CoupledETDRK4,
-    SolutionError,
+    Stepper,
     Times,
     applied,
     check_times,
@@ -21,23 +24,20 @@ from sobolev.solvers.integrators import (
     refuse_gradients,
 )
 from sobolev.solvers.semilinear import Semilinear, is_linear, symbol_on
-from sobolev.solvers.spaces import InModes, Space, space_on
+from sobolev.solvers.spaces import InModes, space_on
 
 TOLERANCE = 1e-8
 """Relative error of one step, up to which a step that is not given may grow."""
-UNRESOLVED = 1e-2
-"""Share of an initial field's norm that the grid's lowest two thirds may lack."""
 _TRIALS = 8
-"""Halvings of an unstable step that are tried, to name a stable one."""
+"""Halvings of an unstable step that are tried, to name a stable one, …"""
+_TRIED = 1000
+"""… while they are no more steps than this."""
 _FINEST = 20
 """The finest steps are an interval over 2 to this power."""
+_AT_ONCE = 2**16
+"""Nodes that one core of a CPU steps at once: half a megabyte for each of a step's fields."""
 _RECHECK = 10
 """Steps between two estimates of their error."""
-
-Fields = Float[Tensor, " batch *rest"]
-"""Fields of some samples, at one time or several."""
-Modes = Inexact[Tensor, " batch *modes"]
-"""Their kept modes."""
 
 
 def integrate(
@@ -47,8 +47,9 @@ def integrate(
     times: Times,
     *,
     step: float | None = None,
+    order: int = 4,
 ) -> Float[Tensor, " batch *time_and_channels_and_space"]:
-    """Solve u_t = L u + N(u) by ETDRK4 in the grid's eigenbasis, in float64.
+    """Solve u_t = L u + N(u) by exponential time differencing in the grid's eigenbasis, in float64.
 
     Differentiable in ``initial`` and in whatever tensors the equation holds, those of a network in its
     nonlinear term among them, and twice so. Steps are then made again in the backward pass from some √n of
@@ -63,6 +64,8 @@ def integrate(
         step: time step Δt, shortened evenly to meet the times. By default steps are halved and doubled
             so that each has a relative error of at most 1e-8, as two half steps show for the worst
             sample of the batch. A fixed step makes a sample independent of its batch.
+        order: 4 for ETDRK4, 2 for ETDRK2, whose steps take half the time: for errors of 1e-3 and more, and
+            where a step must be short for other reasons.
 
     Returns:
         ``(batch, *space)`` or ``(batch, channels, *space)`` for a single time; for a sequence with a
@@ -72,7 +75,9 @@ def integrate(
         ValueError: for fields that do not fit the grid or that it does not resolve, a symbol or
             nonlinear term of another shape, an ill-posed equation, derivatives that the grid's basis
             does not have, and a step with which no sample stays finite, naming one that keeps them so.
-        SolutionError: if some samples blow up; it names them and carries the others' solutions.
+        SolutionError: if some samples blow up, or develop scales that the grid does not resolve: a hundredth
+            of what varies in them lies in the highest tenth of the kept modes. It names them, and a step
+            or a grid that keeps them, and carries the others' solutions.
 
     >>> from sobolev.grids import Grid
     >>> from sobolev.solvers import Heat
@@ -81,13 +86,12 @@ def integrate(
     >>> torch.allclose(integrate(Heat(0.5), u, grid, 2.0), math.exp(-1.0) * u)
     True
     """
-    _check(equation, initial, grid, step)
+    _check(equation, initial, grid, step, order)
     moments, single = check_times(times)
-    solver = _Solver(equation, grid, initial, step)
-    frames = solver.frames(initial.double(), moments)
-    solution = torch.stack(frames, dim=1)
+    solver = _Solver(equation, grid, initial, step, order)
+    solution = torch.stack(solver.frames(initial.double(), moments), dim=1)
     result = (solution[:, 0] if single else solution).to(initial.dtype)
-    _report(equation, result, solution, moments)
+    solver.failures.report(type(equation).__name__, result, solver.stable_step)
     return result
 
 
@@ -100,6 +104,7 @@ class _Solver:
         grid: AbstractGrid,
         like: Fields,
         step: float | None,
+        order: int,
     ) -> None:
         self.equation = equation
         self.linear = is_linear(equation)
@@ -107,7 +112,9 @@ class _Solver:
         self.symbol = symbol_on(equation, self.space)
         self.coupled = self.symbol.ndim == self.space.eigenvalues.ndim + 2
         self.step = step
-        self._steppers: dict[float, ETDRK4 | CoupledETDRK4] = {}
+        self.order = order
+        self.failures = Failures(like, self.space)
+        self._steppers: dict[float, Stepper] = {}
         self._propagators: dict[float, Modes] = {}
         self.term = ByAutograd(self._right_side)
         self._level = 4  # of an interval's halvings
@@ -116,12 +123,14 @@ class _Solver:
         """Return the fields at some times."""
         v = self.space.to_modes(u)
         if not self.linear:
-            _check_resolved(u, v, self.space)
+            check_resolved(u, v, self.space)
             self.term = ByAutograd.reading(self._right_side, self.equation, v)
         found, now = [], 0.0
         for moment in moments:
             if moment > now:
-                v = self._advanced(v, moment - now)
+                before, v = v, self._advanced(v, moment - now)
+                if not self.linear:
+                    v = self.failures.observed(v, before, moment, moment - now)
                 now = moment
             found.append(self.space.to_nodes(v) if moment else u)
         return found
@@ -133,7 +142,7 @@ class _Solver:
             return self._adapted(v, interval)
         count = max(1, math.ceil(interval / self.step - 1e-9))
         end = self._steps(v, interval / count, count)
-        if not bool(end.detach().isfinite().flatten(1).all(1).any()):
+        if not bool(_finite(end).any()) and bool(_finite(v).any()):
             self._refuse(v.detach(), interval)
         return end
 
@@ -149,10 +158,27 @@ class _Solver:
     def _steps(self, v: Modes, step: float, count: int) -> Modes:
         """Return the modes after some steps; where gradients are wanted, few of those between are kept."""
         stepper = self._stepper(step)
+        if not wants_gradients(stepper, v):
+            return torch.cat([stepped(stepper, part, count) for part in self._parts(v)])
         size = math.ceil(math.sqrt(count))
         for first in range(0, count, size):
-            v = advanced(stepper, v, min(size, count - first))
+            number = min(size, count - first)
+            if isinstance(stepper, ETDRK2):
+                v = checkpoint(stepped, stepper, v, number, use_reentrant=False)
+            else:
+                v = advanced(stepper, v, number)
         return v
+
+    def _parts(self, v: Modes) -> tuple[Inexact[Tensor, " ..."], ...]:
+        """Return a batch in parts that stay in the caches of a CPU, if the equation holds nothing that has
+        more axes than a field, which may be one for each sample."""
+        held = vars(self.equation).values()
+        if v.device.type != "cpu" or any(
+            isinstance(h, Tensor) and h.ndim > self.space.ndim for h in held
+        ):
+            return (v,)
+        each = math.prod(self.space.grid.shape) * max(1, len(self.equation.channels))
+        return v.split(max(1, _AT_ONCE * torch.get_num_threads() // each))
 
     def _adapted(self, v: Modes, interval: float) -> Modes:
         """Return the modes after an interval, in steps that are fractions 2^−n of it.
@@ -172,24 +198,30 @@ class _Solver:
             count = min(_RECHECK, left // size)
             v = self._steps(v, interval / 2**self._level, count)
             left -= count * size
-            if bool((errors < TOLERANCE / 64).all()) and self._level and left // size % 2 == 0:
+            small = TOLERANCE / (
+                4 * 2**self.order
+            )  # doubling makes an error 2^(order + 1) times as large
+            if bool((errors < small).all()) and self._level and left // size % 2 == 0:
                 self._level -= 1
         return v
 
     @torch.no_grad()
     def _errors(self, v: Modes, step: float) -> Float[Tensor, " batch"]:
         """Return each sample's relative error of a step, by its distance from two half ones; 0 for those that
-        are lost already."""
-        half = self._stepper(step / 2)
-        whole = self._stepper(step).step(v)
+        are lost already.
+
+        Every tenth step three more are taken for it. The embedded third-order solution, f₃ (N(c) − N(v')) from
+        this one, costs nothing, but asks for steps shorter by more: 1.2 times the work at this tolerance.
+        """
+        whole, halves = self._steps(v, step, 1), self._steps(v, step / 2, 2)
         before, after, distance = (
-            u.flatten(1).abs().square().sum(1).sqrt()
-            for u in (v, whole, whole - half.step(half.step(v)))
+            u.flatten(1).abs().square().sum(1).sqrt() for u in (v, whole, whole - halves)
         )
-        errors = (16 / 15) * distance / torch.maximum(before, after).clamp(min=1e-300)
+        richardson = 2**self.order / (2**self.order - 1)
+        errors = richardson * distance / torch.maximum(before, after).clamp(min=1e-300)
         return torch.where(before.isfinite(), errors, 0.0)
 
-    def _stepper(self, step: float) -> ETDRK4 | CoupledETDRK4:
+    def _stepper(self, step: float) -> Stepper:
         if step not in self._steppers:
             if len(self._steppers) > 8:
                 self._steppers.clear()
@@ -198,45 +230,71 @@ class _Solver:
                 self._steppers[step] = self._made(step)
         return self._steppers[step]
 
-    def _made(self, step: float) -> ETDRK4 | CoupledETDRK4:
+    def _made(self, step: float) -> Stepper:
+        made: ETDRK4 | CoupledETDRK4
         if self.coupled:
-            return CoupledETDRK4(self.symbol, self.term, step)
-        return ETDRK4(self.symbol, self.term, step, real_modes=not self.space.has_complex_modes)
+            made = CoupledETDRK4(self.symbol, self.term, step)
+        else:
+            real_modes = not self.space.has_complex_modes
+            made = ETDRK4(self.symbol, self.term, step, real_modes=real_modes)
+        return made if self.order == 4 else ETDRK2(made)
 
     def _right_side(self, v: Modes) -> Modes:
         state = self.space.to_nodes(v)
         found = self.equation.nonlinear(state, self.space)
-        modes = found.modes if isinstance(found, InModes) else found
+        values = found.modes if isinstance(found, InModes) else found
         wanted = v.shape if isinstance(found, InModes) else state.shape
-        if not isinstance(modes, Tensor) or modes.shape != wanted:
-            got = tuple(modes.shape) if isinstance(modes, Tensor) else type(modes).__name__
+        if not isinstance(values, Tensor) or values.shape != wanted:
+            got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise ValueError(
                 f"{type(self.equation).__name__}.nonlinear got a state of shape {tuple(state.shape)} and returned "
                 f"{got}; it must return {tuple(wanted)}"
             )
-        return modes if isinstance(found, InModes) else self.space.to_modes(modes)
+        return values if isinstance(found, InModes) else self.space.to_modes(values)
 
     @torch.no_grad()
+    def stable_step(self, v: Modes, interval: float, *, some: bool = False) -> float | None:
+        """Return the largest step of those tried, halves of the given one, with which all samples (or some)
+        stay finite; None if none does."""
+        if self.step is None:
+            return None
+        for halvings in range(1, _TRIALS + 1):
+            step = self.step / 2**halvings
+            count = max(1, math.ceil(interval / step - 1e-9))
+            if count > _TRIED and halvings > 2:
+                break
+            finite = _finite(self._steps(v, interval / count, count))
+            if bool(finite.any() if some else finite.all()):
+                return step
+        return None
+
     def _refuse(self, v: Modes, interval: float) -> None:
         """Refuse a step with which no sample stays finite.
 
         Raises:
             ValueError: naming a step that keeps some finite, if one of those tried does.
         """
-        step = self.step or interval
-        said = f"a time step of {step:g} is unstable here: no sample stays finite"
-        for _ in range(_TRIALS):
-            step /= 2
-            count = max(1, math.ceil(interval / step - 1e-9))
-            if bool(self._steps(v, interval / count, count).isfinite().flatten(1).all(1).any()):
-                raise ValueError(f"{said}; use step <= {step:.2g}, or leave it out")
-        raise ValueError(
-            f"{said}, nor with {step:.2g}; the equation itself may blow up, or the grid be too coarse"
-        )
+        said = f"a time step of {self.step:g} is unstable here: no sample stays finite"
+        stable = self.stable_step(v, interval, some=True)
+        if stable is None:
+            raise ValueError(
+                f"{said}, nor with the shorter ones that were tried; the equation itself may blow up, or the grid be "
+                "too coarse"
+            )
+        raise ValueError(f"{said}; use step <= {stable:.2g}, or leave it out")
 
 
-def _check(equation: Semilinear, initial: Fields, grid: AbstractGrid, step: float | None) -> None:
+def _finite(v: Modes) -> Bool[Tensor, " batch"]:
+    """Return which samples are finite."""
+    return v.detach().isfinite().flatten(1).all(1)
+
+
+def _check(
+    equation: Semilinear, initial: Fields, grid: AbstractGrid, step: float | None, order: int
+) -> None:
     refuse_gradients(step=step)
+    if order not in (2, 4):
+        raise ValueError(f"steps are of order 2 or 4, got order={order!r}")
     if step is not None and not (step > 0 and math.isfinite(step)):
         raise ValueError(f"the time step must be positive, got {step}")
     grid.check(initial)
@@ -249,50 +307,3 @@ def _check(equation: Semilinear, initial: Fields, grid: AbstractGrid, step: floa
         )
     if not bool(initial.detach().isfinite().all()):
         raise ValueError("the initial fields hold values that are not finite")
-
-
-@torch.no_grad()
-def _check_resolved(u: Fields, v: Modes, space: Space) -> None:
-    """Refuse initial fields with more than a little beyond the modes that are kept."""
-    lead = tuple(range(1, u.ndim))
-    lost = (u - space.to_nodes(v)).square().sum(lead).sqrt()
-    share = lost / u.square().sum(lead).sqrt().clamp(min=1e-300)
-    if not bool((share <= UNRESOLVED).all()):
-        worst = int(share.argmax())
-        raise ValueError(
-            f"the initial field of sample {worst} has {float(share[worst]):.0%} of its norm beyond the lowest two "
-            f"thirds of the modes of {space.grid.shape} nodes, which products leave free of aliasing; start from a "
-            f"smoother field, or from one on {_more_nodes(space)} nodes"
-        )
-
-
-def _more_nodes(space: Space) -> str:
-    """Return in words how many nodes keep all modes of fields on these: half as many more."""
-    return " × ".join(str(math.ceil(1.5 * n) + 1) for n in space.grid.shape)
-
-
-def _report(
-    equation: Semilinear,
-    result: Fields,
-    solution: Float[Tensor, " batch time *space"],
-    moments: list[float],
-) -> None:
-    """Raise what failed.
-
-    Raises:
-        SolutionError: if samples are not finite.
-    """
-    finite = solution.detach().isfinite().flatten(2).all(2)
-    failed = ~finite.all(1)
-    if not bool(failed.any()):
-        return
-    status = failed.to(torch.int8) * SolutionError.STATUS.index("blown_up")
-    which = failed.nonzero().flatten().tolist()
-    first = moments[int((~finite[which[0]]).nonzero()[0, 0])]
-    shown = ", ".join(map(str, which[:8])) + (" …" if len(which) > 8 else "")
-    raise SolutionError(
-        f"{type(equation).__name__}: {len(which)} of {len(failed)} samples blew up ({shown}; sample {which[0]} by time "
-        f"{first:g}); the others are in the error's solution",
-        result,
-        status,
-    )

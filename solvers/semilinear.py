@@ -56,7 +56,12 @@ class Semilinear(ABC):
 
     def nonlinear(self, state: Field, space: Space) -> Field | InModes | None:
         """Return N(u) at the nodes, of the shape of ``state``, or by its modes, as ``space.divergence``
-        and ``space.laplacian`` give it; None for a linear equation, which is solved exactly."""
+        and ``space.laplacian`` give it; None for a linear equation, which is solved exactly.
+
+        ``state`` may be a part of the batch, so that it stays in a CPU's cache. What differs between
+        samples belongs in an attribute of the equation, a tensor with a batch axis before those of space:
+        the batch is then kept whole.
+        """
         return None
 
 

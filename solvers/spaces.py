@@ -14,11 +14,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Inexact
+from jaxtyping import Bool, Float, Inexact
 from torch import Tensor
 
 from sobolev.grids import AbstractGrid, Axis, Grid, SphereGrid
 from sobolev.grids.fourier import TorusModes
+from sobolev.grids.spherical_vectors import velocity, vorticity_and_divergence
 
 Field = Float[Tensor, "*batch_and_space"]
 """Values at the nodes."""
@@ -53,11 +54,14 @@ class Space(ABC):
     Attributes:
         grid: the nodes.
         eigenvalues: of −Δ for each kept mode.
+        rim: true for the highest tenth of the kept modes along an axis, or of the degrees. Axes with too
+            few modes to tell have none.
         has_complex_modes: whether modes are complex numbers.
     """
 
     grid: AbstractGrid
     eigenvalues: Float[Tensor, "*modes"]
+    rim: Bool[Tensor, "*modes"]
     has_complex_modes = False
 
     @property
@@ -95,6 +99,15 @@ class Space(ABC):
 
         Raises:
             ValueError: where axes are not periodic.
+        """
+
+    @abstractmethod
+    def transport(self, vorticity: Field, q: Field) -> InModes:
+        """Return ∇·(u q) = J(ψ, q), u the flow on a plane or a sphere that has this vorticity Δψ and no
+        divergence. A mean of the vorticity is ignored.
+
+        Raises:
+            ValueError: where there is no such flow, or its basis is not that of the field.
         """
 
     def laplacian(self, u: Field) -> InModes:
@@ -135,6 +148,10 @@ class Torus(Space):
         self._modes = TorusModes(grid, device, dealiased=dealiased)
         squares = [k**2 for k in self._modes.wavenumbers]
         self.eigenvalues = sum(squares[1:], squares[0])
+        self._derivatives = [1j * k for k in self._modes.wavenumbers]
+        self._inverse_eigenvalues = torch.where(self.eigenvalues > 0, 1 / self.eigenvalues, 0.0)
+        outer = [_outer(k.abs()) for k in self._modes.wavenumbers]
+        self.rim = torch.stack(torch.broadcast_tensors(*outer)).any(0)
 
     def to_modes(self, u: Field) -> Modes:
         return self._modes.transform(u)
@@ -144,12 +161,20 @@ class Torus(Space):
 
     def gradient(self, u: Field) -> tuple[Field, ...]:
         v = self.to_modes(u)
-        return tuple(self.to_nodes(1j * k * v) for k in self.wavenumbers())
+        return tuple(self.to_nodes(ik * v) for ik in self._derivatives)
 
     def divergence(self, *flux: Field) -> InModes:
         _check_parts(flux, self.grid)
-        parts = [1j * k * self.to_modes(f) for k, f in zip(self.wavenumbers(), flux, strict=True)]
+        parts = [ik * self.to_modes(f) for ik, f in zip(self._derivatives, flux, strict=True)]
         return InModes(sum(parts[1:], parts[0]))
+
+    def transport(self, vorticity: Field, q: Field) -> InModes:
+        if self.ndim != 2:
+            raise ValueError(f"a flow has a vorticity on two axes, the grid has {self.ndim}")
+        along_y, along_x = self._derivatives
+        stream = -self._inverse_eigenvalues * self.to_modes(vorticity)
+        u, v = self.to_nodes(-along_y * stream), self.to_nodes(along_x * stream)
+        return self.divergence(v * q, u * q)
 
     def wavenumbers(self) -> tuple[Float[Tensor, " ..."], ...]:
         return self._modes.wavenumbers
@@ -163,8 +188,9 @@ class Eigenbasis(Space):
     ) -> None:
         self.grid = grid
         self.eigenvalues = grid.eigenvalues(device)
-        kept = _kept_on(grid, device)
+        kept, inner = _kept_on(grid, device, 1.0), _kept_on(grid, device, 0.9)
         self._kept = kept if dealiased else torch.ones_like(kept)
+        self.rim = kept > inner
 
     def to_modes(self, u: Field) -> Modes:
         return self.grid.to_modes(u) * self._kept
@@ -191,6 +217,16 @@ class Eigenbasis(Space):
             "cosines. Write the term as a product with space.gradient, or use periodic axes"
         )
 
+    def transport(self, vorticity: Field, q: Field) -> InModes:
+        if not isinstance(self.grid, SphereGrid):
+            raise ValueError(
+                "the flow of a vorticity passes through walls here; use two periodic axes, or a sphere"
+            )
+        wind = velocity(vorticity, torch.zeros_like(vorticity), self.grid)
+        return InModes(
+            self.to_modes(vorticity_and_divergence(wind * q[..., None, :, :], self.grid)[1])
+        )
+
     def wavenumbers(self) -> tuple[Float[Tensor, " ..."], ...]:
         raise ValueError(
             "derivatives of odd order turn sines into cosines, so that they have no symbol on axes with walls, nor "
@@ -198,17 +234,32 @@ class Eigenbasis(Space):
         )
 
 
-def _kept_on(grid: Grid | SphereGrid, device: torch.device) -> Float[Tensor, "*modes"]:
-    """Return 1 for the modes of the lowest two thirds along each axis, or of the degrees, and 0 for others."""
+_FEWEST = 6
+"""Modes along an axis of which some are called the highest."""
+
+
+def _outer(numbers: Float[Tensor, "*modes"]) -> Bool[Tensor, "*modes"]:
+    """Return true for the highest tenth of the wavenumbers along an axis."""
+    return (numbers > 0.9 * numbers.max()) & (len(numbers.unique()) > _FEWEST)
+
+
+def _kept_on(
+    grid: Grid | SphereGrid, device: torch.device, share: float
+) -> Float[Tensor, "*modes"]:
+    """Return 1 for the modes of this share of the lowest two thirds along each axis, or of the degrees, and 0
+    for others."""
     if isinstance(grid, SphereGrid):
         degrees = ((grid.eigenvalues(device) * grid.radius**2 + 0.25).sqrt() - 0.5).round()
-        return (3 * degrees < 2 * grid.lmax).double()
+        share = share if grid.lmax > 1.5 * _FEWEST else 1.0
+        return (3 * degrees < 2 * share * grid.lmax).double()
     kept = torch.ones((), dtype=torch.float64, device=device)
     for axis in grid.axes:
         numbers = axis.wavenumbers(device) * axis.length / math.pi
         # a wave of a periodic axis has two half waves
         resolved = axis.size if axis.boundary != "dirichlet" else axis.size - 1
-        kept = kept[..., None] * (3 * numbers < 2 * resolved)
+        waves = resolved / (3 if axis.boundary == "periodic" else 1.5)
+        part = share if waves > _FEWEST else 1.0
+        kept = kept[..., None] * (3 * numbers < 2 * part * resolved)
     return kept
 
 

@@ -36,4 +36,4 @@ class KdV(Semilinear):
 
     def nonlinear(self, u: Field, space: Space) -> InModes:
         """Return −½ (u²)_x."""
-        return -0.5 * space.divergence(u**2)
+        return space.divergence(-0.5 * u * u)

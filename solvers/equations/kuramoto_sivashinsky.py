@@ -23,6 +23,6 @@ class KuramotoSivashinsky(Semilinear):
     def nonlinear(self, u: Field, space: Space) -> Field | InModes:
         """Return −½ (u²)_x, or −½ |∇u|²."""
         if space.ndim == 1:
-            return -0.5 * space.divergence(u**2)
+            return space.divergence(-0.5 * u * u)
         parts = [part**2 for part in space.gradient(u)]
         return -0.5 * sum(parts[1:], parts[0])

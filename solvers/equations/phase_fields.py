@@ -64,5 +64,5 @@ class SwiftHohenberg(Semilinear):
         return self.rate - (self.wavenumber**2 - eigenvalues) ** 2
 
     def nonlinear(self, u: Field, space: Space) -> Field:
-        """Return g u² − u³."""
-        return self.quadratic * u**2 - u**3
+        """Return u² (g − u)."""
+        return u * u * (self.quadratic - u)

@@ -20,6 +20,7 @@ from sobolev.grids import Axis, Grid, SphereGrid
 from sobolev.solvers import (
     AdvectionDiffusion,
     AllenCahn,
+    BarotropicVorticity,
     Burgers,
     CahnHilliard,
     FisherKPP,
@@ -28,12 +29,15 @@ from sobolev.solvers import (
     Heat,
     KdV,
     KleinGordon,
+    KolmogorovFlow,
     KuramotoSivashinsky,
     NavierStokes,
     Schroedinger,
     Semilinear,
     SolutionError,
     SwiftHohenberg,
+    VectorBurgers,
+    evolution,
     integrate,
 )
 
@@ -74,6 +78,10 @@ def mass(h: Tensor, grid: Grid) -> Tensor:
     return mean((h**2).sum(1), grid)
 
 
+def enstrophy(w: Tensor, grid: Grid | SphereGrid) -> Tensor:
+    return mean(w**2, grid)
+
+
 def slope(u: Tensor, grid: Grid) -> Tensor:
     """u_x on a circle."""
     k = 2 * math.pi / grid.axes[0].length * torch.arange(grid.shape[0] // 2 + 1)
@@ -111,6 +119,9 @@ CASES = {
     "schroedinger": Case(Schroedinger(), CIRCLE, 0.02, mass),
     "klein-gordon": Case(KleinGordon(1.0, 1.0, 0.5), CIRCLE, 0.05, klein_gordon_energy),
     "klein-gordon-ends": Case(KleinGordon(1.0, 1.0, 0.5), ENDS, 0.05, klein_gordon_energy),
+    "vector-burgers": Case(VectorBurgers(0.2), SQUARE, 0.05),
+    "kolmogorov": Case(KolmogorovFlow(0.1, waves=2, drag=0.1), SQUARE, 0.1),
+    "barotropic": Case(BarotropicVorticity(2.0), BALL, 0.03, enstrophy),
 }
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
@@ -129,6 +140,22 @@ def test_steps_are_of_fourth_order(case):
     errors = [float((s - solutions[2]).norm()) for s in solutions[:2]]
     assert errors[0] > 1e-12 * float(u.norm())  # beyond rounding
     assert math.log2(errors[0] / errors[1]) == pytest.approx(4, abs=0.6)
+
+
+@each_case
+def test_steps_of_second_order_are_so(case):
+    """Against steps of the other method."""
+    u, end = start(case), 8 * case.step
+    right = integrate(case.equation, u, case.grid, end, step=case.step / 8)
+    errors = [
+        float(
+            (
+                integrate(case.equation, u, case.grid, end, step=case.step / n, order=2) - right
+            ).norm()
+        )
+        for n in (2, 4)
+    ]
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(2, abs=0.3)
 
 
 @each_case
@@ -217,6 +244,51 @@ def test_advection_is_a_shift():
     assert torch.allclose(found[0], moved, atol=1e-12)
 
 
+def cole_hopf(t: float) -> Tensor:
+    """−2ν ∇ ln φ for φ = 2 + e^(−2νt) cos x cos y + ½ e^(−5νt) sin(x + 2y), ν = 0.2."""
+    y, x = torch.meshgrid(*FINE.points(), indexing="ij")
+    slow, fast = math.exp(-0.4 * t), 0.5 * math.exp(-1.0 * t)
+    phi = 2 + slow * x.cos() * y.cos() + fast * (x + 2 * y).sin()
+    along_y = -slow * x.cos() * y.sin() + 2 * fast * (x + 2 * y).cos()
+    along_x = -slow * x.sin() * y.cos() + fast * (x + 2 * y).cos()
+    return torch.stack([-0.4 * along_y / phi, -0.4 * along_x / phi])[None]
+
+
+def rossby_haurwitz(t: float) -> Tensor:
+    """A wave of order 4 on a wind of solid rotation 2 sin φ, Ω = 1.5, on a sphere of radius 2."""
+    latitude, longitude = GLOBE.points()
+    speed = (4 * 7 * 1.0 - 2 * 1.5) / (5 * 6)
+    wave = latitude.cos() ** 4 * latitude.sin()
+    turned = (4 * (longitude - speed * t)).cos()
+    return (2 * latitude.sin()[:, None] - 0.9 * wave[:, None] * turned)[None]
+
+
+FINE, GLOBE = Grid.periodic(64, 64, length=2 * math.pi), SphereGrid(16, 32, radius=2.0)
+
+
+@pytest.mark.parametrize(
+    ("equation", "grid", "solution"),
+    [
+        (VectorBurgers(0.2), FINE, cole_hopf),
+        (BarotropicVorticity(1.5), GLOBE, rossby_haurwitz),
+    ],
+    ids=["Cole–Hopf", "Rossby–Haurwitz"],
+)
+def test_exact_flows(equation, grid, solution):
+    found = integrate(equation, solution(0.0), grid, 1.0, step=0.02)
+    assert (solution(1.0) - solution(0.0)).norm() > 0.1 * solution(0.0).norm()
+    assert torch.allclose(found, solution(1.0), atol=2e-7)
+
+
+def test_kolmogorov_flow_is_that_of_the_tuned_solver():
+    equation = KolmogorovFlow(0.05, waves=2, drag=0.1, amplitude=0.7)
+    w = start(Case(equation, SQUARE, 0.02))
+    w = w - w.mean((1, 2), keepdim=True)
+    flow = NavierStokes(0.05, lambda y, x: -0.7 * 2 * (2 * y).cos() + 0 * x, drag=0.1, step=0.02)
+    found = integrate(equation, w, SQUARE, [0.4, 1.0], step=0.02)
+    assert torch.allclose(found, flow.solve(w, SQUARE, [0.4, 1.0]), atol=1e-12)
+
+
 def test_against_an_integrator_that_knows_nothing_of_it():
     """Gray–Scott on walls by second differences and an implicit method of SciPy's: first order in h²."""
     equation, n = GrayScott(0.04, 0.06, (2e-3, 1e-3)), 256
@@ -267,13 +339,15 @@ def test_gradients_are_those_of_differences(name):
     assert float((gradient * low).sum()) == pytest.approx(difference.item(), rel=1e-6)
 
 
-@pytest.mark.parametrize("step", [0.1, None])
-def test_parameters_have_gradients(step):
+@pytest.mark.parametrize(("step", "order"), [(0.1, 4), (None, 4), (0.1, 2)])
+def test_parameters_have_gradients(step, order):
     u = smooth(CIRCLE)
     diffusivity = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
     rate = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
     torch.autograd.gradcheck(
-        lambda d, r: integrate(AllenCahn(d, r), u, CIRCLE, [0.2, 0.5], step=step).pow(3).sum(),
+        lambda d, r: (
+            integrate(AllenCahn(d, r), u, CIRCLE, [0.2, 0.5], step=step, order=order).pow(3).sum()
+        ),
         (diffusivity, rate),
     )
 
@@ -323,6 +397,25 @@ def test_several_times_and_single_precision():
     assert torch.allclose(whole[:, 2].double(), alone, atol=1e-6)
 
 
+class Driven(AllenCahn):
+    """Each sample under its own force."""
+
+    def __init__(self, force: Tensor) -> None:
+        super().__init__(0.05)
+        self.force = force
+
+    def nonlinear(self, u, space):
+        return super().nonlinear(u, space) + self.force
+
+
+@pytest.mark.parametrize("equation", [GrayScott(0.5, 0.3), Driven(smooth(SQUARE))], ids=["", "own"])
+def test_a_batch_in_parts_is_the_whole(equation, monkeypatch):
+    u = smooth(SQUARE, len(equation.channels))
+    whole = integrate(equation, u, SQUARE, 0.5, step=0.1)
+    monkeypatch.setattr(evolution, "_AT_ONCE", 1)
+    assert torch.allclose(integrate(equation, u, SQUARE, 0.5, step=0.1), whole, atol=1e-14)
+
+
 def test_samples_that_blow_up_are_flagged_and_the_others_kept():
     class Explosion(Semilinear):
         def symbol(self, eigenvalues):
@@ -340,6 +433,30 @@ def test_samples_that_blow_up_are_flagged_and_the_others_kept():
     right = 1 / (1 / u[[0, 2], :1] - 1.0)
     assert torch.allclose(e.value.solution[[0, 2], 1], right.expand(2, 16), rtol=1e-8)
     assert torch.isfinite(e.value.solution[1, 0]).all()
+
+
+def test_a_step_is_named_where_some_samples_are_too_fast_for_it():
+    u = torch.stack([0.01 * smooth(CIRCLE)[0], 3 * smooth(CIRCLE)[0]])
+    with pytest.raises(
+        SolutionError, match=r"\(1; sample 1 by time 1\): a step of 0.\d+ keeps"
+    ) as e:
+        integrate(Stiff(0.1), u, CIRCLE, 1.0, step=0.25)
+    stable = float(str(e.value).split("a step of ")[1].split()[0])
+    assert torch.isfinite(integrate(Stiff(0.1), u, CIRCLE, 1.0, step=stable)).all()
+
+
+def test_shocks_that_the_grid_does_not_resolve_are_flagged():
+    u = CIRCLE.points()[0].sin()[None] * torch.tensor([[1.0], [0.1]]).double()
+    with pytest.raises(
+        SolutionError, match=r"1 of 2 samples are not resolved \(0; sample 0 by time 2\).*about 97"
+    ) as e:
+        integrate(Burgers(0.005), u, CIRCLE, [0.5, 2.0], step=0.01)
+    assert e.value.status.tolist() == [2, 0]
+    assert torch.isfinite(e.value.solution[0, 0]).all()
+    assert torch.isnan(e.value.solution[0, 1]).all()
+    assert torch.isfinite(e.value.solution[1]).all()
+    grid = Grid.periodic(512, length=2 * math.pi)
+    integrate(Burgers(0.005), grid.points()[0].sin()[None], grid, 2.0, step=0.01)
 
 
 class WrongShape(AllenCahn):
@@ -373,6 +490,12 @@ class Stiff(AllenCahn):
         (GrayScott(1, 1), smooth(CIRCLE), CIRCLE, {}, r"shape \(batch, 2, 48\), got \(2, 48\)"),
         (AllenCahn(0.1), smooth(CIRCLE) * math.nan, CIRCLE, {}, "not finite"),
         (AllenCahn(0.1), smooth(CIRCLE), CIRCLE, {"step": 0.0}, "time step must be positive"),
+        (AllenCahn(0.1), smooth(CIRCLE), CIRCLE, {"order": 3}, "steps are of order 2 or 4, got order=3"),
+        (VectorBurgers(0.1, ("x",)), smooth(SQUARE, 1), SQUARE, {}, r"along x, and the grid the axes y, x"),
+        (KolmogorovFlow(0.1), smooth(CIRCLE), CIRCLE, {}, "vorticity on two axes, the grid has 1"),
+        (KolmogorovFlow(0.1), smooth(BALL), BALL, {}, "on two periodic axes; use BarotropicVorticity"),
+        (KolmogorovFlow(0.1), smooth(MIXED), MIXED, {}, "passes through walls here"),
+        (BarotropicVorticity(1.0), smooth(SQUARE), SQUARE, {}, "lives on a SphereGrid"),
         (AdvectionDiffusion((1.0,)), smooth(SQUARE), SQUARE, {}, "has 1 parts, and the grid 2 axes"),
     ],
 )  # fmt: skip
