@@ -12,7 +12,7 @@ from sobolev.solvers.inner_products import dot, norm
 
 _PATIENCE = 200  # iterations without a new least residual
 
-BatchOfFields = Float[Tensor, "batch *space"]
+BatchOfFields = Float[Tensor, " batch *space"]
 BatchOfNumbers = Float[Tensor, " batch"]
 ErrorMeasure = Callable[[BatchOfFields, BatchOfFields, BatchOfNumbers], BatchOfNumbers]
 """The size of an error from x, r and r·z."""
@@ -20,14 +20,14 @@ ErrorMeasure = Callable[[BatchOfFields, BatchOfFields, BatchOfNumbers], BatchOfN
 
 def conjugate_gradients(
     A: Callable[[BatchOfFields], BatchOfFields],
-    b: Float[Tensor, "batch *space"],
+    b: Float[Tensor, " batch *space"],
     precondition: Callable[[BatchOfFields], BatchOfFields],
     target: Float[Tensor, " batch"],
     iterations: Int[Tensor, " batch"],
     *,
     most: int,
     measure: ErrorMeasure = lambda x, r, rz: norm(r),
-) -> Float[Tensor, "batch *space"]:
+) -> Float[Tensor, " batch *space"]:
     """Return x with A x ≈ b, by preconditioned conjugate gradients (Saad 2003, algorithm 9.1).
 
     From zero until ``measure`` of x, r and r·z falls to the target, until there is no progress, or

@@ -42,7 +42,7 @@ class Solution:
     this f), and ``preconditioner`` names the one that was used.
     """
 
-    pressure: Float[Tensor, "batch *space"]
+    pressure: Float[Tensor, " batch *space"]
     iterations: Int[Tensor, " batch"]
     residual: Float[Tensor, " batch"]
     preconditioner: tuple[Preconditioner, ...]
@@ -53,16 +53,16 @@ class _Problem:
     """A x = b at the unknowns, where the pressure is x plus the ``lift`` of its boundary values, if any."""
 
     nodes: Unknowns
-    a: Float[Tensor, "batch *axes_and_space"]
-    f: Float[Tensor, "batch *inner"]
-    lift: Float[Tensor, "batch *space"] | None
+    a: Float[Tensor, " batch *axes_and_space"]
+    f: Float[Tensor, " batch *inner"]
+    lift: Float[Tensor, " batch *space"] | None
 
-    def lifted(self, x: Float[Tensor, "batch *inner"]) -> Float[Tensor, "batch *space"]:
+    def lifted(self, x: Float[Tensor, " batch *inner"]) -> Float[Tensor, " batch *space"]:
         """Return the pressure on all nodes."""
         u = self.nodes.with_walls(x)
         return u if self.lift is None else u + self.lift
 
-    def right_side(self, A: Stiffness | None = None) -> Float[Tensor, "batch *inner"]:
+    def right_side(self, A: Stiffness | None = None) -> Float[Tensor, " batch *inner"]:
         if self.lift is None:
             return self.f
         return self.f - (A or Stiffness(self.a, self.nodes.grid)).of_all(self.lift)
@@ -127,7 +127,7 @@ class Darcy:
         *,
         boundary: Given = 0.0,
         flux: Flux | None = None,
-    ) -> Float[Tensor, "batch *space"]:
+    ) -> Float[Tensor, " batch *space"]:
         """Return the pressure u.
 
         Args:
@@ -181,14 +181,14 @@ class Darcy:
 
     def residual(
         self,
-        pressure: Float[Tensor, "batch *space"],
-        permeability: Float[Tensor, "batch *axes_and_space"],
+        pressure: Float[Tensor, " batch *space"],
+        permeability: Float[Tensor, " batch *axes_and_space"],
         grid: Grid,
         forcing: Given = 1.0,
         *,
         boundary: Given = 0.0,
         flux: Flux | None = None,
-    ) -> Float[Tensor, "batch *space"]:
+    ) -> Float[Tensor, " batch *space"]:
         """Return f + ∇·(a ∇u) at the unknowns and ``boundary`` − u on Dirichlet walls; differentiable."""
         check_permeability(permeability, grid)
         grid.check(pressure)
@@ -204,7 +204,7 @@ class Darcy:
     def energy_norm(
         self,
         u: Float[Tensor, "#batch *space"],
-        permeability: Float[Tensor, "batch *axes_and_space"],
+        permeability: Float[Tensor, " batch *axes_and_space"],
         grid: Grid,
     ) -> Float[Tensor, " batch"]:
         """Return ‖u‖_a ≈ (∫ a |∇u|²)^½, which is (uᵀA u)^½ of fields that vanish on Dirichlet walls."""
@@ -256,7 +256,7 @@ class Darcy:
         boundary: Given = 0.0,
         flux: Flux | None = None,
         tolerance: float = 1e-3,
-    ) -> tuple[Float[Tensor, "batch *space"], Int[Tensor, " batch"]]:
+    ) -> tuple[Float[Tensor, " batch *space"], Int[Tensor, " batch"]]:
         """Return an approximate pressure made good to a guaranteed ‖u − p‖_a ≤ tolerance · ‖u‖_a.
 
         Conjugate gradients with the fast Poisson solve start from ``pressure`` and stop at a bound
@@ -289,8 +289,8 @@ class Darcy:
             own = A.energy(problem.lift) / A.nodes.cell
 
         def relative_bound(
-            x: Float[Tensor, "batch *space"],
-            r: Float[Tensor, "batch *space"],
+            x: Float[Tensor, " batch *space"],
+            r: Float[Tensor, " batch *space"],
             rz: Float[Tensor, " batch"],
         ) -> Float[Tensor, " batch"]:
             bound = (rz / least).sqrt()  # rᵀ(−Δ_h)⁻¹r / a₀, not below error_bound
@@ -352,7 +352,7 @@ def _problem(
 
 def _prediction(
     pressure: Shaped[Tensor, " ..."], problem: _Problem
-) -> Float[Tensor, "batch *inner"]:
+) -> Float[Tensor, " batch *inner"]:
     """Return a predicted pressure at the unknowns, in float64, checked."""
     nodes = problem.nodes
     if pressure.shape != (len(problem.a), *nodes.grid.shape):

@@ -11,7 +11,7 @@ from sobolev.solvers.elliptic.stiffness import Stiffness
 
 
 def residual_bound(
-    residual: Float[Tensor, "batch *inner"], A: Stiffness
+    residual: Float[Tensor, " batch *inner"], A: Stiffness
 ) -> Float[Tensor, " batch"]:
     """Return a guaranteed upper bound of the energy norm of A⁻¹ r for the residual r.
 

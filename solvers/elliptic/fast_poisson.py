@@ -36,22 +36,25 @@ class FastPoisson:
             self.bases.append((values[:, 1:-1] if walled else values).float())
         self.eigenvalues = difference_eigenvalues(grid, device, weights).float()
 
-    def __call__(self, f: Float[Tensor, "batch *inner"]) -> Float[Tensor, "batch *inner"]:
+    def __call__(self, f: Float[Tensor, " batch *inner"]) -> Float[Tensor, " batch *inner"]:
         # scaled, so that small residuals stay within float32's range; a residual of zero stays zero
         space = tuple(range(1, f.ndim))
-        scale = f.abs().amax(dim=space, keepdim=True).clamp(min=torch.finfo(f.dtype).tiny)
-        modes = (f / scale).float()
+        scale = torch.linalg.vector_norm(f, torch.inf, dim=space, keepdim=True)
+        scale = scale.clamp(min=torch.finfo(f.dtype).tiny)
+        modes = torch.div(f, scale, out=torch.empty_like(f, dtype=torch.float32))
         for i, basis in enumerate(self.bases):
             modes = _along(i + 1, basis, modes)
-        modes = modes / self.eigenvalues
+        modes /= self.eigenvalues
         for i, basis in enumerate(self.bases):
             modes = _along(i + 1, basis.T, modes)
-        return modes.double() * scale
+        return modes * scale  # in float64
 
 
 def poisson(
-    f: Float[Tensor, "batch *space"], grid: Grid, weights: Float[Tensor, "batch axes"] | None = None
-) -> Float[Tensor, "batch *space"]:
+    f: Float[Tensor, " batch *space"],
+    grid: Grid,
+    weights: Float[Tensor, "batch axes"] | None = None,
+) -> Float[Tensor, " batch *space"]:
     """Return (−∇·W∇)⁻¹ f likewise, to the precision of ``f``: by FFTs, fields on all nodes."""
     return grid.from_modes(grid.to_modes(f) / difference_eigenvalues(grid, f.device, weights))
 
@@ -72,8 +75,8 @@ def difference_eigenvalues(
 
 
 def _along(
-    dim: int, matrix: Float[Tensor, "n m"], t: Float[Tensor, "batch *from_space"]
-) -> Float[Tensor, "batch *to_space"]:
+    dim: int, matrix: Float[Tensor, "n m"], t: Float[Tensor, " batch *from_space"]
+) -> Float[Tensor, " batch *to_space"]:
     """Return the matrix products with the lines of ``t`` along ``dim``."""
     if dim == t.ndim - 1:
         return t @ matrix.T

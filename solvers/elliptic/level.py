@@ -40,7 +40,7 @@ from sobolev.solvers.elliptic.stencils import (
     unringed,
 )
 
-Terms = list[tuple[Float[Tensor, "batch *space"], Float[Tensor, "batch *space"]]]
+Terms = list[tuple[Float[Tensor, " batch *space"], Float[Tensor, " batch *space"]]]
 """Weights beside views of what they weigh."""
 
 
@@ -78,7 +78,7 @@ class MultigridLevel:
     """
 
     def __init__(
-        self, links: Stencil, excess: Float[Tensor, "batch *space"], dtype: torch.dtype
+        self, links: Stencil, excess: Float[Tensor, " batch *space"], dtype: torch.dtype
     ) -> None:
         sizes = excess.shape[1:]
         self.colours = colours(len(sizes))
@@ -92,7 +92,7 @@ class MultigridLevel:
         self._scale(A, P, dtype)
 
     def _split_matrix(
-        self, links: Stencil, excess: Float[Tensor, "batch *space"]
+        self, links: Stencil, excess: Float[Tensor, " batch *space"]
     ) -> ColouredMatrix:
         parts = {d: self._split(link) for d, link in links.items()}
         n = {p: {d: part[p] for d, part in parts.items()} for p in self.colours}
@@ -100,8 +100,8 @@ class MultigridLevel:
         return ColouredMatrix(n, sigma, {p: summed(sigma[p], *n[p].values()) for p in self.colours})
 
     def _split(
-        self, t: Float[Tensor, "batch *space"], fill: float = 0.0
-    ) -> dict[Offset, Float[Tensor, "batch *half_space"]]:
+        self, t: Float[Tensor, " batch *space"], fill: float = 0.0
+    ) -> dict[Offset, Float[Tensor, " batch *half_space"]]:
         """Return the nodes of each colour, ringed."""
         widths = [(f, (n + f) % 2) for n, f in zip(t.shape[1:], self.front, strict=True)]
         t = pad(t, [width for ends in reversed(widths) for width in ends], value=fill)
@@ -109,20 +109,22 @@ class MultigridLevel:
 
     def _galerkin(
         self, A: ColouredMatrix, P: Prolongation
-    ) -> tuple[Stencil, Float[Tensor, "batch *space"]]:
+    ) -> tuple[Stencil, Float[Tensor, " batch *space"]]:
         """Return links and excess of Pᵀ A P. Rows Z of A P vanish; its sums are σ(1 − δ) − Σ n (δ − δ')."""
         half = half_of_neighbours(len(self.front))
         matrix: Stencil = {}
         excess = torch.zeros_like(unringed(A.excess[self.colours[0]]))
         for p in self.colours[:-1]:
-            product = {o: A.diagonal[p] * w for o, w in P.weights[p].items()}
+            restriction = transposed_stencil(P.weights[p])
+            needed = {added(d, negated(o)) for d in half for o in restriction}
+            product = {o: A.diagonal[p] * w for o, w in P.weights[p].items() if o in needed}
             sums = A.excess[p] * (1 - P.deficit[p])
+            own = unringed(P.deficit[p])
             for d, link in A.links[p].items():
                 q, o = neighbouring_colour(p, d)
-                add_product(product, {o: link}, P.weights[q], sign=-1)
-                jump = unringed(P.deficit[p]) - neighbours(P.deficit[q], o)
+                add_product(product, {o: link}, P.weights[q], sign=-1, only=needed)
+                jump = own - neighbours(P.deficit[q], o)
                 unringed(sums).addcmul_(unringed(link), jump, value=-1)
-            restriction = transposed_stencil(P.weights[p])
             add_product(matrix, restriction, product, only=half)
             for o, w in restriction.items():
                 excess.addcmul_(unringed(w), neighbours(sums, o))
@@ -172,11 +174,11 @@ class MultigridLevel:
 
     def cycle(
         self,
-        f: Float[Tensor, "batch *space"],
-        coarse: Callable[[Float[Tensor, "batch *space"]], Float[Tensor, "batch *space"]],
+        f: Float[Tensor, " batch *space"],
+        coarse: Callable[[Float[Tensor, " batch *space"]], Float[Tensor, " batch *space"]],
         *,
         natural: bool,
-    ) -> Float[Tensor, "batch *space"]:
+    ) -> Float[Tensor, " batch *space"]:
         """Return approximately A⁻¹ f; ``natural``: both in natural units, not scaled ones."""
         self._load(f, natural)
         for p in self.colours:  # from zero: only the colours already relaxed enter
@@ -192,7 +194,7 @@ class MultigridLevel:
         for weight, neighbour in terms:
             u.addcmul_(weight, neighbour)
 
-    def _restricted(self) -> Float[Tensor, "batch *coarse_space"]:
+    def _restricted(self) -> Float[Tensor, " batch *coarse_space"]:
         """Return Pᵀ r after the sweep from zero: r is due to the colours that came later, and 0 in Z."""
         first = self.colours[0]
         residual = {first: torch.zeros_like(self.f[first])}
@@ -205,7 +207,7 @@ class MultigridLevel:
             total.addcmul_(weight, r)
         return total[self.kept]
 
-    def _correct(self, e: Float[Tensor, "batch *coarse_space"]) -> None:
+    def _correct(self, e: Float[Tensor, " batch *coarse_space"]) -> None:
         """Add P e to u, but for Z, which the sweep that follows computes anew."""
         self.e[self.kept] = e
         self.u[self.colours[0]].addcmul_(self.same, self.e)
@@ -214,8 +216,8 @@ class MultigridLevel:
                 self.u[p].addcmul_(weight, neighbour)
 
     def _places(
-        self, f: Float[Tensor, "batch *space"], p: Offset
-    ) -> tuple[Float[Tensor, "batch *half_space"], tuple[slice, ...]]:
+        self, f: Float[Tensor, " batch *space"], p: Offset
+    ) -> tuple[Float[Tensor, " batch *half_space"], tuple[slice, ...]]:
         """Return the nodes of colour p in a plain array, and their places in the colour's own."""
         nodes = (slice((q + f) % 2, None, 2) for q, f in zip(p, self.front, strict=True))
         part = f[(slice(None), *nodes)]
@@ -223,20 +225,24 @@ class MultigridLevel:
         places = (slice(s, s + n) for s, n in zip(starts, part.shape[1:], strict=True))
         return part, (slice(None), *places)
 
-    def _load(self, f: Float[Tensor, "batch *space"], natural: bool) -> None:
+    def _load(self, f: Float[Tensor, " batch *space"], natural: bool) -> None:
         for p, own in self.f.items():
             part, place = self._places(f, p)
-            own[place] = part
             if natural:
-                own.mul_(self.scale[p])
+                torch.mul(part, self.scale[p][place], out=own[place])
+            else:
+                own[place] = part
 
     def _unloaded(
-        self, like: Float[Tensor, "batch *space"], natural: bool
-    ) -> Float[Tensor, "batch *space"]:
+        self, like: Float[Tensor, " batch *space"], natural: bool
+    ) -> Float[Tensor, " batch *space"]:
         plain = torch.empty_like(like)
         for p, u in self.u.items():
             part, place = self._places(plain, p)
-            part.copy_((u * self.scale[p] if natural else u)[place])
+            if natural:
+                torch.mul(u[place], self.scale[p][place], out=part)
+            else:
+                part.copy_(u[place])
         return plain
 
 
@@ -275,7 +281,7 @@ def prolongation(A: ColouredMatrix) -> Prolongation:
 
 def _collapsed(links: Stencil, colour: Offset) -> Stencil:
     """Return the positive links, those that differ along odd axes alone summed."""
-    beside: dict[Offset, list[Float[Tensor, "batch *space"]]] = {}
+    beside: dict[Offset, list[Float[Tensor, " batch *space"]]] = {}
     for d, link in links.items():
         flat = tuple(o if parity == 0 else 0 for o, parity in zip(d, colour, strict=True))
         if any(flat):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -19,12 +20,22 @@ from sobolev.solvers.inner_products import norm, without_mean
 
 Preconditioner = Literal["poisson", "multigrid"]
 # Multigrid is faster from this contrast on, or from this many nodes · contrast where there are few
-# nodes: small grids favour the few large operations of a fast Poisson solve (benchmarks/multigrid.py)
+# nodes, by the number of axes: small grids favour the few large operations of a fast Poisson solve
+# (benchmarks/multigrid.py, benchmarks/darcy_3d.py)
 _AUTO_CONTRAST = {1: 0.0, 2: 2.5, 3: 2.5}
-_AUTO_NODES = {1: 0.0, 2: 2e5, 3: 2e5}
+_AUTO_NODES = {1: 0.0, 2: 2e5, 3: 2e6}
 _CACHED_NODES = 2**18  # so many nodes are solved for together on a CPU, to stay in its cache
+_SHARED_NODES = 2**19  # in 3-D cycles, whose many small operations are worth sharing
+_SINGLE_CONTRAST = 1e3  # up to here cycles in float32 precondition as well; worth it in 3-D
 _RESTARTS = 3
 _ROUNDING = 4.0  # residuals up to so many times that of rounding the solution are its own
+
+
+class Way(NamedTuple):
+    """The way of one sample: its preconditioner, and whether cycles are in float32."""
+
+    preconditioner: Preconditioner
+    single: bool
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,7 @@ class Found:
     """x with A x ≈ b at the unknowns, and for each sample the iterations, ‖b − A x‖ / ‖b‖ (0 where b is 0)
     and the preconditioner."""
 
-    x: Float[Tensor, "batch *inner"]
+    x: Float[Tensor, " batch *inner"]
     iterations: Int[Tensor, " batch"]
     residual: Float[Tensor, " batch"]
     preconditioner: tuple[Preconditioner, ...]
@@ -56,8 +67,8 @@ class LinearSolver:
 
     def solve(
         self,
-        a: Float[Tensor, "batch *axes_and_space"],
-        b: Float[Tensor, "batch *inner"],
+        a: Float[Tensor, " batch *axes_and_space"],
+        b: Float[Tensor, " batch *inner"],
         grid: Grid,
     ) -> Found:
         """Return A(a)⁻¹ b in float64; where no wall holds the pressure, that of mean zero.
@@ -71,58 +82,56 @@ class LinearSolver:
         found = self._found(a.detach(), b.detach(), grid)
         if not (torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)):
             return found
-        x: Float[Tensor, "batch *inner"] = _Differentiable.apply(a, b, found.x, self, grid)  # type: ignore[no-untyped-call]
+        x: Float[Tensor, " batch *inner"] = _Differentiable.apply(a, b, found.x, self, grid)  # type: ignore[no-untyped-call]
         return Found(x, found.iterations, found.residual, found.preconditioner)
 
     @torch.no_grad()
     def _found(
         self,
-        a: Float[Tensor, "batch *axes_and_space"],
-        b: Float[Tensor, "batch *inner"],
+        a: Float[Tensor, " batch *axes_and_space"],
+        b: Float[Tensor, " batch *inner"],
         grid: Grid,
     ) -> Found:
         chosen = self._choose(a, grid)
         x = torch.zeros_like(b)
         iterations = torch.zeros(len(a), dtype=torch.int64, device=a.device)
         residual = a.new_zeros(len(a))
-        for kind in sorted(set(chosen)):
-            members = [i for i, name in enumerate(chosen) if name == kind]
-            for part in _parts(members, b):
-                found = self._solve_together(kind, a[part], b[part], grid)
+        for way in sorted(set(chosen)):
+            members = [i for i, other in enumerate(chosen) if other == way]
+            for part in _parts(members, way, b):
+                found = self._solve_together(way, a[part], b[part], grid)
                 x[part], iterations[part], residual[part] = found
-        return Found(x, iterations, residual, chosen)
+        return Found(x, iterations, residual, tuple(way.preconditioner for way in chosen))
 
-    def _choose(
-        self, a: Float[Tensor, "batch *axes_and_space"], grid: Grid
-    ) -> tuple[Preconditioner, ...]:
-        """Return the preconditioner for each sample by itself, so that its solution does not depend on the batch."""
-        if self.preconditioner != "auto":
-            return ("multigrid" if self.preconditioner == "multigrid" else "poisson",) * len(a)
-        if any(axis.boundary == "periodic" for axis in grid.axes):
-            return ("poisson",) * len(a)
-        nodes = a[0].flatten(-grid.ndim).shape[-1]
-        least = max(_AUTO_CONTRAST[grid.ndim], _AUTO_NODES[grid.ndim] / nodes)
-        squares = torch.tensor([axis.spacing**2 for axis in grid.axes], dtype=a.dtype, device=a.device)
-        weights = axis_weights(a, grid)
-        links = squares.reciprocal()[None] if weights is None else weights / squares
-        flat = links.amax(1) / links.amin(1)  # flat cells slow multigrid down
-        return tuple("multigrid" if h else "poisson" for h in (contrast(a, grid) > least * flat).tolist())
+    def _choose(self, a: Float[Tensor, " batch *axes_and_space"], grid: Grid) -> tuple[Way, ...]:
+        """Return the way of each sample by itself, so that its solution does not depend on the batch."""
+        rough = contrast(a, grid)
+        if self.preconditioner == "auto":
+            cycles = (rough > _least_contrast(a, grid)).tolist()
+        else:
+            cycles = [self.preconditioner == "multigrid"] * len(a)
+        single = (rough <= _SINGLE_CONTRAST).tolist()
+        return tuple(
+            Way("multigrid", grid.ndim == 3 and low) if cycle else Way("poisson", False)
+            for cycle, low in zip(cycles, single, strict=True)
+        )
 
     def _solve_together(
         self,
-        kind: Preconditioner,
-        a: Float[Tensor, "batch *axes_and_space"],
-        b: Float[Tensor, "batch *inner"],
+        way: Way,
+        a: Float[Tensor, " batch *axes_and_space"],
+        b: Float[Tensor, " batch *inner"],
         grid: Grid,
-    ) -> tuple[Float[Tensor, "batch *inner"], Int[Tensor, " batch"], Float[Tensor, " batch"]]:
+    ) -> tuple[Float[Tensor, " batch *inner"], Int[Tensor, " batch"], Float[Tensor, " batch"]]:
         """Return unknowns, iterations and relative residuals.
 
         The residual that conjugate gradients carry along drifts from b − A x by rounding: they are
         restarted from the true one until that meets the tolerance or is rounding itself.
         """
-        precondition: Callable[[Float[Tensor, "batch *inner"]], Float[Tensor, "batch *inner"]]
+        precondition: Callable[[Float[Tensor, " batch *inner"]], Float[Tensor, " batch *inner"]]
+        kind = way.preconditioner
         if kind == "multigrid":
-            precondition = Multigrid(a, grid)
+            precondition = Multigrid(a, grid, dtype=torch.float32 if way.single else torch.float64)
             A = precondition.stiffness
         else:
             A = Stiffness(a, grid)
@@ -163,12 +172,12 @@ class _Differentiable(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        a: Float[Tensor, "batch *axes_and_space"],
-        b: Float[Tensor, "batch *inner"],
-        x: Float[Tensor, "batch *inner"],
+        a: Float[Tensor, " batch *axes_and_space"],
+        b: Float[Tensor, " batch *inner"],
+        x: Float[Tensor, " batch *inner"],
         solver: LinearSolver,
         grid: Grid,
-    ) -> Float[Tensor, "batch *inner"]:
+    ) -> Float[Tensor, " batch *inner"]:
         x = x.clone()
         ctx.save_for_backward(a, x)
         ctx.solver = solver
@@ -176,7 +185,7 @@ class _Differentiable(torch.autograd.Function):
         return x
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Float[Tensor, "batch *inner"]) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Float[Tensor, " batch *inner"]) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         a, x = ctx.saved_tensors
         adjoint = ctx.solver.solve(a, gradient, ctx.grid).x
@@ -187,7 +196,22 @@ class _Differentiable(torch.autograd.Function):
         return of_a, adjoint, None, None, None
 
 
-def _parts(members: list[int], b: Float[Tensor, "batch *inner"]) -> list[list[int]]:
+def _least_contrast(
+    a: Float[Tensor, " batch *axes_and_space"], grid: Grid
+) -> Float[Tensor, " #batch"]:
+    """Return the contrast from which multigrid is faster, for each sample or for all."""
+    spacings = a.new_tensor([axis.spacing for axis in grid.axes])
+    weights = axis_weights(a, grid)
+    links = (torch.ones_like(spacings)[None] if weights is None else weights) / spacings**2
+    flat = links.amax(1) / links.amin(1)  # flat cells slow multigrid down
+    least = max(_AUTO_CONTRAST[grid.ndim], _AUTO_NODES[grid.ndim] / math.prod(grid.shape))
+    if any(axis.boundary == "periodic" for axis in grid.axes):
+        least = math.inf
+    return least * flat
+
+
+def _parts(members: list[int], way: Way, b: Float[Tensor, " batch *inner"]) -> list[list[int]]:
     """Return the samples that are solved for together: all on a GPU, a cache full on a CPU."""
-    size = max(1, _CACHED_NODES // b[0].numel()) if b.device.type == "cpu" else len(members)
+    nodes = _SHARED_NODES if b.ndim == 4 and way.preconditioner == "multigrid" else _CACHED_NODES
+    size = max(1, nodes // b[0].numel()) if b.device.type == "cpu" else len(members)
     return [members[i : i + size] for i in range(0, len(members), size)]

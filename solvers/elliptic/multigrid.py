@@ -13,7 +13,7 @@ from sobolev.solvers.elliptic.stencils import Stencil, neighbours, summed
 from sobolev.solvers.elliptic.stiffness import Stiffness, check_permeability
 from sobolev.solvers.inner_products import norm, without_mean
 
-_COARSEST = 200  # so many unknowns go to a dense matrix
+_COARSEST = {1: 200, 2: 200, 3: 400}  # so many unknowns go to a dense matrix
 
 
 class Multigrid:
@@ -30,8 +30,8 @@ class Multigrid:
     Args:
         permeability: a > 0 on the nodes, ``(batch, *space)``, or ``(batch, axes, *space)``.
         grid: a box with Dirichlet and Neumann walls. Without a Dirichlet wall the pressure has mean zero.
-        dtype: of the cycle; its matrices are made in float64 all the same. float32 takes half the
-            memory and preconditions as well up to contrasts of about 1e4.
+        dtype: of the cycle and its matrices. float32 takes half the memory and preconditions as well
+            up to contrasts of about 1e3.
 
     Raises:
         ValueError: for a coefficient that is not positive and finite, or a grid that does not fit.
@@ -63,9 +63,11 @@ class Multigrid:
         self.dtype = dtype
         self.stiffness = Stiffness(permeability.detach().double(), grid)
         links, excess = self.stiffness.links()
+        links = {d: link.to(dtype) for d, link in links.items()}
+        excess = excess.to(dtype)
         self.shape = excess.shape
         self.levels: list[MultigridLevel] = []
-        while excess[0].numel() > _COARSEST:
+        while excess[0].numel() > _COARSEST[grid.ndim]:
             self.levels.append(MultigridLevel(links, excess, dtype))
             links, excess = self.levels[-1].coarser
         self.inverse = _dense_inverse(
@@ -73,7 +75,7 @@ class Multigrid:
         ).to(dtype)
 
     @torch.no_grad()
-    def __call__(self, residual: Float[Tensor, " ..."]) -> Float[Tensor, "batch *inner"]:
+    def __call__(self, residual: Float[Tensor, " ..."]) -> Float[Tensor, " batch *inner"]:
         """Return the cycle of a residual on the inner nodes ``(batch, *inner)``, from zero, in its dtype.
 
         Raises:
@@ -87,14 +89,15 @@ class Multigrid:
             return self._descend(residual, 0)
         # scaled, so that small residuals stay within float32's range; a residual of zero stays zero
         space = tuple(range(1, residual.ndim))
-        scale = residual.abs().amax(dim=space, keepdim=True)
+        scale = torch.linalg.vector_norm(residual, torch.inf, dim=space, keepdim=True)
         scale = scale.clamp(min=torch.finfo(residual.dtype).tiny)
-        return self._descend((residual / scale).to(self.dtype), 0).to(residual.dtype) * scale
+        scaled = torch.div(residual, scale, out=torch.empty_like(residual, dtype=self.dtype))
+        return self._descend(scaled, 0) * scale
 
     @torch.no_grad()
     def cycle(
-        self, pressure: Float[Tensor, "batch *space"], forcing: Float[Tensor, "batch *space"]
-    ) -> Float[Tensor, "batch *space"]:
+        self, pressure: Float[Tensor, " batch *space"], forcing: Float[Tensor, " batch *space"]
+    ) -> Float[Tensor, " batch *space"]:
         """Return the pressure after one more cycle, all fields on all nodes, in float64."""
         nodes = self.stiffness.nodes
         u, f = (nodes.inside(t).double() for t in (pressure, forcing))
@@ -103,11 +106,11 @@ class Multigrid:
     @torch.no_grad()
     def solve(
         self,
-        forcing: Float[Tensor, "batch *space"],
+        forcing: Float[Tensor, " batch *space"],
         *,
         tolerance: float = 1e-8,
         max_iterations: int = 100,
-    ) -> Float[Tensor, "batch *space"]:
+    ) -> Float[Tensor, " batch *space"]:
         """Return the pressure, in float64, after cycles until ‖f − A u‖ ≤ tolerance ‖f‖ for every sample.
 
         Raises:
@@ -130,7 +133,9 @@ class Multigrid:
             "which accelerates the cycles by conjugate gradients"
         )
 
-    def _descend(self, f: Float[Tensor, "batch *space"], depth: int) -> Float[Tensor, "batch *space"]:
+    def _descend(
+        self, f: Float[Tensor, " batch *space"], depth: int
+    ) -> Float[Tensor, " batch *space"]:
         if depth == len(self.levels):
             return (self.inverse @ f.flatten(1)[..., None]).view(f.shape)
         level = self.levels[depth]
@@ -138,7 +143,7 @@ class Multigrid:
 
 
 def _dense_inverse(
-    links: Stencil, excess: Float[Tensor, "batch *space"], *, scaled: bool, closed: bool
+    links: Stencil, excess: Float[Tensor, " batch *space"], *, scaled: bool, closed: bool
 ) -> Float[Tensor, "batch unknown unknown"]:
     """Return the inverse of the coarsest matrix; where it is ``closed``, and constants have no image, the
     inverse on fields of mean zero, made definite."""

@@ -21,8 +21,8 @@ _BALANCED = 1e-6  # of the mean size: what rounding a forcing to float32 may lea
 
 
 def on_nodes(
-    value: Given, like: Float[Tensor, "batch *space"], what: str
-) -> Float[Tensor, "batch *space"]:
+    value: Given, like: Float[Tensor, " batch *space"], what: str
+) -> Float[Tensor, " batch *space"]:
     """Return a field on every node of every sample."""
     field = torch.as_tensor(value, dtype=like.dtype, device=like.device)
     try:
@@ -34,8 +34,8 @@ def on_nodes(
 
 
 def lifting(
-    boundary: Given, grid: Grid, like: Float[Tensor, "batch *space"]
-) -> Float[Tensor, "batch *space"] | None:
+    boundary: Given, grid: Grid, like: Float[Tensor, " batch *space"]
+) -> Float[Tensor, " batch *space"] | None:
     """Return the field that has the boundary values on the Dirichlet walls and is zero elsewhere, or None if
     they are zero."""
     if not isinstance(boundary, Tensor) and boundary == 0:
@@ -48,8 +48,8 @@ def lifting(
 
 
 def with_inflow(
-    forcing: Float[Tensor, "batch *space"], flux: Flux | None, grid: Grid
-) -> Float[Tensor, "batch *space"]:
+    forcing: Float[Tensor, " batch *space"], flux: Flux | None, grid: Grid
+) -> Float[Tensor, " batch *space"]:
     """Return the forcing with what flows in through Neumann walls: flux / spacing in the cells beside them."""
     for name, walls in (flux or {}).items():
         named = [axis for axis in grid.axes if axis.boundary == "neumann"]
@@ -71,7 +71,7 @@ def with_inflow(
     return forcing
 
 
-def balanced(b: Float[Tensor, "batch *space"]) -> Float[Tensor, "batch *space"]:
+def balanced(b: Float[Tensor, " batch *space"]) -> Float[Tensor, " batch *space"]:
     """Return the right side of a box without a Dirichlet wall, less the mean that rounding left.
 
     Raises:

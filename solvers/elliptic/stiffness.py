@@ -13,7 +13,7 @@ from sobolev.grids.grid import Grid
 from sobolev.solvers.elliptic.stencils import Stencil
 from sobolev.solvers.elliptic.unknowns import Unknowns
 
-TwoFaces = tuple[Float[Tensor, "batch *inner"], Float[Tensor, "batch *inner"]]
+TwoFaces = tuple[Float[Tensor, " batch *inner"], Float[Tensor, " batch *inner"]]
 
 
 class Stiffness:
@@ -28,7 +28,7 @@ class Stiffness:
         grid: what stands in its walls is in ``Unknowns``.
     """
 
-    def __init__(self, a: Float[Tensor, "batch *axes_and_space"], grid: Grid) -> None:
+    def __init__(self, a: Float[Tensor, " batch *axes_and_space"], grid: Grid) -> None:
         self.nodes = nodes = Unknowns(grid)
         self.weights = axis_weights(a, grid)
         self.faces = [
@@ -36,10 +36,10 @@ class Stiffness:
             for i, (one, h) in enumerate(zip(along_axes(a, grid), nodes.spacings, strict=True))
         ]
 
-    def __call__(self, u: Float[Tensor, "#batch *inner"]) -> Float[Tensor, "batch *inner"]:
+    def __call__(self, u: Float[Tensor, "#batch *inner"]) -> Float[Tensor, " batch *inner"]:
         return self._divergence(self.nodes.ringed(u))
 
-    def of_all(self, u: Float[Tensor, "#batch *space"]) -> Float[Tensor, "batch *inner"]:
+    def of_all(self, u: Float[Tensor, "#batch *space"]) -> Float[Tensor, " batch *inner"]:
         """Return −∇·(a ∇u) at the unknowns of a field on all nodes, whose values on Dirichlet walls count."""
         return self._divergence(self.nodes.all_ringed(u))
 
@@ -53,7 +53,7 @@ class Stiffness:
             sums.append(self.nodes.open_faces(flow, i).flatten(1).sum(1))
         return self.nodes.cell * functools.reduce(torch.add, sums)
 
-    def dual_energy(self, psi: Float[Tensor, "batch *space"]) -> Float[Tensor, " batch"]:
+    def dual_energy(self, psi: Float[Tensor, " batch *space"]) -> Float[Tensor, " batch"]:
         """Return ∫ τ·a⁻¹τ of the flux τ = W ∇ψ, with the weights W of the axes, 1 where there are none."""
         ringed = self.nodes.all_ringed(psi)
         sums = []
@@ -72,7 +72,7 @@ class Stiffness:
             least.append(value if self.weights is None else value / self.weights[:, i])
         return functools.reduce(torch.minimum, least)
 
-    def rounding(self, u: Float[Tensor, "batch *inner"]) -> Float[Tensor, "batch *inner"]:
+    def rounding(self, u: Float[Tensor, " batch *inner"]) -> Float[Tensor, " batch *inner"]:
         """Return ε |A| |u|, the most that A u may change at each node when ``u`` is rounded."""
         ringed = self.nodes.ringed(u.abs())
         total = torch.zeros_like(u)
@@ -82,7 +82,7 @@ class Stiffness:
             total += first + second
         return torch.finfo(u.dtype).eps * total
 
-    def links(self) -> tuple[Stencil, Float[Tensor, "batch *inner"]]:
+    def links(self) -> tuple[Stencil, Float[Tensor, " batch *inner"]]:
         """Return the links between unknowns by displacement, and the excess: the links to Dirichlet walls.
 
         Not for periodic axes, whose ends are linked.
@@ -99,7 +99,9 @@ class Stiffness:
                 links[tuple(side * int(j == i) for j in range(len(self.faces)))] = link
         return links, excess
 
-    def _divergence(self, ringed: Float[Tensor, "#batch *ringed"]) -> Float[Tensor, "batch *inner"]:
+    def _divergence(
+        self, ringed: Float[Tensor, "#batch *ringed"]
+    ) -> Float[Tensor, " batch *inner"]:
         flows = self._flows(ringed)
         first, second = next(flows)
         total = second - first
@@ -111,25 +113,25 @@ class Stiffness:
         """Yield −a ∇u on the faces before and behind each unknown, axis after axis, over their distance."""
         for i, faces in enumerate(self.faces):
             before, behind = self.nodes.between(ringed, i)
-            yield _two_faces((before - behind) * faces, i)
+            yield _two_faces((before - behind).mul_(faces), i)
 
 
-def _two_faces(faces: Float[Tensor, "batch *faces"], i: int) -> TwoFaces:
+def _two_faces(faces: Float[Tensor, " batch *faces"], i: int) -> TwoFaces:
     """Return views of the faces before and behind each unknown along axis ``i``."""
     count = faces.shape[i + 1] - 1
     return faces.narrow(i + 1, 0, count), faces.narrow(i + 1, 1, count)
 
 
 def along_axes(
-    a: Float[Tensor, "batch *axes_and_space"], grid: Grid
-) -> list[Float[Tensor, "batch *space"]]:
+    a: Float[Tensor, " batch *axes_and_space"], grid: Grid
+) -> list[Float[Tensor, " batch *space"]]:
     """Return the permeability along each axis, the same where there is one for all."""
     if a.ndim == grid.ndim + 1:
         return [a] * grid.ndim
     return list(a.unbind(1))
 
 
-def contrast(a: Float[Tensor, "batch *axes_and_space"], grid: Grid) -> Float[Tensor, " batch"]:
+def contrast(a: Float[Tensor, " batch *axes_and_space"], grid: Grid) -> Float[Tensor, " batch"]:
     """Return max a / min a of each sample, the largest over the axes."""
     values = a.flatten(-grid.ndim)
     ratio = values.amax(-1) / values.amin(-1)
@@ -137,7 +139,7 @@ def contrast(a: Float[Tensor, "batch *axes_and_space"], grid: Grid) -> Float[Ten
 
 
 def axis_weights(
-    a: Float[Tensor, "batch *axes_and_space"], grid: Grid
+    a: Float[Tensor, " batch *axes_and_space"], grid: Grid
 ) -> Float[Tensor, "batch axes"] | None:
     """Return the geometric mean of the least and the largest permeability along each axis, or None where
     there is one for all of them: the constant medium that is nearest to an anisotropic one."""
@@ -153,7 +155,7 @@ def check_permeability(permeability: Shaped[Tensor, " ..."], grid: Grid) -> None
         raise ValueError(f"Darcy is solved on boxes of one to three axes, got {grid}")
     grid.check(permeability)
     lead = permeability.shape[: permeability.ndim - grid.ndim]
-    if not (len(lead) == 1 or len(lead) == 2 and lead[1] == grid.ndim) or not lead[0]:
+    if not (len(lead) == 1 or (len(lead) == 2 and lead[1] == grid.ndim)) or not lead[0]:
         space = ", ".join(grid.dims)
         raise ValueError(
             f"expected permeabilities of shape (batch, {space}), or (batch, {grid.ndim}, {space}) with one for each "

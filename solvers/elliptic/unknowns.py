@@ -47,30 +47,32 @@ class Unknowns:
         """Return fields on all nodes, zero on the Dirichlet walls."""
         return pad(t, self._widths(on_walls=True))
 
-    def ringed(self, t: Float[Tensor, "batch *inner"]) -> Float[Tensor, "batch *ringed"]:
+    def ringed(self, t: Float[Tensor, " batch *inner"]) -> Float[Tensor, " batch *ringed"]:
         """Return the unknowns with one more node at either end of each axis: zero behind walls, the other
         end of a periodic axis."""
         return self._wrapped(pad(t, (1, 1) * len(self.shape)))
 
-    def all_ringed(self, t: Float[Tensor, "batch *space"]) -> Float[Tensor, "batch *ringed"]:
+    def all_ringed(self, t: Float[Tensor, " batch *space"]) -> Float[Tensor, " batch *ringed"]:
         """Return fields on all nodes likewise; their values on Dirichlet walls are the outermost nodes."""
         return self._wrapped(pad(t, self._widths(on_walls=False)))
 
     def between(
-        self, t: Float[Tensor, "batch *ringed"], i: int
-    ) -> tuple[Float[Tensor, "batch *faces"], Float[Tensor, "batch *faces"]]:
+        self, t: Float[Tensor, " batch *ringed"], i: int
+    ) -> tuple[Float[Tensor, " batch *faces"], Float[Tensor, " batch *faces"]]:
         """Return views of the nodes before and behind each face along axis ``i``."""
         lines = t[tuple(slice(None) if j in (0, i + 1) else slice(1, -1) for j in range(t.ndim))]
         count = lines.shape[i + 1] - 1
         return lines.narrow(i + 1, 0, count), lines.narrow(i + 1, 1, count)
 
     def open_faces(
-        self, t: Float[Tensor, "batch *faces"], i: int
-    ) -> Float[Tensor, "batch *open_faces"]:
+        self, t: Float[Tensor, " batch *faces"], i: int
+    ) -> Float[Tensor, " batch *open_faces"]:
         """Return a view of the faces along axis ``i`` that something may flow through, each once."""
         return t[(slice(None),) * (i + 1) + (_OPEN[self.grid.axes[i].boundary],)]
 
-    def face_sums(self, a: Float[Tensor, "batch *space"], i: int) -> Float[Tensor, "batch *faces"]:
+    def face_sums(
+        self, a: Float[Tensor, " batch *space"], i: int
+    ) -> Float[Tensor, " batch *faces"]:
         """Return the sum of the two coefficients beside each face along axis ``i``, zero where it is closed."""
         before, behind = self.between(self.all_ringed(a), i)
         sums = before + behind
@@ -82,7 +84,7 @@ class Unknowns:
         """Return by how much to pad each axis, last one first: the Dirichlet ones or the others."""
         return [int(wall == on_walls) for wall in reversed(self.walled) for _ in range(2)]
 
-    def _wrapped(self, t: Float[Tensor, "batch *ringed"]) -> Float[Tensor, "batch *ringed"]:
+    def _wrapped(self, t: Float[Tensor, " batch *ringed"]) -> Float[Tensor, " batch *ringed"]:
         for i in self.periodic:
             n = t.shape[i + 1] - 2
             first, last = t.narrow(i + 1, 1, 1), t.narrow(i + 1, n, 1)
