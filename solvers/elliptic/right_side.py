@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Shaped
@@ -15,8 +15,8 @@ from sobolev.solvers.inner_products import without_mean
 
 Given = float | Shaped[Tensor, " ..."]
 """A number, or a tensor that broadcasts."""
-Flux = Mapping[str, tuple[Given, Given]]
-"""By the name of a Neumann axis: the flow into the box through its lower and its upper wall."""
+Flux = Mapping[str, Sequence[Given]]
+"""By the name of a Neumann axis a pair: the flow into the box through its lower and its upper wall."""
 _BALANCED = 1e-6  # of the mean size: what rounding a forcing to float32 may leave
 
 
@@ -58,7 +58,7 @@ def with_inflow(
             raise ValueError(
                 f"a flux is given through walls of Neumann axes, {names or 'of which there is none'}; got {name!r}"
             )
-        if not isinstance(walls, tuple) or len(walls) != 2:
+        if not isinstance(walls, (tuple, list)) or len(walls) != 2:
             raise ValueError(
                 f"the flux along {name!r} is a pair, through the lower and the upper wall; got {walls!r}"
             )
