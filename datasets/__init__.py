@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sobolev.datasets.recipes.base import Recipe
     from sobolev.datasets.recipes.burgers import BurgersRecipe
     from sobolev.datasets.recipes.darcy import DarcyRecipe, PublishedDarcyRecipe
+    from sobolev.datasets.recipes.darcy_forced import ForcedDarcyRecipe
     from sobolev.datasets.recipes.holes import HoledDarcyRecipe
     from sobolev.datasets.recipes.navier_stokes import DecayingTurbulenceRecipe, NavierStokesRecipe
     from sobolev.datasets.recipes.presets import PRESETS, find_recipe
@@ -35,6 +36,7 @@ _HOME = {
     "DamagedDataError": "sobolev.datasets.store.manifest",
     "DarcyRecipe": "sobolev.datasets.recipes.darcy",
     "DecayingTurbulenceRecipe": "sobolev.datasets.recipes.navier_stokes",
+    "ForcedDarcyRecipe": "sobolev.datasets.recipes.darcy_forced",
     "HoledDarcyRecipe": "sobolev.datasets.recipes.holes",
     "Manifest": "sobolev.datasets.store.manifest",
     "NavierStokesRecipe": "sobolev.datasets.recipes.navier_stokes",
@@ -62,6 +64,7 @@ __all__ = [
     "DamagedDataError",
     "DarcyRecipe",
     "DecayingTurbulenceRecipe",
+    "ForcedDarcyRecipe",
     "HoledDarcyRecipe",
     "Manifest",
     "NavierStokesRecipe",
