@@ -111,6 +111,9 @@ class SteadyFlowRecipe(Bounded, WithResidual, Loosenable, RandomMediumRecipe):
     )
 
     @abstractmethod
+    def grid(self, resolution: int) -> Grid: ...
+
+    @abstractmethod
     def source(self, inputs: Inputs) -> Float[Tensor, " sample *space"]:
         """Return f, in float64."""
 

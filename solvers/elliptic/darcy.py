@@ -283,7 +283,8 @@ class Darcy:
         b = problem.right_side(A)
         least = A.least_face() * (1 - _ROUGHLY)  # the fast Poisson solve works in float32
         # ‖x + w‖² of the lift w is x·(A x + 2 A w) + ‖w‖², and A x is b − r
-        doubled, own = b, 0.0
+        doubled = b
+        own: float | Float[Tensor, " batch"] = 0.0
         if problem.lift is not None:
             doubled = 2 * problem.f - b
             own = A.energy(problem.lift) / A.nodes.cell

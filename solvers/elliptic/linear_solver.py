@@ -82,7 +82,7 @@ class LinearSolver:
         found = self._found(a.detach(), b.detach(), grid)
         if not (torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)):
             return found
-        x: Float[Tensor, " batch *inner"] = _Differentiable.apply(a, b, found.x, self, grid)  # type: ignore[no-untyped-call]
+        x: Float[Tensor, " batch *inner"] = _Differentiable.apply(a, b, found.x, self, grid)
         return Found(x, found.iterations, found.residual, found.preconditioner)
 
     @torch.no_grad()
@@ -191,7 +191,7 @@ class _Differentiable(torch.autograd.Function):
         adjoint = ctx.solver.solve(a, gradient, ctx.grid).x
         of_a = None
         if ctx.needs_input_grad[0]:
-            _, pull = torch.func.vjp(lambda a: Stiffness(a, ctx.grid)(x), a)
+            pull = torch.func.vjp(lambda a: Stiffness(a, ctx.grid)(x), a)[1]
             (of_a,) = pull(-adjoint)
         return of_a, adjoint, None, None, None
 
