@@ -185,7 +185,15 @@ class _Differentiable(torch.autograd.Function):
         return x
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Float[Tensor, " batch *inner"]) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, *gradients: Float[Tensor, " batch *inner"]
+    ) -> tuple[
+        Float[Tensor, " batch *axes_and_space"] | None,
+        Float[Tensor, " batch *inner"],
+        None,
+        None,
+        None,
+    ]:
         (gradient,) = gradients
         a, x = ctx.saved_tensors
         adjoint = ctx.solver.solve(a, gradient, ctx.grid).x
