@@ -62,9 +62,7 @@ class Multigrid:
         self.grid = grid
         self.dtype = dtype
         self.stiffness = Stiffness(permeability.detach().double(), grid)
-        links, excess = self.stiffness.links()
-        links = {d: link.to(dtype) for d, link in links.items()}
-        excess = excess.to(dtype)
+        links, excess = self.stiffness.links(dtype)
         self.shape = excess.shape
         self.levels: list[MultigridLevel] = []
         while excess[0].numel() > _COARSEST[grid.ndim]:

@@ -82,17 +82,19 @@ class Stiffness:
             total += first + second
         return torch.finfo(u.dtype).eps * total
 
-    def links(self) -> tuple[Stencil, Float[Tensor, " batch *inner"]]:
+    def links(
+        self, dtype: torch.dtype = torch.float64
+    ) -> tuple[Stencil, Float[Tensor, " batch *inner"]]:
         """Return the links between unknowns by displacement, and the excess: the links to Dirichlet walls.
 
         Not for periodic axes, whose ends are linked.
         """
         links: Stencil = {}
-        excess = torch.zeros_like(_two_faces(self.faces[0], 0)[0])
+        excess = torch.zeros_like(_two_faces(self.faces[0], 0)[0], dtype=dtype)
         for i, faces in enumerate(self.faces):
             ends = ((-1, 0), (1, faces.shape[i + 1] - 2))
             for (side, end), view in zip(ends, _two_faces(faces, i), strict=True):
-                link = view.clone()
+                link = view.to(dtype, copy=True)
                 border = link.narrow(i + 1, end, 1)
                 excess.narrow(i + 1, end, 1).add_(border)
                 border.zero_()
