@@ -11,8 +11,12 @@ from torch.nn.functional import pad
 
 from sobolev.certification.paths import flat_grid
 from sobolev.grids import Grid
-from sobolev.solvers.elliptic.fast_poisson import five_point_eigenvalues
-from sobolev.solvers.elliptic.stiffness import Stiffness, check_permeability
+from sobolev.solvers.elliptic.fast_poisson import difference_eigenvalues
+from sobolev.solvers.elliptic.stiffness import (
+    Stiffness,
+    check_permeability,
+    check_plane_of_zeros,
+)
 from sobolev.solvers.inner_products import norm
 from sobolev.solvers.least_squares import LeastSquares
 from sobolev.surrogates import Surrogate
@@ -38,11 +42,12 @@ class PressureProblem(LeastSquares):
     ) -> None:
         self.grid = grid = flat_grid(surrogate, inputs)
         a = inputs[:, 0].double()
+        check_plane_of_zeros(grid)
         check_permeability(a, grid)
         self.pressure = grid.without_border(surrogate(inputs)[:, 0].double())
         self.stiffness = Stiffness(a, grid)
         self.forcing = torch.full_like(a[:, 1:-1, 1:-1], forcing)
-        self.eigenvalues = five_point_eigenvalues(grid, a.device)
+        self.eigenvalues = difference_eigenvalues(grid, a.device)
         self.block = _pressure_modes(modes, grid)
         self.scale = norm(self._dual(self.forcing))
         # ‖r'd‖ ≥ a_min ‖∇d‖: the residual is then within 10⁻⁶ of the least

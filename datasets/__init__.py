@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sobolev.datasets.recipes.base import Recipe
     from sobolev.datasets.recipes.burgers import BurgersRecipe
     from sobolev.datasets.recipes.darcy import DarcyRecipe, PublishedDarcyRecipe
+    from sobolev.datasets.recipes.darcy_forced import ForcedDarcyRecipe
     from sobolev.datasets.recipes.diffusion import AdvectionRecipe, HeatRecipe
     from sobolev.datasets.recipes.holes import HoledDarcyRecipe
     from sobolev.datasets.recipes.kuramoto_sivashinsky import (
@@ -53,6 +54,7 @@ _HOME = {
     "DamagedDataError": "sobolev.datasets.store.manifest",
     "DarcyRecipe": "sobolev.datasets.recipes.darcy",
     "DecayingTurbulenceRecipe": "sobolev.datasets.recipes.navier_stokes",
+    "ForcedDarcyRecipe": "sobolev.datasets.recipes.darcy_forced",
     "HoledDarcyRecipe": "sobolev.datasets.recipes.holes",
     "HeatRecipe": "sobolev.datasets.recipes.diffusion",
     "AdvectionRecipe": "sobolev.datasets.recipes.diffusion",
@@ -103,6 +105,7 @@ __all__ = [
     "FisherKPPRecipe",
     "FitzHughNagumoRecipe",
     "FlameFrontRecipe",
+    "ForcedDarcyRecipe",
     "FromRandomFields",
     "FromSines",
     "FromSpots",

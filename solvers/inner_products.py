@@ -22,3 +22,8 @@ def norm(u: Inexact[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:
     if u.is_complex():
         u = torch.view_as_real(u)
     return u.flatten(1).norm(dim=1)
+
+
+def without_mean(u: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+    """Return each sample less its mean."""
+    return u - u.flatten(1).mean(dim=1).view(-1, *[1] * (u.ndim - 1))

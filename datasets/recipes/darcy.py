@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -77,13 +78,24 @@ class RandomMediumRecipe(Recipe):
         return self.stored_resolution or self.solver_resolution
 
     def draw(self, streams: Sequence[np.random.Generator], resolution: int | None = None) -> Inputs:
-        n = self.solver_resolution
-        cells = Grid.neumann(n, n)
-        field = GaussianRandomField(cells, self.alpha, self.tau, self.sigma).draw(streams)
-        psi = cells.resample(field, self.grid(resolution or n))[:, None]
+        law = self.alpha, self.tau, self.sigma
+        psi = self.drawn_field(streams, resolution, *law)[:, None]
         if self.medium == "lognormal":
             return psi.exp()
         return torch.where(psi >= 0, self.high, self.low).to(psi.dtype)
+
+    def drawn_field(
+        self,
+        streams: Sequence[np.random.Generator],
+        resolution: int | None,
+        alpha: float,
+        tau: float,
+        sigma: float,
+    ) -> Float[Tensor, " sample *space"]:
+        """Draw N(0, σ²(−Δ + τ²)^−α) without flux through the border, its cosines summed at the nodes."""
+        cells = Grid.neumann(*self.grid(self.solver_resolution).shape)
+        field = GaussianRandomField(cells, alpha, tau, sigma).draw(streams)
+        return cells.resample(field, self.grid(resolution or self.solver_resolution))
 
     def checks(self, fields: Fields, grid: Grid) -> list[Check]:
         a = fields["permeability"]
@@ -91,30 +103,33 @@ class RandomMediumRecipe(Recipe):
 
 
 @dataclass(frozen=True)
-class DarcyRecipe(Bounded, WithResidual, Loosenable, PressureEquation, RandomMediumRecipe):
-    """a ↦ u for −∇·(a∇u) = ``forcing`` in the medium of ``RandomMediumRecipe``."""
+class SteadyFlowRecipe(Bounded, WithResidual, Loosenable, RandomMediumRecipe):
+    """(a, …) ↦ u for −∇·(a∇u) = f in a box whose Dirichlet walls hold u = 0."""
 
-    title = "Darcy flow through a random medium: permeability to pressure"
-    equation = "−∇·(a ∇u) = f in the unit square, u = 0 on its border"
     error_norm: ClassVar[str] = (
         "energy, |u - p|_a / |u|_a with |v|_a^2 the integral of a |grad v|^2"
     )
 
-    def grid(self, resolution: int) -> Grid:
-        return Grid.dirichlet(resolution, resolution)
+    @abstractmethod
+    def grid(self, resolution: int) -> Grid: ...
+
+    @abstractmethod
+    def source(self, inputs: Inputs) -> Float[Tensor, " sample *space"]:
+        """Return f, in float64."""
 
     def solve(self, inputs: Inputs, grid: Grid) -> Outputs:
-        return Darcy(tolerance=self.tolerance).solve(inputs[:, 0], grid, self.forcing)[:, None]
+        solver = Darcy(tolerance=self.tolerance)
+        return solver.solve(inputs[:, 0], grid, self.source(inputs))[:, None]
 
     def refined(self) -> Recipe:
         return replace(self, solver_resolution=2 * self.solver_resolution - 1)
 
     def residual(self, streams: Sequence[np.random.Generator]) -> Float[Tensor, " sample"]:
         grid = self.grid(self.solver_resolution)
-        a = self.draw(streams)
-        u = self.solve(a, grid)
-        missing = Darcy().residual(u[:, 0], a[:, 0], grid, self.forcing)
-        return relative_residual(missing, torch.full_like(missing, self.forcing), grid)
+        inputs = self.draw(streams)
+        u = self.solve(inputs, grid)
+        f = self.source(inputs)
+        return relative_residual(Darcy().residual(u[:, 0], inputs[:, 0], grid, f), f, grid)
 
     def error_bound(
         self, inputs: Inputs, outputs: Prediction, grid: Grid
@@ -126,10 +141,10 @@ class DarcyRecipe(Bounded, WithResidual, Loosenable, PressureEquation, RandomMed
         """
         a = inputs[:, 0].double()
         p = grid.without_border(outputs[:, 0]).double()
-        f = torch.full_like(p[:1], self.forcing)
+        f = self.source(inputs)
         trials = (p, grid.from_modes(grid.to_modes(f) / grid.eigenvalues(f.device)))
-        size = torch.stack([self._least_energy(v, a, grid) for v in trials]).amax(dim=0)
-        bound = Darcy().error_bound(p, a, grid, self.forcing)
+        size = torch.stack([_least_energy(v, f, a, grid) for v in trials]).amax(dim=0)
+        bound = Darcy().error_bound(p, a, grid, f)
         return torch.where(bound == 0, 0.0, bound / size)
 
     def true_error(
@@ -141,46 +156,70 @@ class DarcyRecipe(Bounded, WithResidual, Loosenable, PressureEquation, RandomMed
         u = self.solve(inputs.double(), grid)[:, 0]
         return ratio(Darcy().energy_norm(p - u, a, grid), Darcy().energy_norm(u, a, grid))
 
-    @property
-    def setting(self) -> str:
-        return f"tolerance {self.tolerance:.4g}"
-
-    def looser(self) -> Iterator[DarcyRecipe]:
-        return scaled(self, "tolerance", 100, last=0.1)
-
-    @property
-    def load(self) -> float:
-        return self.forcing
-
-    def _least_energy(
-        self, trial: Float[Tensor, "#sample y x"], a: Float[Tensor, "sample y x"], grid: Grid
-    ) -> Float[Tensor, " sample"]:
-        """Return |(f, v)| / ‖v‖_a, which ‖u‖_a is not below, for a ``trial`` v; 0 for v = 0."""
-        load = self.forcing * (trial * grid.quadrature(trial.device)).sum((-2, -1))
-        energy = Darcy().energy_norm(trial, a, grid)
-        return torch.where(energy > 0, load.abs() / energy, 0.0)
-
     def improved(
         self, inputs: Inputs, outputs: Prediction, grid: Grid, tolerance: float
     ) -> tuple[Prediction, Int[Tensor, " sample"]]:
         """Return pressures of a guaranteed relative error in the energy norm, float64, and the iterations
         of conjugate gradients that they took."""
-        a = inputs[:, 0]
-        p = outputs[:, 0]
-        u, iterations = Darcy().improved(p, a, grid, self.forcing, tolerance=tolerance)
+        a, f = inputs[:, 0], self.source(inputs)
+        u, iterations = Darcy().improved(outputs[:, 0], a, grid, f, tolerance=tolerance)
         return u[:, None], iterations
+
+    @property
+    def setting(self) -> str:
+        return f"tolerance {self.tolerance:.4g}"
+
+    def looser(self) -> Iterator[Recipe]:
+        return scaled(self, "tolerance", 100, last=0.1)
+
+    def checks(self, fields: Fields, grid: Grid) -> list[Check]:
+        u = fields["pressure"]
+        border = (u - grid.without_border(u)).abs().flatten(1).amax(dim=1)
+        size = u.abs().flatten(1).amax(dim=1)
+        return [
+            *super().checks(fields, grid),
+            Check("the pressure vanishes on the border", border / size, 0.0),
+        ]
+
+
+def _least_energy(
+    trial: Float[Tensor, "#sample *space"],
+    f: Float[Tensor, " sample *space"],
+    a: Float[Tensor, " sample *space"],
+    grid: Grid,
+) -> Float[Tensor, " sample"]:
+    """Return |(f, v)| / ‖v‖_a, which ‖u‖_a is not below, for a ``trial`` v; 0 for v = 0."""
+    load = (f * trial * grid.quadrature(trial.device)).flatten(1).sum(1)
+    energy = Darcy().energy_norm(trial, a, grid)
+    return torch.where(energy > 0, load.abs() / energy, 0.0)
+
+
+@dataclass(frozen=True)
+class DarcyRecipe(PressureEquation, SteadyFlowRecipe):
+    """a ↦ u for −∇·(a∇u) = ``forcing`` in the medium of ``RandomMediumRecipe``."""
+
+    title = "Darcy flow through a random medium: permeability to pressure"
+    equation = "−∇·(a ∇u) = f in the unit square, u = 0 on its border"
+
+    def grid(self, resolution: int) -> Grid:
+        return Grid.dirichlet(resolution, resolution)
+
+    def source(self, inputs: Inputs) -> Float[Tensor, " sample *space"]:
+        return torch.full_like(inputs[:, 0], self.forcing, dtype=torch.float64)
+
+    @property
+    def load(self) -> float:
+        return self.forcing
 
     def checks(self, fields: Fields, grid: Grid) -> list[Check]:
         a = fields["permeability"]
         u = fields["pressure"]
-        border = (u - grid.without_border(u)).abs().flatten(1).amax(dim=1)
         size = u.abs().flatten(1).amax(dim=1)
         sign = 1.0 if self.forcing >= 0 else -1.0
         # Talenti (1976): the disc of the same area, filled with the least permeability, has the largest pressure
         bound = abs(self.forcing) / (4 * math.pi * a.flatten(1).amin(dim=1))
         return [
             *super().checks(fields, grid),
-            Check("the pressure vanishes on the border", border / size, 0.0),
             Check(
                 "the pressure has the sign of the forcing",
                 (-sign * u).flatten(1).amax(dim=1) / size,

@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 from sobolev.datasets.recipes.base import Recipe, identity
 from sobolev.datasets.recipes.burgers import BurgersRecipe
 from sobolev.datasets.recipes.darcy import DarcyRecipe, PublishedDarcyRecipe
+from sobolev.datasets.recipes.darcy_forced import ForcedDarcyRecipe
 from sobolev.datasets.recipes.diffusion import AdvectionRecipe, HeatRecipe
 from sobolev.datasets.recipes.holes import HoledDarcyRecipe
 from sobolev.datasets.recipes.kuramoto_sivashinsky import (
@@ -68,6 +69,10 @@ PRESETS: dict[str, Recipe] = {
     "darcy-lognormal": DarcyRecipe(medium="lognormal", sigma=3.0),
     "darcy-rough": DarcyRecipe(tau=5.0, solver_resolution=511, stored_resolution=256),
     "darcy-holes": HoledDarcyRecipe(),
+    "darcy-forced": ForcedDarcyRecipe(),
+    "darcy-3d": ForcedDarcyRecipe(
+        walls=("dirichlet",) * 3, solver_resolution=65, stored_resolution=33, source_sigma=40.0
+    ),
     "ns-fno-1e-3": NavierStokesRecipe(),
     "ns-fno-1e-4": NavierStokesRecipe(
         viscosity=1e-4, time=30.0, step=0.0125, solver_resolution=128
@@ -115,6 +120,7 @@ OWN: tuple[type[Recipe], ...] = (
     DarcyRecipe,
     PublishedDarcyRecipe,
     HoledDarcyRecipe,
+    ForcedDarcyRecipe,
     NavierStokesRecipe,
     DecayingTurbulenceRecipe,
     ShallowWaterRecipe,

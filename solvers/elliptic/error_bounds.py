@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sobolev.grids.grid import Grid
-from sobolev.solvers.elliptic.fast_poisson import five_point_eigenvalues
+from sobolev.solvers.elliptic.fast_poisson import poisson
 from sobolev.solvers.elliptic.stiffness import Stiffness
-from sobolev.solvers.inner_products import dot
-
-
-def energy_norm(
-    u: Float[Tensor, "#batch y x"], A: Stiffness, grid: Grid
-) -> Float[Tensor, " batch"]:
-    """Return (uᵀA u)^½ as an integral, of fields that vanish on the border."""
-    inner = u[:, 1:-1, 1:-1]
-    cell = math.prod(axis.spacing for axis in grid.axes)
-    return (cell * dot(A(inner), inner)).sqrt()
 
 
 def residual_bound(
-    residual: Float[Tensor, "batch y x"], A: Stiffness, grid: Grid
+    residual: Float[Tensor, " batch *inner"], A: Stiffness
 ) -> Float[Tensor, " batch"]:
     """Return a guaranteed upper bound of the energy norm of A⁻¹ r for the residual r.
 
-    It is the norm (Σ_faces τ²/a)^½ of the flux τ = ∇ψ with −Δ_h ψ = r, which sines solve exactly
-    (``Darcy.error_bound`` says why it bounds).
+    It is the norm (Σ_faces τ²/a)^½ of the flux τ = W ∇ψ with −∇·(W ∇ψ) = r, which the modes of the grid
+    solve exactly (``Darcy.error_bound`` says why it bounds).
     """
-    eigenvalues = five_point_eigenvalues(grid, residual.device)
-    psi = grid.from_modes(grid.to_modes(residual) / eigenvalues)
-    hy, hx = A.spacings
-    south = (psi[:, 1:, 1:-1] - psi[:, :-1, 1:-1]).square() / (hy**4 * A.north_south)
-    east = (psi[:, 1:-1, 1:] - psi[:, 1:-1, :-1]).square() / (hx**4 * A.west_east)
-    return (hy * hx * (south.flatten(1).sum(1) + east.flatten(1).sum(1))).sqrt()
+    psi = poisson(A.nodes.with_walls(residual), A.nodes.grid, A.weights)
+    return A.dual_energy(psi).sqrt()
 
 
 def relative_to_solution(

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sobolev.grids.grid import Grid
-from sobolev.solvers.elliptic.stiffness import check_permeability
+from sobolev.solvers.elliptic.stiffness import check_permeability, check_plane_of_zeros
 
 
 def solve_in_domain(
@@ -31,6 +31,7 @@ def solve_in_domain(
     import scipy.sparse
     import scipy.sparse.linalg
 
+    check_plane_of_zeros(grid)
     check_permeability(a, grid)
     dy, dx = (axis.spacing for axis in grid.axes)
     found = []

@@ -14,6 +14,7 @@ from sobolev.datasets import (
     BurgersRecipe,
     DarcyRecipe,
     DecayingTurbulenceRecipe,
+    ForcedDarcyRecipe,
     NavierStokesRecipe,
     PublishedDarcyRecipe,
     ShallowWaterRecipe,
@@ -38,6 +39,10 @@ SMALL = {
     "burgers": BurgersRecipe(solver_resolution=128, steps=40),
     "darcy": DarcyRecipe(solver_resolution=33),
     "lognormal": DarcyRecipe(solver_resolution=33, medium="lognormal", sigma=3.0),
+    "forced": ForcedDarcyRecipe(solver_resolution=28, stored_resolution=None),
+    "forced-3d": ForcedDarcyRecipe(
+        solver_resolution=13, stored_resolution=None, walls=("dirichlet", "periodic", "dirichlet")
+    ),
     "published": PublishedDarcyRecipe(solver_resolution=33),
     "navier-stokes": NavierStokesRecipe(
         viscosity=0.01, time=0.5, interval=0.1, solver_resolution=32
@@ -270,3 +275,28 @@ def test_darcys_certificate_bounds_the_relative_energy_error_and_tells_when_it_i
 def test_no_bound_is_claimed_where_none_is_known(name):
     assert not isinstance(SMALL[name], Bounded)
     assert isinstance(SMALL["darcy"], Bounded)
+
+
+@pytest.mark.parametrize("name", ["forced", "forced-3d"])
+def test_the_bound_of_forced_flow_holds_and_the_solver_makes_predictions_good(name):
+    recipe = SMALL[name]
+    grid, inputs = recipe.grid(recipe.solver_resolution), recipe.draw(streams())
+    u = recipe.solve(inputs, grid)
+    rough = torch.randn(u.shape, generator=torch.Generator().manual_seed(0), dtype=u.dtype)
+    p = grid.without_border(u + 1e-3 * u.abs().amax() * rough)
+    error, bound = recipe.true_error(inputs, p, grid), recipe.error_bound(inputs, p, grid)
+    assert (bound >= error).all()
+    assert (bound <= 2.2 * error).all()  # √contrast = 2, and ‖p‖ for ‖u‖
+    good, _ = recipe.improved(inputs, p, grid, 1e-4)
+    assert (recipe.true_error(inputs, good, grid) <= 1e-4).all()
+
+
+def test_forced_flow_needs_a_wall_that_holds_the_pressure_and_nests_by_odd_factors():
+    with pytest.raises(ValueError, match="one at least must hold the pressure"):
+        ForcedDarcyRecipe(walls=("neumann", "neumann"))
+    with pytest.raises(ValueError, match="must be one of periodic, dirichlet, neumann"):
+        ForcedDarcyRecipe(walls=("dirichlet", "porous"))
+    assert SMALL["forced"].resolutions() == [28, 10, 4]
+    assert SMALL["forced"].grid(28).shape == (28, 27)
+    f = ForcedDarcyRecipe().draw([stream(0, i) for i in range(20)], 65)[:, 1]
+    assert f.std().item() == pytest.approx(1.0, abs=0.25)

@@ -32,6 +32,13 @@ CIRCLE, SQUARE, TORUS = Grid.periodic(32), Grid.dirichlet(9, 9), Grid.periodic(1
 SPHERE = SphereGrid(12, 24)
 
 
+ROOM = Grid(
+    Axis("z", 8, boundary="neumann"),
+    Axis("y", 9, boundary="dirichlet"),
+    Axis("x", 10, boundary="neumann"),
+)
+
+
 def field(grid):
     """A deterministic field on the CPU, whatever the default device."""
     with torch.device("cpu"):
@@ -68,6 +75,13 @@ def linearised():
     return torch.cat([flow.residual(v, v, z), flow.tangent(v, v, z), flow.advection(v)])
 
 
+def darcys_gradient():
+    """Of a pressure in a medium of its own along each axis, with respect to it."""
+    a = torch.stack([field(MIXED)] * 3, dim=1).requires_grad_()
+    pressure = Darcy().solve(a, MIXED, boundary=field(MIXED))
+    return torch.autograd.grad(pressure.square().sum(), a)[0]
+
+
 WORK = {
     "to_modes": lambda: MIXED.to_modes(field(MIXED)),
     "from_modes": lambda: MIXED.from_modes(torch.ones(2, *MIXED.mode_shape, device="cpu")),
@@ -86,6 +100,10 @@ WORK = {
     "Darcy residual": lambda: Darcy().residual(field(SQUARE), field(SQUARE), SQUARE),
     "Darcy's bound": lambda: Darcy().error_bound(field(SQUARE), field(SQUARE), SQUARE),
     "Darcy by multigrid": lambda: Darcy(preconditioner="multigrid").solve(field(SQUARE), SQUARE),
+    "Darcy between walls": lambda: Darcy(preconditioner="multigrid").solve(
+        field(ROOM), ROOM, boundary=field(ROOM), flux={"x": (1.0, 2.0)}
+    ),
+    "Darcy's gradient": darcys_gradient,
     "Navier–Stokes": lambda: NavierStokes(0.1, lambda y, x: (math.tau * y).sin()).solve(
         eddies(), TORUS, [0.1, 0.2]
     ),

@@ -67,9 +67,7 @@ SMALL = {
     "ns-fno-1e-5": NavierStokesRecipe(**SMALL_FLOW),
     "ns-sym": NavierStokesRecipe(**SMALL_FLOW, forcing="symmetric"),
     "swe-random": ShallowWaterRecipe(hours=2, solver_resolution=24, stored_resolution=16),
-    "gray-scott": GrayScottRecipe(
-        solver_resolution=128, stored_resolution=64, time=20.0, step=5.0
-    ),
+    "gray-scott": GrayScottRecipe(solver_resolution=128, stored_resolution=64, time=20.0, step=5.0),
     "allen-cahn": AllenCahnRecipe(solver_resolution=128, time=0.1),
 }
 """What stands for the presets: the same problems on coarse grids."""
