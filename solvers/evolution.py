@@ -75,7 +75,7 @@ def integrate(
         ValueError: for fields that do not fit the grid or that it does not resolve, a symbol or
             nonlinear term of another shape, an ill-posed equation, derivatives that the grid's basis
             does not have, and a step with which no sample stays finite, naming one that keeps them so.
-        SolutionError: if some samples blow up, or develop scales that the grid does not resolve: a hundredth
+        SolutionError: if some samples blow up, or develop scales that the grid does not resolve: 3 %
             of what varies in them lies in the highest tenth of the kept modes. It names them, and a step
             or a grid that keeps them, and carries the others' solutions.
 

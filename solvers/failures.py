@@ -14,7 +14,7 @@ from sobolev.solvers.spaces import Space
 
 UNRESOLVED = 1e-2
 """Share of an initial field's norm that the grid's lowest two thirds may lack."""
-TAIL = 1e-2
+TAIL = 3e-2
 """Share of what varies in a field, as energy, that may lie in the highest tenth of the kept modes."""
 NOTHING = 1e-8
 """Share of a field's energy that is no matter, wherever it lies."""
@@ -82,7 +82,7 @@ class Failures:
             said.append(f"blew up ({self._named(1)}){remedy}")
         if bool((self.status == 2).any()):
             said.append(
-                f"are not resolved ({self._named(2)}): more than {TAIL:g} of what varies in them has gathered in the "
+                f"are not resolved ({self._named(2)}): more than {TAIL:.0%} of what varies in them has gathered in the "
                 f"highest modes that are kept; they need more nodes, about {nodes(self.space, 2.0)}"
             )
         counts = [int((self.status == code).sum()) for code in (1, 2)]
