@@ -87,7 +87,7 @@ class Multigrid:
             return self._descend(residual, 0)
         # scaled, so that small residuals stay within float32's range; a residual of zero stays zero
         space = tuple(range(1, residual.ndim))
-        scale = torch.linalg.vector_norm(residual, torch.inf, dim=space, keepdim=True)
+        scale = residual.abs().amax(dim=space, keepdim=True)
         scale = scale.clamp(min=torch.finfo(residual.dtype).tiny)
         scaled = torch.div(residual, scale, out=torch.empty_like(residual, dtype=self.dtype))
         return self._descend(scaled, 0) * scale
