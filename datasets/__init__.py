@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from sobolev.datasets.recipes.darcy import DarcyRecipe, PublishedDarcyRecipe
     from sobolev.datasets.recipes.darcy_forced import ForcedDarcyRecipe
     from sobolev.datasets.recipes.diffusion import AdvectionRecipe, HeatRecipe
+    from sobolev.datasets.recipes.flows import (
+        BarotropicVorticityRecipe,
+        KolmogorovFlowRecipe,
+        VectorBurgersRecipe,
+    )
     from sobolev.datasets.recipes.holes import HoledDarcyRecipe
     from sobolev.datasets.recipes.kuramoto_sivashinsky import (
         FlameFrontRecipe,
@@ -55,6 +60,9 @@ _HOME = {
     "DarcyRecipe": "sobolev.datasets.recipes.darcy",
     "DecayingTurbulenceRecipe": "sobolev.datasets.recipes.navier_stokes",
     "ForcedDarcyRecipe": "sobolev.datasets.recipes.darcy_forced",
+    "BarotropicVorticityRecipe": "sobolev.datasets.recipes.flows",
+    "KolmogorovFlowRecipe": "sobolev.datasets.recipes.flows",
+    "VectorBurgersRecipe": "sobolev.datasets.recipes.flows",
     "HoledDarcyRecipe": "sobolev.datasets.recipes.holes",
     "HeatRecipe": "sobolev.datasets.recipes.diffusion",
     "AdvectionRecipe": "sobolev.datasets.recipes.diffusion",
@@ -97,6 +105,7 @@ __all__ = [
     "PRESETS",
     "AdvectionRecipe",
     "AllenCahnRecipe",
+    "BarotropicVorticityRecipe",
     "BurgersRecipe",
     "CahnHilliardRecipe",
     "DamagedDataError",
@@ -114,6 +123,7 @@ __all__ = [
     "HoledDarcyRecipe",
     "KdVRecipe",
     "KleinGordonRecipe",
+    "KolmogorovFlowRecipe",
     "KuramotoSivashinskyRecipe",
     "Manifest",
     "NavierStokesRecipe",
@@ -125,6 +135,7 @@ __all__ = [
     "ShallowWaterRecipe",
     "SwiftHohenbergRecipe",
     "Variable",
+    "VectorBurgersRecipe",
     "diagnostics",
     "export",
     "find_recipe",

@@ -16,6 +16,11 @@ from sobolev.datasets.recipes.burgers import BurgersRecipe
 from sobolev.datasets.recipes.darcy import DarcyRecipe, PublishedDarcyRecipe
 from sobolev.datasets.recipes.darcy_forced import ForcedDarcyRecipe
 from sobolev.datasets.recipes.diffusion import AdvectionRecipe, HeatRecipe
+from sobolev.datasets.recipes.flows import (
+    BarotropicVorticityRecipe,
+    KolmogorovFlowRecipe,
+    VectorBurgersRecipe,
+)
 from sobolev.datasets.recipes.holes import HoledDarcyRecipe
 from sobolev.datasets.recipes.kuramoto_sivashinsky import (
     FlameFrontRecipe,
@@ -114,6 +119,9 @@ PRESETS: dict[str, Recipe] = {
     "fisher-kpp": FisherKPPRecipe(),
     "gray-scott": GrayScottRecipe(),
     "fitzhugh-nagumo": FitzHughNagumoRecipe(),
+    "burgers-2d": VectorBurgersRecipe(),
+    "kolmogorov": KolmogorovFlowRecipe(),
+    "barotropic": BarotropicVorticityRecipe(),
 }
 OWN: tuple[type[Recipe], ...] = (
     BurgersRecipe,
@@ -137,6 +145,9 @@ OWN: tuple[type[Recipe], ...] = (
     FisherKPPRecipe,
     GrayScottRecipe,
     FitzHughNagumoRecipe,
+    VectorBurgersRecipe,
+    KolmogorovFlowRecipe,
+    BarotropicVorticityRecipe,
 )
 """The classes that come with sobolev."""
 

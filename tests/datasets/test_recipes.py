@@ -83,6 +83,9 @@ SMALL = {
         u_diffusivity=8e-3,
         v_diffusivity=4e-3,
     ),
+    "burgers-2d": small("burgers-2d", 48, viscosity=0.02, tau=4.0, time=0.1),
+    "kolmogorov": small("kolmogorov", 48, viscosity=0.02, tau=2.0, time=0.5),
+    "barotropic": small("barotropic", 32, tau=3.0, viscosity=1e-10, time=0.5),
     "fitzhugh-nagumo": small("fitzhugh-nagumo", 32, length=40.0, time=4.0),
 }
 EVOLVING = sorted(name for name in SMALL if isinstance(SMALL[name], SemilinearRecipe))

@@ -17,6 +17,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "DECAY_NODES": 48, "LAYER_NODES": 24, "STORED_NODES": 16, "LAYER_HOURS": 4,
     },
     "equations": {"LINE_NODES": 128, "PLANE_NODES": 32, "BALL_NODES": 24, "SHARE": 0.02},
+    "inverse": {"NODES": 32, "FLOW_STEPS": 2, "MEDIUM_NODES": 9, "MEDIUM_STEPS": 2},
     "operators": {
         "EPOCHS": 1, "FLOW": {"train": 3, "valid": 1, "test": 6}, "FLOW_TIME": 8.0,
         "WIDTHS": {"FNO": 4, "G-FNO": 2, "MgNO": 4, "SpecBoost": 4, "space and time": 2, "sphere": 4},
