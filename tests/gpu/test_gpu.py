@@ -83,7 +83,10 @@ def test_work_is_done_where_its_input_is(name):
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_solve_on_it(name):
     recipe = RECIPES[name]
-    inputs, grid = recipe.draw([stream(0, i) for i in range(3)]), recipe.grid(recipe.solver_resolution)
+    inputs, grid = (
+        recipe.draw([stream(0, i) for i in range(3)]),
+        recipe.grid(recipe.solver_resolution),
+    )
     assert_equal_on(GPU, recipe.solve(inputs.to(GPU), grid), recipe.solve(inputs, grid), DOUBLE)
 
 
