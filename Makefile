@@ -13,7 +13,7 @@ LONG := certification/test_certificates.py datasets/test_exports.py datasets/tes
 	solvers/test_darcy.py solvers/test_shallow_water.py surrogates/test_conservation.py \
 	surrogates/test_sphere_surrogate.py commands/test_command_line.py
 
-.PHONY: setup demo test check lint types clean
+.PHONY: setup demo test check gpu lint types clean
 
 setup: $(VENV)/installed
 
@@ -31,6 +31,21 @@ test: setup
 
 check: setup  ## the quick half of the tests, for work in progress; annotations are checked by make test
 	JAXTYPING_DISABLE=1 $(PYTEST) -m "not slow" $(LONG:%=--ignore=tests/%)
+
+# make gpu PYTHON=python3 takes that interpreter as it is: nothing is installed into it, and nothing downloaded.
+ifeq ($(origin PYTHON),command line)
+GPU_PYTHON := $(PYTHON)
+else
+GPU_PYTHON := $(BIN)/python
+gpu: setup
+endif
+# A copy of the package is imported, and not the folder of its name that lies here (-P).
+ON_GPU := PYTHONPATH=$(CURDIR)/build/gpu$(PYTHONPATH:%=:%) $(GPU_PYTHON) -P
+
+gpu:  ## the tests that need a CUDA GPU, skipped without one, and the table of benchmarks/gpu.py
+	rm -rf build
+	$(GPU_PYTHON) -m pip install --quiet --no-deps --no-build-isolation --target build/gpu .
+	$(ON_GPU) -m pytest --quiet tests/gpu; tests=$$?; $(ON_GPU) benchmarks/gpu.py --out build/gpu.json && exit $$tests
 
 lint: setup
 	$(BIN)/ruff check .
