@@ -292,6 +292,7 @@ def compiled(found: Measurements) -> None:
                 network, u = build().to(GPU), torch.randn(shape, device=GPU)
                 with FlopCounterMode(display=False) as counter:  # which does not see into graphs
                     stepper(network, u, name)()
+                torch.compiler.reset()  # sizes of another network would be taken for one that varies
                 begun = time.perf_counter()
                 whole = torch.compile(network)
                 stepper(whole, u, name)()
