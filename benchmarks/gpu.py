@@ -95,6 +95,7 @@ SOLVED: dict[str, tuple[Recipe, tuple[int, ...]]] = {  # and the batches on a GP
         (8, 64),
     ),
     "Darcy 421²": (PRESETS["darcy-fno"], (8, 64)),
+    "Darcy 421² at contrast 1000": (replace(PRESETS["darcy-fno"], low=0.012), (16,)),
     "shallow water, an hour": (replace(PRESETS["swe-random"], hours=1), (8, 64)),
 }
 

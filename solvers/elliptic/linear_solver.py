@@ -24,6 +24,9 @@ Preconditioner = Literal["poisson", "multigrid"]
 # (benchmarks/multigrid.py, benchmarks/darcy_3d.py)
 _AUTO_CONTRAST = {1: 0.0, 2: 2.5, 3: 2.5}
 _AUTO_NODES = {1: 0.0, 2: 2e5, 3: 2e6}
+# … and from this one on a GPU, which waits for the launches of a cycle's many small operations
+# (benchmarks/gpu.py)
+_AUTO_CONTRAST_ON_GPU = 1e3
 _CACHED_NODES = 2**18  # so many nodes are solved for together on a CPU, to stay in its cache
 _SHARED_NODES = 2**19  # in 3-D cycles, whose many small operations are worth sharing
 _SINGLE_CONTRAST = 1e3  # up to here cycles in float32 precondition as well; worth it in 3-D
@@ -213,6 +216,8 @@ def _least_contrast(
     links = (torch.ones_like(spacings)[None] if weights is None else weights) / spacings**2
     flat = links.amax(1) / links.amin(1)  # flat cells slow multigrid down
     least = max(_AUTO_CONTRAST[grid.ndim], _AUTO_NODES[grid.ndim] / math.prod(grid.shape))
+    if a.device.type != "cpu":
+        least = max(least, _AUTO_CONTRAST_ON_GPU)
     if any(axis.boundary == "periodic" for axis in grid.axes):
         least = math.inf
     return least * flat
