@@ -17,7 +17,6 @@ from sobolev.datasets.recipes.semilinear import (
     FromRandomFields,
     FromSines,
     SemilinearRecipe,
-    conserved,
 )
 from sobolev.grids import AbstractGrid
 from sobolev.grids.variables import Variable
@@ -54,7 +53,8 @@ class KdVRecipe(FromSines):
 
     def checks(self, fields: Fields, grid: AbstractGrid) -> list[Check]:
         power = self.means(fields["elevation"].square(), grid)
-        return [*super().checks(fields, grid), conserved("the mean square", power)]
+        kept = self.keeps("the mean square", power, power[:, 0], 1e-3, grid)
+        return [*super().checks(fields, grid), kept]
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,9 @@ class SchroedingerRecipe(SemilinearRecipe):
 
     def checks(self, fields: Fields, grid: AbstractGrid) -> list[Check]:
         density = fields["real_part"].double().square() + fields["imaginary_part"].double().square()
-        return [*super().checks(fields, grid), conserved("the mass", self.means(density, grid))]
+        mass = self.means(density, grid)
+        kept = self.keeps("the mass", mass, mass[:, 0], 1e-3, grid)
+        return [*super().checks(fields, grid), kept]
 
 
 @dataclass(frozen=True)
@@ -157,4 +159,5 @@ class KleinGordonRecipe(FromRandomFields):
         elastic = (grid.eigenvalues(u.device) * c.square()).flatten(2).sum(2)
         density = v.square() + self.mass**2 * u.square() + self.cubic / 2 * u**4
         energy = self.means(density, grid) + self.speed**2 * elastic / grid.quadrature().sum()
-        return [*super().checks(fields, grid), conserved("the energy", energy)]
+        kept = self.keeps("the energy", energy, energy[:, 0], 1e-3, grid)
+        return [*super().checks(fields, grid), kept]
