@@ -49,7 +49,7 @@ def samples_drawn(view: View, variables: list[Variable]) -> Figure:
         else:
             scale.bar(figure, row, label_of(variable))
     for axes, sample in zip(panels[0], view.samples, strict=True):
-        axes.set_title(f"sample {sample}", fontsize=8)
+        axes.set_title(f"sample {sample}{view.where}", fontsize=8)
     return figure
 
 
@@ -62,7 +62,7 @@ def strip(view: View, variable: Variable) -> Figure:
     for row, trajectory, sample in zip(panels, fields, view.samples, strict=True):
         for axes, field in zip(row, trajectory, strict=True):
             draw_field(axes, field, view.grid, scale)
-        name_row(row[0], f"sample {sample}", view.grid)
+        name_row(row[0], f"sample {sample}{view.where}", view.grid)
     for axes, frame in zip(panels[0], frames, strict=True):
         axes.set_title(view.time(frame), fontsize=8)
     scale.bar(figure, panels, label_of(variable))
@@ -80,7 +80,7 @@ def space_time(view: View, variable: Variable) -> Figure:
     panels = figure.subplots(1, len(view.samples), sharex=True, sharey=True, squeeze=False)
     for axes, field, sample in zip(panels[0], fields, view.samples, strict=True):
         axes.pcolormesh(points.numpy(), times[frames], field, shading="nearest", **scale.colours)
-        axes.set_title(f"sample {sample}", fontsize=8)
+        axes.set_title(f"sample {sample}{view.where}", fontsize=8)
         axes.set_xlabel(f"${view.grid.dims[0]}$", fontsize=8)
         axes.tick_params(labelsize=7)
     panels[0, 0].set_ylabel(with_units("$t$", units), fontsize=8)
@@ -101,7 +101,7 @@ def animated(view: View, variable: Variable, file: Path) -> Path:
         for axes, field in zip(panels[0], fields, strict=True)
     ]
     for axes, sample in zip(panels[0], view.samples, strict=True):
-        axes.set_title(f"sample {sample}", fontsize=8)
+        axes.set_title(f"sample {sample}{view.where}", fontsize=8)
     title = figure.suptitle(view.time(frames[-1]), fontsize=9)
     if grid.ndim == 2:
         scale.bar(figure, panels[0], label_of(variable))
@@ -180,7 +180,8 @@ def _draw_spectra(axes: Axes, spectra: Spectra, names: list[str], *, by_degree: 
 
 def statistics_drawn(view: View, found: dict[str, Statistics]) -> Figure:
     """Draw a row per variable: distribution, then moments over time or space."""
-    still_maps = view.grid.ndim == 2 and not all(view.is_trajectory(v) for v in view.variables)
+    grid = view.flat().grid
+    still_maps = grid.ndim == 2 and not all(view.is_trajectory(v) for v in view.variables)
     columns = 3 if still_maps else 2
     size = (3.1 * columns, 2.5 * len(view.variables) + 0.5)
     figure = Figure(figsize=size, layout="constrained")
@@ -196,10 +197,11 @@ def statistics_drawn(view: View, found: dict[str, Statistics]) -> Figure:
         pair = {"mean": moments.mean, "standard deviation": np.sqrt(moments.variance)}
         shrink = 0.5 if isinstance(view.grid, SphereGrid) else 0.9
         for axes, (name, moment) in zip(row[1:], pair.items(), strict=True):
-            scale = Scale.of(moment)
-            draw_field(axes, moment, view.grid, scale)
+            shown = moment if moment.ndim == grid.ndim else moment[len(moment) // 2]
+            scale = Scale.of(shown)
+            draw_field(axes, shown, grid, scale)
             scale.bar(figure, np.array([axes]), name, shrink=shrink)
-            label_map(axes, view.grid)
+            label_map(axes, grid)
     figure.suptitle("\n".join(wrap(summary(view), 48 * columns)), fontsize=8)
     return figure
 

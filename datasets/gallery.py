@@ -45,7 +45,7 @@ def show(
 
     ==========================  =======================================================================
     ``samples.png``             fields that have no time: lines in 1-D, maps in 2-D, on a sphere in the
-                                equal-area projection of Mollweide
+                                equal-area projection of Mollweide; in 3-D the slice in the middle of z
     ``samples-NAME.png``        a trajectory: frames over time, in 1-D the x–t plane
     ``animation-NAME.gif``      the trajectories side by side, on one colour scale
     ``spectra.png``             squared L² norm per shell of wavenumber: mean and range over the samples
@@ -66,27 +66,27 @@ def show(
         The files written.
 
     Raises:
-        ValueError: for an unknown split, sample or kind of animation, for samples that all failed,
-            and for fields in 3-D.
+        ValueError: for an unknown split, sample or kind of animation, and for samples that all failed.
         FileNotFoundError: if there is no data set, or no ffmpeg for an MP4.
         DamagedDataError: if a file of the data set is not as it was written.
     """
     view = _view(Path(path), split, samples)
     trajectories = [v for v in view.variables if view.is_trajectory(v)]
     _check_animation(animation, needed=bool(trajectories))
+    flat = view.flat()
     found = {v.name: Statistics.of(view.data, v.name, view.grid) for v in view.variables}
     folder = Path(path) / "figures" if out is None else Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     still = [v for v in view.variables if not view.is_trajectory(v)]
     if still:
-        files.append(save_figure(samples_drawn(view, still), folder / "samples.png"))
+        files.append(save_figure(samples_drawn(flat, still), folder / "samples.png"))
     for variable in trajectories:
-        figure = strip(view, variable) if view.grid.ndim == 2 else space_time(view, variable)
+        figure = strip(flat, variable) if flat.grid.ndim == 2 else space_time(flat, variable)
         name = re.sub(r"\W+", "-", variable.name)
         files.append(save_figure(figure, folder / f"samples-{name}.png"))
         if animation:
-            files.append(animated(view, variable, folder / f"animation-{name}.{animation}"))
+            files.append(animated(flat, variable, folder / f"animation-{name}.{animation}"))
     files.append(save_figure(spectra_drawn(view), folder / "spectra.png"))
     files.append(save_figure(statistics_drawn(view, found), folder / "statistics.png"))
     files.append(folder / "statistics.json")
@@ -98,12 +98,7 @@ def _view(path: Path, split: str | None, samples: Sequence[int] | None) -> View:
     manifest = Manifest.read(path)
     split = next(iter(manifest.requested), "train") if split is None else split
     data = open_dataset(path, split)
-    grid = manifest.grid
-    if grid.ndim > 2:
-        raise ValueError(
-            f"{path} holds fields in {grid.ndim}-D; only 1-D and 2-D fields can be drawn"
-        )
-    return View(data, manifest, grid, split, _picked(data, split, samples))
+    return View(data, manifest, manifest.grid, split, _picked(data, split, samples))
 
 
 def _picked(data: xr.Dataset, split: str, samples: Sequence[int] | None) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import xarray as xr
 
 from sobolev.datasets.statistics import Statistics, good_samples
 from sobolev.datasets.store.manifest import ERROR, STATUS, Manifest
-from sobolev.grids import AbstractGrid
+from sobolev.grids import AbstractGrid, Grid
 from sobolev.grids.variables import Variable
 from sobolev.solvers import SolutionError
 
@@ -28,6 +28,21 @@ class View:
     grid: AbstractGrid
     split: str
     samples: list[int]
+    where: str = ""
+    """Which part of the domain is drawn, in words that follow the sample's."""
+
+    def flat(self) -> View:
+        """Return what can be drawn: of fields in three dimensions the slice in the middle of the first axis."""
+        if not isinstance(self.grid, Grid) or self.grid.ndim < 3:
+            return self
+        first, *others = self.grid.axes
+        middle = first.size // 2
+        return replace(
+            self,
+            data=self.data.isel({first.name: middle}),
+            grid=Grid(*others),
+            where=f", {first.name} = {float(first.points()[middle]):.3g}",
+        )
 
     @property
     def variables(self) -> list[Variable]:

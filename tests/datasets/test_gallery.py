@@ -17,7 +17,7 @@ from PIL import Image
 import sobolev.datasets.gallery as gallery
 import sobolev.datasets.statistics as statistics
 import sobolev.grids.drawing as drawing
-from sobolev.datasets import generate, open_dataset
+from sobolev.datasets import generate, open_dataset, store_fields
 from sobolev.datasets.gallery import show
 from sobolev.datasets.recipes.base import Recipe
 from sobolev.datasets.statistics import Spectra, Statistics
@@ -306,3 +306,21 @@ def test_a_split_that_failed_altogether_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(gallery, "good_samples", lambda data: np.array([], int))
     with pytest.raises(ValueError, match="every sample of split 'test' failed"):
         show(path)
+
+
+def test_of_fields_in_three_dimensions_the_middle_is_drawn(tmp_path):
+    box = Grid.neumann(9, 6, 6, length=2.0)
+    heat = np.random.default_rng(0).random((3, *box.shape))
+    fields = {"a": (("sample", *box.dims), heat), "b": (("sample", *box.dims), heat**2)}
+    path = store_fields(
+        xr.Dataset(fields),
+        tmp_path / "box",
+        inputs="a",
+        outputs="b",
+        boundary="neumann",
+        length=2.0,
+    )
+    view = gallery._view(path, None, [2, 0]).flat()
+    assert view.where == ", z = 1"
+    np.testing.assert_allclose(view.read(view.variables[1], view.samples), heat[[2, 0], 4] ** 2)
+    assert {file.name for file in show(path)} >= {"samples.png", "statistics.png", "spectra.png"}
