@@ -16,7 +16,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "COUNT": 2, "BURGERS_STEPS": 20, "DARCY_NODES": 17, "FLOW_NODES": 16, "FLOW_TIME": 6.0,
         "DECAY_NODES": 48, "LAYER_NODES": 24, "STORED_NODES": 16, "LAYER_HOURS": 4,
     },
-    "equations": {"LINE_NODES": 128, "PLANE_NODES": 64, "BALL_NODES": 32, "SHARE": 0.02},
+    "equations": {"LINE_NODES": 128, "PLANE_NODES": 64, "BALL_NODES": 48, "SHARE": 0.01},
     "inverse": {"NODES": 32, "FLOW_STEPS": 2, "MEDIUM_NODES": 9, "MEDIUM_STEPS": 2},
     "operators": {
         "EPOCHS": 1, "FLOW": {"train": 3, "valid": 1, "test": 6}, "FLOW_TIME": 8.0,
