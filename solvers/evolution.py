@@ -95,6 +95,17 @@ def integrate(
     return result
 
 
+def terms(equation: Semilinear, state: Fields, grid: AbstractGrid) -> tuple[Fields, Fields]:
+    """Return L u and N(u) of a state at the nodes, in float64: what u_t is the sum of."""
+    state = state.double()
+    solver = _Solver(equation, grid, state, step=None, order=4)
+    v = solver.space.to_modes(state)
+    linear = solver.space.to_nodes(applied(solver.symbol, v, coupled=solver.coupled))
+    if solver.linear:
+        return linear, torch.zeros_like(linear)
+    return linear, solver.space.to_nodes(solver.right_side(v))
+
+
 class _Solver:
     """An equation on one grid, with the steps that it has been solved in."""
 
@@ -116,7 +127,7 @@ class _Solver:
         self.failures = Failures(like, self.space)
         self._steppers: dict[float, Stepper] = {}
         self._propagators: dict[float, Modes] = {}
-        self.term = ByAutograd(self._right_side)
+        self.term = ByAutograd(self.right_side)
         self._level = 4  # of an interval's halvings
 
     def frames(self, u: Fields, moments: list[float]) -> list[Fields]:
@@ -124,7 +135,7 @@ class _Solver:
         v = self.space.to_modes(u)
         if not self.linear:
             check_resolved(u, v, self.space)
-            self.term = ByAutograd.reading(self._right_side, self.equation, v)
+            self.term = ByAutograd.reading(self.right_side, self.equation, v)
         found, now = [], 0.0
         for moment in moments:
             if moment > now:
@@ -198,9 +209,8 @@ class _Solver:
             count = min(_RECHECK, left // size)
             v = self._steps(v, interval / 2**self._level, count)
             left -= count * size
-            small = TOLERANCE / (
-                4 * 2**self.order
-            )  # doubling makes an error 2^(order + 1) times as large
+            # doubling makes an error 2^(order + 1) times as large
+            small = TOLERANCE / (4 * 2**self.order)
             if bool((errors < small).all()) and self._level and left // size % 2 == 0:
                 self._level -= 1
         return v
@@ -239,7 +249,8 @@ class _Solver:
             made = ETDRK4(self.symbol, self.term, step, real_modes=real_modes)
         return made if self.order == 4 else ETDRK2(made)
 
-    def _right_side(self, v: Modes) -> Modes:
+    def right_side(self, v: Modes) -> Modes:
+        """Return N(v)."""
         state = self.space.to_nodes(v)
         found = self.equation.nonlinear(state, self.space)
         values = found.modes if isinstance(found, InModes) else found

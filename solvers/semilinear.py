@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float, Inexact
 from torch import Tensor
 
-from sobolev.grids import AbstractGrid
-from sobolev.solvers.spaces import Field, InModes, Space, space_on
+from sobolev.solvers.spaces import Field, InModes, Space
 
 
 class Semilinear(ABC):
@@ -103,25 +102,6 @@ def symbol_on(equation: Semilinear, space: Space) -> Inexact[Tensor, "*channels_
         )
     _check_bounded(equation, found.detach(), eigenvalues, count)
     return found
-
-
-def terms(
-    equation: Semilinear, state: Float[Tensor, " batch *rest"], grid: AbstractGrid
-) -> tuple[Float[Tensor, " batch *rest"], Float[Tensor, " batch *rest"]]:
-    """Return L u and N(u) of a state at the nodes, in float64: what u_t is the sum of."""
-    state = state.double()
-    linear = is_linear(equation)
-    space = space_on(grid, state.device, dealiased=not linear)
-    symbol = symbol_on(equation, space)
-    v = space.to_modes(state)
-    coupled = symbol.ndim == space.eigenvalues.ndim + 2
-    rate = space.to_nodes((symbol * v[:, None]).sum(2) if coupled else symbol * v)
-    found = None if linear else equation.nonlinear(space.to_nodes(v), space)
-    if found is None:
-        return rate, torch.zeros_like(rate)
-    return rate, space.to_nodes(
-        found.modes if isinstance(found, InModes) else space.to_modes(found)
-    )
 
 
 def _on_the_diagonal(

@@ -28,7 +28,7 @@ from sobolev.datasets.recipes.capabilities import Evolving, Loosenable, WithResi
 from sobolev.datasets.recipes.initial_states import smooth_fields
 from sobolev.grids import AbstractGrid, Grid, SphereGrid, sobolev_norm
 from sobolev.solvers import Semilinear, SolutionError, integrate
-from sobolev.solvers.semilinear import terms
+from sobolev.solvers.evolution import terms
 
 R = TypeVar("R", bound="SemilinearRecipe")
 BOXES = {"periodic": Grid.periodic, "dirichlet": Grid.dirichlet, "neumann": Grid.neumann}

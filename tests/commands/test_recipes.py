@@ -160,3 +160,14 @@ def test_text_needs_no_quotes():
     assert (
         changed(DarcyRecipe(stored_resolution=33), {"stored_resolution": "null"}) == DarcyRecipe()
     )
+
+
+def test_a_number_is_varied_over_its_usual_range_where_none_is_given(tmp_path, capsys):
+    assert main(["recipes", "gray-scott"]) == 0
+    assert "usually varied over, by --vary: feed=0.02:0.06, kill=" in capsys.readouterr().out
+    recipe = changed(PRESETS["gray-scott"], {}, {"feed": ""})
+    assert [(p.name, p.low, p.high) for p in recipe.parameters] == [("feed", 0.02, 0.06)]
+    assert main(["generate", "burgers-fno", str(tmp_path / "d"), *FEW, "--vary", "viscosity"]) == 2
+    said = capsys.readouterr().err
+    assert "no usual range of 'viscosity'" in said
+    assert "viscosity=LOW:HIGH" in said

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import jaxtyping
 import numpy as np
 import pytest
 import scipy.integrate
-import scipy.io
 import torch
 from support.rotations import nodes, rotation, value_at
 from torch import Tensor
@@ -41,7 +39,6 @@ from sobolev.solvers import (
     integrate,
 )
 
-FOREIGN = Path(__file__).parents[3] / "shared" / "data" / "foreign"
 CIRCLE = Grid.periodic(48, length=2 * math.pi)
 SQUARE = Grid.periodic(16, 16, length=2 * math.pi)
 WALLS = Grid.neumann(24, length=3.0)
@@ -503,26 +500,3 @@ def test_what_does_not_fit_is_said(equation, initial, grid, options, message, mo
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(ValueError, match=message):
         integrate(equation, initial, grid, 1.0, **options)
-
-
-@pytest.mark.skipif(not FOREIGN.is_dir(), reason="the public files are not there")
-@pytest.mark.parametrize(
-    ("file", "equation", "accuracy"),
-    [
-        ("AC", AllenCahn(1e-4, 5.0), 1e-3),
-        ("KdV", KdV(0.0025), 1e-3),
-        ("NLS", Schroedinger(), 1e-3),
-    ],
-)
-def test_published_solutions(file, equation, accuracy):
-    """Those of Raissi et al. (2019), by Chebfun: we agree to what their files hold."""
-    content = scipy.io.loadmat(FOREIGN / "pinns" / f"{file}.mat")
-    u = torch.as_tensor(content["uu"].T)
-    u = torch.stack([u.real, u.imag], dim=1) if u.is_complex() else u
-    x, times = content["x"].flatten(), content["tt"].flatten()
-    length = (x[1] - x[0]) * len(x) if len(x) == u.shape[-1] else x[-1] - x[0]
-    grid = Grid.periodic(u.shape[-1], length=float(length), origin=float(x[0]))
-    some = [0, len(times) // 3, len(times) - 1]
-    found = integrate(equation, u[:1].double(), grid, times[some].tolist())
-    for i, number in enumerate(some):
-        assert (found[0, i] - u[number]).norm() < accuracy * u[number].norm(), number

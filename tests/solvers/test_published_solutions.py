@@ -1,4 +1,4 @@
-"""Solutions that others have published: flame fronts, orderly and chaotic, and a shock."""
+"""Solutions that others have published: phases, solitons, waves, flame fronts and a shock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from sobolev.grids import Grid
-from sobolev.solvers import Burgers, KuramotoSivashinsky, integrate
+from sobolev.solvers import (
+    AllenCahn,
+    Burgers,
+    KdV,
+    KuramotoSivashinsky,
+    Schroedinger,
+    integrate,
+)
 
 FOREIGN = Path(__file__).parents[3] / "shared" / "data" / "foreign"
 pytestmark = pytest.mark.skipif(not FOREIGN.is_dir(), reason=f"public files are not in {FOREIGN}")
@@ -25,6 +32,28 @@ def frames(file: str, field: str, time: str) -> tuple[Tensor, Tensor]:
 
 def errors(found: Tensor, wanted: Tensor) -> Tensor:
     return (found - wanted).norm(dim=-1) / wanted.norm(dim=-1)
+
+
+@pytest.mark.parametrize(
+    ("file", "equation", "accuracy"),
+    [
+        ("AC", AllenCahn(1e-4, 5.0), 1e-3),
+        ("KdV", KdV(0.0025), 1e-3),
+        ("NLS", Schroedinger(), 1e-3),
+    ],
+)
+def test_solutions_of_the_pinns(file, equation, accuracy):
+    """Those of Raissi et al. (2019), by Chebfun: we agree to what their files hold."""
+    content = scipy.io.loadmat(FOREIGN / "pinns" / f"{file}.mat")
+    u = torch.as_tensor(content["uu"].T)
+    u = torch.stack([u.real, u.imag], dim=1) if u.is_complex() else u
+    x, times = content["x"].flatten(), content["tt"].flatten()
+    length = (x[1] - x[0]) * len(x) if len(x) == u.shape[-1] else x[-1] - x[0]
+    grid = Grid.periodic(u.shape[-1], length=float(length), origin=float(x[0]))
+    some = [0, len(times) // 3, len(times) - 1]
+    found = integrate(equation, u[:1].double(), grid, times[some].tolist())
+    for i, number in enumerate(some):
+        assert (found[0, i] - u[number]).norm() < accuracy * u[number].norm(), number
 
 
 def test_flame_fronts_of_the_pinns():
